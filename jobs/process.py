@@ -1,0 +1,36 @@
+"""What both processes share: logging, signals, and errors said in words."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+from stocksync import runtime as composition
+from stocksync.domain.errors import ConfigurationError, StockSyncError
+from stocksync.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def main_of(name: str, run: Callable[[Runtime], None]) -> int:
+    """Run one process to its end. Answers with the exit code: 0 stopped, 1 can't go on, 2 wrong configuration."""
+    try:
+        runtime = composition.current()
+        logging.basicConfig(
+            level=runtime.config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: runtime.stop.set())
+        log.info("%s started", name)
+        run(runtime)
+        runtime.close()
+        log.info("%s stopped", name)
+        return 0
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except StockSyncError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1

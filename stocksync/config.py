@@ -1,0 +1,213 @@
+"""Every setting, read from the environment; all faults of a configuration are reported together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from stocksync.domain.errors import ConfigurationError
+
+PREFIX = "STOCK_SYNC_"
+_SECRETS = ("DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_JWT_TOKEN")
+_BARE = (*_SECRETS, "ALLEGRO_MICROSERVICE_BASE_URL")
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """The process's environment, with the names of `variable_of` and `*_FILE` variants."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return _values(os.environ, [])
+
+
+class StockSyncConfig(BaseSettings):
+    """Names and defaults of the plan, and ours beside them. Times are in the unit that the name says, else seconds."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    # Without the prefix, because platforms and the monolith already name them so
+    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    microservice_base_url: str | None = None
+    microservice_jwt_token: SecretStr | None = None
+
+    # The plan's
+    retry_max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
+    retry_initial_delay: Annotated[float, Field(ge=0, le=86400)] = 60
+    retry_max_delay: Annotated[float, Field(ge=0, le=604800)] = 3600
+    retry_exponential_base: Annotated[float, Field(ge=1, le=100)] = 2.0
+    retry_jitter: bool = True
+    reconciliation_interval_minutes: Annotated[int, Field(ge=1)] = 30
+    reconciliation_batch_size: Annotated[int, Field(ge=1, le=500)] = 100
+    reconciliation_auto_fix_threshold_hours: Annotated[int, Field(ge=0)] = 24
+    monitoring_alert_on_failed_retries: bool = True
+    monitoring_max_pending_operations: Annotated[int, Field(ge=0)] = 1000
+    monitoring_stale_operation_hours: Annotated[float, Field(gt=0)] = 6
+
+    # Where things are kept when no URL is given
+    data_dir: Path = Path(".stocksync")
+    allow_ephemeral_sqlite: bool = False
+    database_busy_timeout: Annotated[float, Field(gt=0, le=120)] = 10.0
+
+    # Redis
+    redis_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,50}$")] = "stock-sync"
+    queue_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,50}$")] = "stock-sync"
+    redis_ssl_self_signed: bool = False
+    caller_redis_timeout: Annotated[float, Field(gt=0, le=5)] = 0.25
+    caller_redis_pause: Annotated[float, Field(ge=0, le=600)] = 30.0
+
+    # Delivery
+    delivery_batch_size: Annotated[int, Field(ge=1, le=1000)] = 200
+    delivery_concurrency: Annotated[int, Field(ge=1, le=128)] = 16
+    delivery_slice_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    delivery_lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    sweep_interval_seconds: Annotated[int, Field(ge=1, le=300)] = 60
+
+    # The microservice
+    microservice_connect_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
+    microservice_timeout: Annotated[float, Field(gt=0, le=60)] = 8.0
+    microservice_immediate_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
+    microservice_status_path: str = "/orders/{order_id}/stock-status"
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        faults: list[str] = []
+        if self.retry_max_delay < self.retry_initial_delay:
+            faults.append(f"{PREFIX}RETRY_MAX_DELAY must not be below {PREFIX}RETRY_INITIAL_DELAY")
+        if self.delivery_lease_seconds <= self.microservice_timeout:
+            faults.append(f"{PREFIX}DELIVERY_LEASE_SECONDS must be above {PREFIX}MICROSERVICE_TIMEOUT")
+        if "{order_id}" not in self.microservice_status_path:
+            faults.append(f"{PREFIX}MICROSERVICE_STATUS_PATH must contain {{order_id}}")
+        faults += _url_faults("DATABASE_URL", self.database_url, ("sqlite", "postgres", "postgresql"))
+        faults += _url_faults("REDIS_URL", self.redis_url, ("redis", "rediss", "unix"))
+        faults += _url_faults("ALLEGRO_MICROSERVICE_BASE_URL", self.microservice_base_url, ("http", "https"))
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    @property
+    def database(self) -> str:
+        """The database's URL; SQLite under `data_dir` when none is set. Holds a secret: never print it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'stocksync.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> StockSyncConfig:
+        """The configuration of `environ` (default: the process's own).
+
+        Raises:
+            ConfigurationError: naming every variable that is wrong, with what is allowed.
+        """
+        environment = dict(os.environ if environ is None else environ)
+        faults = _unknown_variables(environment)
+        values = _values(environment, faults)
+        config: StockSyncConfig | None = None
+        try:
+            config = _Explicit(**(values | overrides))
+        except ValidationError as error:
+            for fault in error.errors(include_url=False):
+                faults += _sentences(fault)
+        if config is not None and "DYNO" in environment and not config.allow_ephemeral_sqlite:
+            if config.database.startswith("sqlite"):
+                faults.append(
+                    "DATABASE_URL: this platform's disk is wiped at every restart, and SQLite with it; "
+                    f"use PostgreSQL, or set {PREFIX}ALLOW_EPHEMERAL_SQLITE=true if that is meant"
+                )
+        if faults or config is None:
+            raise ConfigurationError(faults)
+        return config
+
+
+class _Explicit(StockSyncConfig):
+    """A configuration from the values handed in, and no others."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def variable_of(field: str) -> str:
+    """The environment variable that sets `field`."""
+    bare = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
+    if field.startswith("microservice_") and f"ALLEGRO_{field.upper()}" in _BARE:
+        return f"ALLEGRO_{field.upper()}"
+    return bare.get(field, f"{PREFIX}{field.upper()}")
+
+
+def _values(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field in StockSyncConfig.model_fields:
+        name = variable_of(field)
+        text = environment.get(name, "").strip()
+        path = environment.get(f"{name}_FILE", "").strip()
+        if text and path:
+            faults.append(f"{name} and {name}_FILE are both set: keep one")
+        elif path:
+            try:
+                text = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                faults.append(f"{name}_FILE: {path} can't be read ({getattr(error, 'strerror', None) or 'not text'})")
+            else:
+                if not text:
+                    faults.append(f"{name}_FILE: {path} is empty")
+        if text:
+            values[field] = text
+    return values
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    known = {variable_of(field) for field in StockSyncConfig.model_fields}
+    faults = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name.removesuffix("_FILE") not in known:
+            near = get_close_matches(name, known, n=1)
+            faults.append(f"{name} is no setting" + (f"; {near[0]} is" if near else ""))
+    return faults
+
+
+def _url_faults(name: str, value: SecretStr | str | None, schemes: tuple[str, ...]) -> list[str]:
+    if value is None:
+        return []
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return [f"{name} is no valid URL; it must start with {wanted}"]
+    if parts.scheme not in schemes:
+        return [f"{name} must start with {wanted}"]
+    if parts.scheme in ("http", "https") and not parts.hostname:
+        return [f"{name} names no host"]
+    return []
+
+
+def _sentences(fault: Any) -> list[str]:
+    if not fault["loc"]:
+        return str(fault["msg"]).removeprefix("Value error, ").split("\n")
+    field = str(fault["loc"][0])
+    name = variable_of(field)
+    allowed = re.sub(r"^Input should be ", "must be ", str(fault["msg"]))
+    shown = "" if name in _SECRETS else f", got {str(fault['input'])!r:.60}"
+    return [f"{name} {allowed}{shown}"]

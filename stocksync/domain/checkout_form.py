@@ -1,0 +1,136 @@
+"""Reading a whole order: Allegro's checkout form, checked field by field before anything is written.
+
+Source: Allegro REST API, `GET /order/checkout-forms/{id}` (`id`, `status`, `lineItems`, `revision`,
+`updatedAt`). `revision` is opaque: compared for equality only; `updatedAt` orders the forms of one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+
+from stocksync.domain.errors import InvalidInput, InvalidOrder
+
+MAX_QUANTITY = 1_000_000_000
+"""Units in one line; far above any shop, far below what a database integer holds."""
+MAX_LINES = 5_000
+
+READY = "READY_FOR_PROCESSING"
+CANCELLED = "CANCELLED"
+
+
+def _printable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("contains a NUL byte")
+    return text
+
+
+Word = Annotated[
+    str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_printable)
+]
+Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+class _External(_Part):
+    id: Word | None = None
+
+
+class _Offer(_Part):
+    external: _External | None = None
+
+
+class FormLine(_Part):
+    """One line of a form. `sku` None: it has no external id and is not stock (postage and the like)."""
+
+    id: Word
+    quantity: Quantity
+    offer: _Offer
+
+    @property
+    def sku(self) -> str | None:
+        return self.offer.external.id if self.offer.external else None
+
+
+class CheckoutForm(_Part):
+    """An order as Allegro states it, with the seller account it belongs to."""
+
+    id: Word
+    token_id: Annotated[Word, Field(alias="token_id")]
+    status: Word
+    line_items: Annotated[tuple[FormLine, ...], Field(max_length=MAX_LINES)]
+    revision: Word | None = None
+    updated_at: AwareDatetime | None = None
+
+
+def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
+    """The form in `document` (decoded JSON).
+
+    Args:
+        document: the checkout form; its own `token_id` wins over the argument.
+        token_id: the seller account, when the document does not name it.
+
+    Raises:
+        InvalidOrder: with every fault found; nothing was written.
+    """
+    if not isinstance(document, Mapping):
+        raise InvalidOrder(None, [f"expected a JSON object, got {type(document).__name__}"])
+    given = dict(document)
+    if given.get("token_id") is None and token_id is not None:
+        given["token_id"] = token_id
+    order_id = given.get("id") if isinstance(given.get("id"), str) else None
+    try:
+        form = CheckoutForm.model_validate(given)
+    except ValidationError as error:
+        raise InvalidOrder(order_id, [_said(fault) for fault in error.errors(include_url=False)]) from None
+    seen: set[str] = set()
+    repeated = [line.id for line in form.line_items if line.id in seen or seen.add(line.id)]  # type: ignore[func-returns-value]
+    if repeated:
+        raise InvalidOrder(form.id, [f"lineItems: id {line_id} appears more than once" for line_id in repeated])
+    return form
+
+
+def check_word(field: str, value: Any) -> str:
+    """`value` as a non-empty text of at most 200 characters. Raises InvalidInput naming `field`."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput(field, f"a non-empty text is needed, got {value!r:.60}")
+    text = value.strip()
+    if len(text) > 200:
+        raise InvalidInput(field, f"at most 200 characters, got {len(text)}")
+    if "\x00" in text:
+        raise InvalidInput(field, "contains a NUL byte")
+    return text
+
+
+def check_quantity(field: str, value: Any) -> int:
+    """`value` as a whole number from 1 to MAX_QUANTITY. Raises InvalidInput naming `field`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
+    if not 1 <= value <= MAX_QUANTITY:
+        raise InvalidInput(field, f"must be between 1 and {MAX_QUANTITY}, got {value!r:.40}")
+    return value
+
+
+def is_newer(form: CheckoutForm, known_revision: str | None, known_updated_at: datetime | None) -> bool:
+    """Whether `form` says something that was not taken before: another revision, not from an earlier time.
+
+    A form without revision and time is always looked at: its lines decide.
+    """
+    if form.revision is not None and form.revision == known_revision:
+        return False
+    if form.updated_at is not None and known_updated_at is not None:
+        return form.updated_at.astimezone(UTC) >= known_updated_at
+    return True
+
+
+def _said(fault: Any) -> str:
+    place = ".".join(str(part) for part in fault["loc"])
+    got = "" if fault["type"] == "missing" else f", got {fault['input']!r:.40}"
+    return f"{place}: {fault['msg'].removeprefix('Value error, ')}{got}"

@@ -1,0 +1,139 @@
+"""Every error stocksync raises on purpose. One root; each says what happened and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class StockSyncError(Exception):
+    """Root of all errors raised by stocksync. `str(error)` is fit to be shown to a person."""
+
+
+class ConfigurationError(StockSyncError):
+    """The settings are wrong. `faults` holds every fault found, one sentence each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("The configuration is wrong:\n" + "\n".join(f"  - {fault}" for fault in self.faults))
+
+
+class DatabaseUnavailable(StockSyncError):
+    """The database can't be opened or reached."""
+
+
+class SchemaBehind(StockSyncError):
+    """The database lacks migrations of this version. `pending` names them."""
+
+    def __init__(self, pending: Sequence[str]) -> None:
+        self.pending = tuple(pending)
+        super().__init__(
+            f"The database schema is behind by {len(self.pending)} migration(s) ({', '.join(self.pending)}). "
+            "Run `python -m stocksync migrate` first."
+        )
+
+
+class InvalidInput(StockSyncError):
+    """A value given by the caller can't be taken. `field` names it; nothing was written."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"{field}: {reason}")
+
+
+class InvalidOrder(StockSyncError):
+    """A checkout form can't be taken as it is. `faults` holds every fault found; nothing was written."""
+
+    def __init__(self, order_id: str | None, faults: Sequence[str]) -> None:
+        self.order_id = order_id
+        self.faults = tuple(faults)
+        super().__init__(f"order {order_id or '(without id)'}: " + "; ".join(self.faults))
+
+
+class UnknownWarehouse(InvalidInput):
+    """No stock was ever recorded for this warehouse. `known` lists those that exist."""
+
+    def __init__(self, warehouse: str, known: Sequence[str]) -> None:
+        self.warehouse = warehouse
+        self.known = tuple(known)
+        hint = f"known: {', '.join(known)}" if known else "no stock is recorded yet: run `stock import` first"
+        super().__init__("warehouse", f"{warehouse!r} is unknown ({hint})")
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """One SKU that is short: `needed` units asked for in all, `available` on hand now."""
+
+    sku: str
+    warehouse: str
+    needed: int
+    available: int
+
+
+class InsufficientStock(StockSyncError):
+    """Stock does not cover what was asked for. `shortages` lists every SKU that is short; nothing was deducted."""
+
+    def __init__(self, shortages: Sequence[Shortage], order_id: str | None = None) -> None:
+        self.shortages = tuple(shortages)
+        self.order_id = order_id
+        lines = ", ".join(f"{s.sku} needs {s.needed}, has {s.available}" for s in self.shortages)
+        where = self.shortages[0].warehouse if self.shortages else "?"
+        super().__init__(f"too little stock in warehouse {where}: {lines}")
+
+
+class IdempotencyConflict(StockSyncError):
+    """The key was used before with other content. `operation_id` is the first operation's."""
+
+    def __init__(self, key: str, operation_id: object) -> None:
+        self.key = key
+        self.operation_id = operation_id
+        super().__init__(
+            f"idempotency key {key!r} belongs to operation {operation_id} with other content; "
+            "repeat the same content, or use a new key for a new operation"
+        )
+
+
+class OrderHasForm(StockSyncError):
+    """The order came as a checkout form, so its lines are known; single calls must name one of them."""
+
+    def __init__(self, order_id: str) -> None:
+        self.order_id = order_id
+        super().__init__(
+            f"order {order_id} came as a whole: pass line_item_id or idempotency_key, or process its form again"
+        )
+
+
+class UnknownOperation(StockSyncError):
+    """There is no operation with this id (it may have been cleaned up)."""
+
+    def __init__(self, operation_id: object) -> None:
+        self.operation_id = operation_id
+        super().__init__(f"operation {operation_id} is unknown (completed ones are removed after some weeks)")
+
+
+class UnknownOrder(StockSyncError):
+    """There is no order with this id for this seller account."""
+
+    def __init__(self, token_id: str, order_id: str) -> None:
+        self.token_id = token_id
+        self.order_id = order_id
+        super().__init__(f"order {order_id} of account {token_id} is unknown")
+
+
+class TransitionRefused(StockSyncError):
+    """The operation's status does not allow this. `status` is what it was when asked."""
+
+    def __init__(self, operation_id: object, action: str, status: str) -> None:
+        self.operation_id = operation_id
+        self.action = action
+        self.status = status
+        super().__init__(f"operation {operation_id} is {status} and cannot be {action}")
+
+
+class RemoteError(StockSyncError):
+    """The orders microservice could not be asked. `error_class` is the short name shown and counted."""
+
+    def __init__(self, error_class: str, message: str) -> None:
+        self.error_class = error_class
+        super().__init__(message)

@@ -1,0 +1,74 @@
+"""InventoryManager: stock with its ledger, for shops that keep their stock here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from stocksync.domain.checkout_form import check_quantity, check_word
+from stocksync.domain.errors import InvalidInput
+from stocksync.domain.identifiers import Clock, NewId
+from stocksync.store.database import Database
+from stocksync.store.inventory import Change, StockLedger
+
+
+class InventoryManager:
+    """Stock by SKU and warehouse. Every change is one guarded UPDATE with a movement beside it."""
+
+    def __init__(self, database: Database, ledger: StockLedger, *, clock: Clock, new_id: NewId) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._clock = clock
+        self._new_id = new_id
+
+    def add(self, sku: str, warehouse: str, quantity: int, *, actor: str | None = None, reason: str | None = None) -> None:
+        """Goods came in. Raises InvalidInput."""
+        change = self._change(sku, quantity, "receipt", actor, reason)
+        with self._database.transaction_scope():
+            self._ledger.put(check_word("warehouse", warehouse), [change], self._clock())
+
+    def remove_as_sale(
+        self, sku: str, warehouse: str, quantity: int, *, actor: str | None = None, reason: str | None = None
+    ) -> None:
+        """Goods went out, with no order to tell of. Raises InvalidInput, InsufficientStock."""
+        change = self._change(sku, quantity, "issue", actor, reason)
+        with self._database.transaction_scope():
+            self._ledger.take(check_word("warehouse", warehouse), [change], self._clock())
+
+    def set_on_hand(
+        self, levels: Mapping[str, int], warehouse: str, *, actor: str | None = None, reason: str | None = None
+    ) -> int:
+        """Somebody counted: on hand becomes what `levels` says of each SKU. Answers with how many differed.
+
+        Raises:
+            InvalidInput: a SKU or a count can't be taken; nothing was written.
+        """
+        warehouse = check_word("warehouse", warehouse)
+        counted = {check_word("sku", sku): self._counted(sku, count) for sku, count in levels.items()}
+        with self._database.transaction_scope():
+            now = self._clock()
+            self._ledger.hold(warehouse, list(counted), now)
+            before = self._ledger.on_hand(warehouse, list(counted))
+            more = {sku: count - before[sku] for sku, count in counted.items() if count > before[sku]}
+            less = {sku: before[sku] - count for sku, count in counted.items() if count < before[sku]}
+            if more:
+                self._ledger.put(warehouse, [self._change(s, n, "count", actor, reason) for s, n in more.items()], now)
+            if less:
+                self._ledger.take(warehouse, [self._change(s, n, "count", actor, reason) for s, n in less.items()], now)
+        return len(more) + len(less)
+
+    def on_hand(self, sku: str, warehouse: str) -> int:
+        """Units on hand; 0 for a SKU that was never seen."""
+        with self._database.scope():
+            return self._ledger.on_hand(warehouse, [sku]).get(sku, 0)
+
+    def _change(self, sku: str, quantity: int, cause: str, actor: str | None, reason: str | None) -> Change:
+        cause_id: UUID = self._new_id()
+        sku, quantity = check_word("sku", sku), check_quantity("quantity", quantity)
+        return Change(sku, quantity, cause, f"{cause}:{cause_id}", actor=actor, reason=reason)
+
+    @staticmethod
+    def _counted(sku: str, count: int) -> int:
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10**12:
+            raise InvalidInput(f"quantity of {sku}", f"a count from 0 to 10^12 is needed, got {count!r:.40}")
+        return count

@@ -1,0 +1,207 @@
+"""The RQ queue, its JSON job class, and wake-ups: the jobs that say 'this lane has due work' and carry no data."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from rq.exceptions import DeserializationError
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.serializers import JSONSerializer
+
+log = logging.getLogger(__name__)
+
+DELIVER_LANE = "jobs.delivery.deliver_lane"
+_MARKER_SECONDS = 60
+_RESULT_TTL = 300
+_FAILURE_TTL = 7 * 86400
+_JOB_TIMEOUT = 180
+
+
+class StockSyncJob(Job):
+    """A job whose data is JSON and whose function lives under `jobs.`: Redis can't make a worker run anything else."""
+
+    def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
+        del serializer  # rq-scheduler hands in none, which would mean pickle
+        super().__init__(id=id, connection=connection, serializer=JSONSerializer)
+
+    @property
+    def func(self) -> Any:
+        self.require_ours()
+        return super().func
+
+    def require_ours(self) -> None:
+        """Raises DeserializationError for a job that is not one of ours."""
+        name = self.func_name
+        callbacks = (self._success_callback_name, self._failure_callback_name, self._stopped_callback_name)
+        if not isinstance(name, str) or not name.startswith("jobs.") or self.instance is not None:
+            raise DeserializationError(f"job {self.id} asks for {name!r}; only functions under jobs. are run")
+        if any(isinstance(callback, str) for callback in callbacks):
+            raise DeserializationError(f"job {self.id} carries callbacks; none of ours do")
+
+
+def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool = False) -> Redis:
+    """A client for `url`; connects at first use.
+
+    Args:
+        timeout: seconds for connecting and for each command, without retries: for callers and the page.
+            None: for the worker and the scheduler, whose library sets its own for blocking calls.
+        self_signed: accept any certificate of a `rediss://` server (an explicit choice of who deploys).
+    """
+    options: dict[str, Any] = {"health_check_interval": 0}
+    if timeout is not None:
+        options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
+    else:
+        options |= {"socket_connect_timeout": 5, "socket_keepalive": not url.startswith("unix")}
+        if url.startswith("unix"):
+            del options["socket_connect_timeout"], options["socket_keepalive"]
+    if timeout is not None and url.startswith("unix"):
+        del options["socket_connect_timeout"]
+    if self_signed and url.startswith("rediss"):
+        options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    client: Redis = Redis.from_url(url, **options)
+    return client
+
+
+def make_queue(connection: Redis, name: str) -> Queue:
+    """The one queue: JSON, our job class, bounded times."""
+    return Queue(
+        name, connection=connection, job_class=StockSyncJob, serializer=JSONSerializer, default_timeout=_JOB_TIMEOUT
+    )
+
+
+class RedisWakeups:
+    """Wakes lanes through RQ and rq-scheduler. Never raises: without Redis it says so once and rests a while.
+
+    `failures` counts the calls that Redis did not answer.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        prefix: str,
+        *,
+        pause: float = 30.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            queue: on a connection with short timeouts and no retries.
+            prefix: of our own keys.
+            pause: seconds for which Redis is left alone after it did not answer.
+        """
+        self._queue = queue
+        self._redis: Redis = queue.connection
+        self._prefix = prefix
+        self._pause = pause
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._resting_until = -math.inf
+        self.failures = 0
+
+    @property
+    def scheduled_jobs_key(self) -> str:
+        """The sorted set of rq-scheduler's entries."""
+        return f"{self._prefix}:scheduler:scheduled_jobs"
+
+    def wake(self, lane: str, *, force: bool = False) -> bool:
+        """Have the lane drained soon: one job, however often it is asked for while that job waits.
+
+        Args:
+            force: make a job though one seems to wait; the sweep's way around a job that was lost.
+
+        Returns:
+            False when Redis did not answer, or is being left alone.
+        """
+
+        def push() -> None:
+            marked = self._redis.set(self.marker(lane), "1", nx=not force, ex=_MARKER_SECONDS)
+            if marked:
+                self._queue.enqueue_call(
+                    DELIVER_LANE,
+                    args=(lane,),
+                    result_ttl=_RESULT_TTL,
+                    failure_ttl=_FAILURE_TTL,
+                    description=f"deliver what is due of {lane}",
+                )
+
+        return self._attempt(push)
+
+    def clear_marker(self, lane: str) -> None:
+        """From here on a new wake-up makes a new job: called by the job before it looks for work."""
+        self._attempt(lambda: self._redis.delete(self.marker(lane)))
+
+    def wake_at(self, lane: str, moment: datetime | None) -> None:
+        """Have the lane's one entry at `moment`, rounded up to the second; None: have none."""
+
+        def plan() -> None:
+            job_id = self.entry_id(lane)
+            with self._redis.pipeline() as pipe:
+                if moment is None:
+                    pipe.zrem(self.scheduled_jobs_key, job_id)
+                    pipe.delete(StockSyncJob.key_for(job_id))
+                else:
+                    job = StockSyncJob.create(
+                        DELIVER_LANE,
+                        args=(lane,),
+                        id=job_id,
+                        connection=self._redis,
+                        origin=self._queue.name,
+                        status=JobStatus.SCHEDULED,
+                        description=f"deliver what is due of {lane} at {moment.astimezone(UTC):%H:%M:%S} UTC",
+                        meta={"lane": lane},
+                    )
+                    job.save(pipeline=pipe)
+                    pipe.persist(job.key)
+                    pipe.zadd(self.scheduled_jobs_key, {job_id: math.ceil(moment.timestamp())})
+                pipe.execute()
+
+        self._attempt(plan)
+
+    def marker(self, lane: str) -> str:
+        """The key that says: a wake-up of this lane waits."""
+        return f"{self._prefix}:wake:{lane}"
+
+    @staticmethod
+    def entry_id(lane: str) -> str:
+        """The fixed id of the lane's entry at rq-scheduler."""
+        return f"retry-{uuid5(NAMESPACE_URL, lane)}"
+
+    def _attempt(self, action: Callable[[], object]) -> bool:
+        if self._monotonic() < self._resting_until:
+            self.failures += 1
+            return False
+        try:
+            action()
+            return True
+        except (RedisError, OSError) as error:
+            with self._lock:
+                self.failures += 1
+                self._resting_until = self._monotonic() + self._pause
+            log.warning(
+                "Redis does not answer (%s); left alone for %g s. Nothing is lost: the sweep delivers what waits.",
+                type(error).__name__, self._pause,
+            )  # fmt: skip
+            return False
+
+
+class NoWakeups:
+    """For callers that drain by themselves: nothing is woken."""
+
+    def wake(self, lane: str, *, force: bool = False) -> bool:
+        """Do nothing."""
+        return True
+
+    def wake_at(self, lane: str, moment: datetime | None) -> None:
+        """Do nothing."""

@@ -1,0 +1,1 @@
+"""The orders microservice, as seen from here."""

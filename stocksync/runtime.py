@@ -1,0 +1,277 @@
+"""The composition root: settings in, ready objects out. Nobody else builds them.
+
+`current()` is the process's own runtime, composed at first use from the environment and composed anew after a
+fork, because a child must not use its parent's connections.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from datetime import UTC, datetime
+from functools import cached_property
+
+from redis import Redis
+from rq.queue import Queue
+
+from stocksync.config import StockSyncConfig
+from stocksync.delivery import DeliveryEngine, DeliverySettings, DrainReport, Wakeups
+from stocksync.domain.errors import ConfigurationError
+from stocksync.domain.identifiers import Clock, IdFactory
+from stocksync.domain.retry import RetryPolicy
+from stocksync.embedded import embedded_redis_url
+from stocksync.inventory import InventoryManager
+from stocksync.orders import AllegroStockService
+from stocksync.queueing import RedisWakeups, connect_redis, make_queue
+from stocksync.remote.client import ForeignClient, OrdersClient, StatusClient
+from stocksync.scheduling import PeriodicTask, StockSyncScheduler
+from stocksync.sending import Sender
+from stocksync.service import StockSynchronizationService
+from stocksync.store.database import Database, bind_models, open_database
+from stocksync.store.deliveries import Deliveries
+from stocksync.store.inventory import OrderLines, StockLedger
+from stocksync.store.logs import OperationLog
+from stocksync.store.migrate import require_current
+from stocksync.store.operations import Operations
+from stocksync.store.queries import Queries
+from stocksync.upkeep.sweep import SweepReport, sweep
+
+log = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """The wall clock, aware UTC."""
+    return datetime.now(UTC)
+
+
+class Runtime:
+    """Every part, made at first use. `stop` is set when the process should end."""
+
+    def __init__(
+        self,
+        config: StockSyncConfig,
+        *,
+        clock: Clock = utc_now,
+        rng: random.Random | None = None,
+        client: StatusClient | None = None,
+        wakeups: Wakeups | None = None,
+    ) -> None:
+        """
+        Args:
+            rng: for jitter and ids; None: the system's, which a fork does not repeat.
+            client: the monolith's own client of the microservice; None: OrdersClient.
+            wakeups: how lanes are woken; None: through Redis.
+        """
+        self.config = config
+        self.clock = clock
+        self.stop = threading.Event()
+        self._rng = rng or random.SystemRandom()
+        self._client = client
+        self._wakeups = wakeups
+        self._new_id = IdFactory(clock, self._rng)
+
+    # The store
+
+    @cached_property
+    def database(self) -> Database:
+        database = open_database(self.config.database, busy_timeout=self.config.database_busy_timeout)
+        bind_models(database)
+        return database
+
+    @cached_property
+    def _log(self) -> OperationLog:
+        return OperationLog(self.database, self._new_id)
+
+    @cached_property
+    def _operations(self) -> Operations:
+        return Operations(self.database, self._new_id, self._log, self.config.retry_max_attempts)
+
+    @cached_property
+    def _lines(self) -> OrderLines:
+        return OrderLines(self.database, self._new_id)
+
+    @cached_property
+    def _ledger(self) -> StockLedger:
+        return StockLedger(self.database, self._new_id)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        return Deliveries(self.database, self._log)
+
+    @cached_property
+    def queries(self) -> Queries:
+        return Queries(self.database)
+
+    # What the monolith calls
+
+    @cached_property
+    def service(self) -> StockSynchronizationService:
+        return StockSynchronizationService(
+            self.database,
+            self._operations,
+            self._lines,
+            self.deliveries,
+            self.wakeups,
+            clock=self.clock,
+            new_id=self._new_id,
+            engine=lambda: self.engine,
+            reporting=self.queries,
+        )
+
+    @cached_property
+    def inventory(self) -> InventoryManager:
+        return InventoryManager(self.database, self._ledger, clock=self.clock, new_id=self._new_id)
+
+    @cached_property
+    def orders(self) -> AllegroStockService:
+        return AllegroStockService(
+            self.database,
+            self._operations,
+            self._lines,
+            self._ledger,
+            self.service,
+            clock=self.clock,
+            new_id=self._new_id,
+        )
+
+    # Delivery
+
+    @cached_property
+    def sender(self) -> Sender:
+        if self._client is not None:
+            return ForeignClient(self._client, self.config.microservice_timeout)
+        if self.config.microservice_base_url is None:
+            raise ConfigurationError(["ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"])
+        token = self.config.microservice_jwt_token
+        return OrdersClient(
+            self.config.microservice_base_url,
+            token.get_secret_value() if token else None,
+            connect_timeout=self.config.microservice_connect_timeout,
+            timeout=self.config.microservice_timeout,
+            status_path=self.config.microservice_status_path,
+        )
+
+    @cached_property
+    def policy(self) -> RetryPolicy:
+        config = self.config
+        return RetryPolicy(
+            config.retry_max_attempts,
+            config.retry_initial_delay,
+            config.retry_max_delay,
+            config.retry_exponential_base,
+            config.retry_jitter,
+        )
+
+    @cached_property
+    def engine(self) -> DeliveryEngine:
+        config = self.config
+        return DeliveryEngine(
+            self.deliveries,
+            self.sender,
+            self.policy,
+            DeliverySettings(
+                config.delivery_batch_size,
+                config.delivery_concurrency,
+                config.delivery_slice_seconds,
+                config.delivery_lease_seconds,
+                config.microservice_immediate_timeout,
+            ),
+            self.wakeups,
+            clock=self.clock,
+            new_id=self._new_id,
+            rng=self._rng,
+        )
+
+    def deliver_lane(self, lane: str) -> DrainReport:
+        """One slice of a lane, as its wake-up asks for."""
+        if isinstance(self.wakeups, RedisWakeups):
+            self.wakeups.clear_marker(lane)
+        with self.database.scope():
+            return self.engine.drain(lane, self.stop.is_set)
+
+    def sweep(self) -> SweepReport:
+        """Rescue and wake; see `upkeep.sweep`."""
+        with self.database.scope():
+            return sweep(self.deliveries, self.wakeups, self.clock, self.config.retry_max_attempts)
+
+    # Redis
+
+    @cached_property
+    def redis_url(self) -> str:
+        """Holds a secret: never print it."""
+        url = self.config.redis_url
+        return url.get_secret_value() if url else embedded_redis_url(self.config.data_dir)
+
+    def connect_redis(self, *, blocking: bool = False) -> Redis:
+        """A new client: short timeouts for callers, or (`blocking`) for a worker's waiting calls."""
+        return connect_redis(
+            self.redis_url,
+            timeout=None if blocking else self.config.caller_redis_timeout,
+            self_signed=self.config.redis_ssl_self_signed,
+        )
+
+    @cached_property
+    def wakeups(self) -> Wakeups:
+        if self._wakeups is not None:
+            return self._wakeups
+        return RedisWakeups(
+            make_queue(self.connect_redis(), self.config.queue_name),
+            self.config.redis_prefix,
+            pause=self.config.caller_redis_pause,
+        )
+
+    def worker_queue(self) -> Queue:
+        """The queue on a connection for blocking calls."""
+        return make_queue(self.connect_redis(blocking=True), self.config.queue_name)
+
+    def scheduler(self) -> StockSyncScheduler:
+        """rq-scheduler, hardened, with the periodic tasks."""
+        queue = make_queue(self.connect_redis(blocking=True), self.config.queue_name)
+        # Its own wake-ups never rest: a tick that could not wake a lane is repeated by the next.
+        wakeups = RedisWakeups(make_queue(self.connect_redis(), queue.name), self.config.redis_prefix, pause=0)
+        return StockSyncScheduler(queue, wakeups, self.periodic_tasks(), self.config.redis_prefix)
+
+    def periodic_tasks(self) -> list[PeriodicTask]:
+        """What comes back by itself."""
+        return [
+            PeriodicTask(
+                "periodic-sweep",
+                "jobs.periodic.sweep",
+                self.config.sweep_interval_seconds,
+                "return what dead workers left, wake lanes with due work",
+            )
+        ]
+
+    def require_schema(self) -> None:
+        """Raises SchemaBehind, DatabaseUnavailable."""
+        require_current(self.database)
+
+    def close(self) -> None:
+        """End the sender threads and close the connections of this thread and the idle ones."""
+        if "engine" in self.__dict__:
+            self.engine.close()
+        if "database" in self.__dict__:
+            self.database.close_all()
+
+
+_lock = threading.Lock()
+_current: Runtime | None = None
+_owner = 0
+
+
+def current() -> Runtime:
+    """This process's runtime. Raises ConfigurationError with every fault of the environment."""
+    global _current, _owner
+    with _lock:
+        if _current is None or _owner != os.getpid():
+            _current, _owner = Runtime(StockSyncConfig.load()), os.getpid()
+        return _current
+
+
+def use(runtime: Runtime | None) -> None:
+    """Make `runtime` this process's own (None: compose it anew when asked for)."""
+    global _current, _owner
+    with _lock:
+        _current, _owner = runtime, os.getpid()

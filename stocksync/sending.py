@@ -1,0 +1,193 @@
+"""A bounded pool of sender threads whose number follows the latency that is seen.
+
+Without latency one connection is fastest (more only fight for the interpreter); at 50 ms sixteen are needed.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from stocksync.domain.answers import Answer, Verdict
+from stocksync.store.deliveries import Claim, ClaimedOrder
+
+_CPU_PER_SEND = 0.0005
+"""Seconds one send keeps the interpreter busy; a remote slower than that leaves room for another connection."""
+_REMEMBERED_SENDS = 32
+
+
+class Sender(Protocol):
+    """The client as the engine uses it: never raises, answers within `timeout` seconds."""
+
+    timeout: float
+
+    def update_stock_status(
+        self,
+        *,
+        token_id: str,
+        order_id: str,
+        is_stock_updated: bool,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An order of a claim with its answer; None: not sent, the lease had too little left."""
+
+    claim_id: UUID
+    order: ClaimedOrder
+    answer: Answer | None
+    duration_ms: int
+
+
+def tell(sender: Sender, order: ClaimedOrder, timeout: float | None = None) -> Answer:
+    """Send one order's state, under the idempotency key of its state version."""
+    return sender.update_stock_status(
+        token_id=order.token_id,
+        order_id=order.order_id,
+        is_stock_updated=order.is_stock_updated,
+        idempotency_key=f"{order.token_id}:{order.order_id}:{order.state_version}",
+        timeout=timeout,
+    )
+
+
+class SendPool:
+    """Orders go in by claims, results come out in any order. One thread submits and collects."""
+
+    def __init__(self, sender: Sender, limit: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._sender = sender
+        self._limit = limit
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._queue: deque[tuple[UUID, ClaimedOrder, float]] = deque()
+        self._results: deque[Sent] = deque()
+        self._latencies: deque[float] = deque(maxlen=_REMEMBERED_SENDS)
+        self._threads: list[threading.Thread] = []
+        self._in_flight = 0
+        self._wanted = 1
+        self._round = 0
+        self._wake_at_results = 1
+        self._wake_at_queued = 0
+        self._closed = False
+
+    @property
+    def concurrency(self) -> int:
+        """Connections wanted at the latency seen last."""
+        return self._wanted
+
+    @property
+    def queued(self) -> int:
+        """Orders not yet begun."""
+        return len(self._queue)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing queued, nothing in flight, nothing to collect."""
+        with self._changed:
+            return not (self._queue or self._in_flight or self._results)
+
+    def submit(self, claim: Claim, send_until: float) -> None:
+        """Queue the orders of `claim`. Past `send_until` (monotonic seconds) they come back unsent."""
+        with self._changed:
+            self._queue.extend((claim.id, order, send_until) for order in claim.orders)
+            self._start_threads()
+            self._changed.notify_all()
+
+    def collect(self, at_least: int, queued_below: int, timeout: float) -> list[Sent]:
+        """Results so far, after waiting for `at_least`, for the queue to run low, or for all to be done.
+
+        Args:
+            at_least: results worth waking up for.
+            queued_below: come back when fewer orders than this are queued.
+            timeout: seconds to wait at most.
+        """
+        with self._changed:
+            self._wake_at_results, self._wake_at_queued = at_least, queued_below
+            self._changed.wait_for(self._worth_waking, timeout)
+            results = list(self._results)
+            self._results.clear()
+        return results
+
+    def _worth_waking(self) -> bool:
+        return (
+            len(self._results) >= self._wake_at_results
+            or len(self._queue) < self._wake_at_queued
+            or not (self._queue or self._in_flight)
+        )
+
+    def withdraw(self) -> list[tuple[UUID, ClaimedOrder]]:
+        """Take back what was not begun."""
+        with self._changed:
+            taken = [(claim_id, order) for claim_id, order, _ in self._queue]
+            self._queue.clear()
+        return taken
+
+    def abandon(self) -> None:
+        """Forget everything: results still under way belong to nobody (their leases run out)."""
+        with self._changed:
+            self._queue.clear()
+            self._results.clear()
+            self._in_flight = 0
+            self._round += 1
+
+    def close(self, timeout: float) -> None:
+        """End the threads; waits `timeout` seconds for those in a request."""
+        with self._changed:
+            self._closed = True
+            self._queue.clear()
+            self._changed.notify_all()
+        deadline = self._monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - self._monotonic()))
+
+    def _start_threads(self) -> None:
+        while len(self._threads) < min(self._wanted, self._in_flight + len(self._queue)):
+            thread = threading.Thread(target=self._work, args=(len(self._threads),), daemon=True, name="sender")
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self, index: int) -> None:
+        while True:
+            with self._changed:
+                # A thread beyond the wanted number rests; it is there again when the remote slows down.
+                self._changed.wait_for(lambda: self._closed or (bool(self._queue) and index < self._wanted))
+                if self._closed:
+                    return
+                claim_id, order, send_until = self._queue.popleft()
+                self._in_flight += 1
+                begun_in = self._round
+            started = self._monotonic()
+            answer = None if started > send_until else self._tell(order)
+            elapsed = self._monotonic() - started
+            with self._changed:
+                if begun_in != self._round:
+                    continue
+                self._in_flight -= 1
+                self._results.append(Sent(claim_id, order, answer, round(elapsed * 1000)))
+                if answer is not None:
+                    self._follow(elapsed)
+                if self._worth_waking():
+                    self._changed.notify_all()
+
+    def _tell(self, order: ClaimedOrder) -> Answer:
+        try:
+            return tell(self._sender, order)
+        except Exception as error:  # a sender must not raise; if it does, the order fails, not the thread
+            return Answer(Verdict.UNCLEAR, type(error).__name__, str(error)[:300])
+
+    def _follow(self, elapsed: float) -> None:
+        # The fastest of the last sends: unlike their mean it does not grow by the threads' own rivalry.
+        self._latencies.append(elapsed)
+        wanted = min(self._limit, max(1, math.ceil(min(self._latencies) / _CPU_PER_SEND)))
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._start_threads()
+            self._changed.notify_all()

@@ -1,0 +1,1 @@
+"""The only SQL: models, migrations, and the few modules that write."""

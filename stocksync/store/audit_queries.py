@@ -1,0 +1,96 @@
+"""The questions of the audit, each answered with the rows that break a promise. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stocksync.store.database import Database, Statement, rows_of
+
+QUESTIONS: dict[str, tuple[str, Statement]] = {
+    "movement_without_operation": (
+        "a movement of an order has neither its operation nor the record that it was pruned",
+        Statement("""
+            SELECT m.id, m.sku, m.warehouse, m.delta, m.operation_id FROM stock_sync_movements AS m
+            WHERE m.operation_id IS NOT NULL
+              AND NOT EXISTS (SELECT 1 FROM pending_stock_operations AS o WHERE o.id = m.operation_id)
+              AND NOT EXISTS (SELECT 1 FROM stock_sync_pruned AS p WHERE p.operation_id = m.operation_id)
+            LIMIT :limit"""),
+    ),
+    "operation_without_movement": (
+        "an operation that moves our stock has no movement",
+        Statement("""
+            SELECT o.id, o.order_id, o.sku, o.quantity, o.status FROM pending_stock_operations AS o
+            WHERE o.moves_stock AND o.applied = 'yes'
+              AND NOT EXISTS (SELECT 1 FROM stock_sync_movements AS m WHERE m.operation_id = o.id)
+            LIMIT :limit"""),
+    ),
+    "level_differs_from_movements": (
+        "on hand is not the sum of the movements",
+        Statement("""
+            SELECT l.warehouse, l.sku, l.on_hand, COALESCE(m.total, 0) FROM stock_sync_levels AS l
+            LEFT JOIN (SELECT warehouse, sku, SUM(delta) AS total FROM stock_sync_movements GROUP BY warehouse, sku)
+              AS m ON m.warehouse = l.warehouse AND m.sku = l.sku
+            WHERE l.on_hand <> COALESCE(m.total, 0) LIMIT :limit"""),
+    ),
+    "movements_without_level": (
+        "there are movements of a SKU that has no level",
+        Statement("""
+            SELECT m.warehouse, m.sku, SUM(m.delta) FROM stock_sync_movements AS m
+            WHERE NOT EXISTS (SELECT 1 FROM stock_sync_levels AS l WHERE l.warehouse = m.warehouse AND l.sku = m.sku)
+            GROUP BY m.warehouse, m.sku LIMIT :limit"""),
+    ),
+    "line_differs_from_operations": (
+        "a line's deducted or refunded units are not those of its operations",
+        Statement("""
+            SELECT n.order_ref, n.line_id, n.sku, n.deducted, n.refunded,
+                   COALESCE(done.deducted, 0), COALESCE(done.refunded, 0)
+            FROM stock_sync_order_lines AS n LEFT JOIN (
+              SELECT order_ref, line_id,
+                     SUM(CASE WHEN operation_type = 'deduction' THEN quantity ELSE 0 END) AS deducted,
+                     SUM(CASE WHEN operation_type = 'refund' THEN quantity ELSE 0 END) AS refunded
+              FROM (
+                SELECT order_ref, COALESCE(line_item_id, sku || '@' || warehouse) AS line_id, operation_type, quantity
+                FROM pending_stock_operations WHERE applied = 'yes' AND order_ref IS NOT NULL
+                UNION ALL
+                SELECT order_ref, line_item_id, operation_type, quantity FROM stock_sync_pruned
+                WHERE order_ref IS NOT NULL) AS every_operation
+              GROUP BY order_ref, line_id) AS done ON done.order_ref = n.order_ref AND done.line_id = n.line_id
+            WHERE n.deducted <> COALESCE(done.deducted, 0) OR n.refunded <> COALESCE(done.refunded, 0)
+            LIMIT :limit"""),
+    ),
+    "line_deducted_beyond_order": (
+        "a line deducted more units than were ordered",
+        Statement("""
+            SELECT order_ref, line_id, sku, quantity, deducted FROM stock_sync_order_lines
+            WHERE deducted > quantity LIMIT :limit"""),
+    ),
+    "order_never_delivered": (
+        "an order has something to tell and no way to be delivered",
+        Statement("""
+            SELECT id, token_id, order_id, state_version, delivered_version, waiting FROM stock_sync_orders
+            WHERE is_stock_updated IS NOT NULL AND due_at IS NULL AND claim_id IS NULL
+              AND delivered_version < state_version AND COALESCE(waiting, '') NOT IN ('failed', 'cancelled')
+            LIMIT :limit"""),
+    ),
+    "operation_never_delivered": (
+        "a waiting operation belongs to an order that nobody will deliver",
+        Statement("""
+            SELECT o.id, o.order_id, o.status, r.waiting FROM pending_stock_operations AS o
+            JOIN stock_sync_orders AS r ON r.id = o.order_ref
+            WHERE o.status IN ('pending', 'processing') AND o.applied = 'yes'
+              AND r.due_at IS NULL AND r.claim_id IS NULL AND r.is_stock_updated IS NOT NULL
+            LIMIT :limit"""),
+    ),
+    "processing_without_claim": (
+        "an operation is said to be processing though nobody has claimed its order",
+        Statement("""
+            SELECT o.id, o.order_id FROM pending_stock_operations AS o
+            JOIN stock_sync_orders AS r ON r.id = o.order_ref
+            WHERE o.status = 'processing' AND r.claim_id IS NULL LIMIT :limit"""),
+    ),
+}
+
+
+def offending_rows(database: Database, question: str, limit: int) -> list[list[Any]]:
+    """Up to `limit` rows that break the promise of `question`."""
+    return [list(row) for row in rows_of(database.run(QUESTIONS[question][1], limit=limit))]

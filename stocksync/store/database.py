@@ -1,0 +1,277 @@
+"""Opening the database, and the only place that knows how SQLite and PostgreSQL differ.
+
+Writers state their SQL once, with `:name` parameters and markers that are put into words here:
+
+    IN {ids:uuid}              a list handed in as one parameter
+    {rows:items(sku text, quantity bigint)}    rows handed in as one parameter, a table expression
+    {skip_locked} {for_update} row locks; SQLite needs none, its write transactions exclude each other
+    {no_index}column           SQLite, which keeps no statistics, must not choose this column's index
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+from uuid import UUID
+
+import peewee
+from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
+
+from stocksync.domain.errors import DatabaseUnavailable
+from stocksync.store.fields import to_text
+from stocksync.store.models import MODELS
+
+_NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
+_LIST = re.compile(r"IN \{(\w+):(\w+)\}")
+_ROWS = re.compile(r"\{rows:(\w+)\(([^)]*)\)\}")
+
+Parameters = Mapping[str, Any]
+
+
+class Statement:
+    """SQL stated once, put into each dialect's words at first use and then kept."""
+
+    __slots__ = ("_compiled", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._compiled: dict[str, str] = {}
+
+    def sql(self, dialect: Dialect) -> str:
+        """The text for one dialect, with the driver's own named parameters."""
+        compiled = self._compiled.get(dialect.name)
+        if compiled is None:
+            compiled = self._compiled[dialect.name] = dialect.compile(self.text)
+        return compiled
+
+
+class Dialect:
+    """What differs between the two databases."""
+
+    name: str
+
+    def compile(self, text: str) -> str:
+        raise TypeError("abstract")
+
+    def adapt(self, value: Any) -> Any:
+        """One parameter as this database's driver takes it."""
+        raise TypeError("abstract")
+
+
+class SqliteDialect(Dialect):
+    """SQLite: time and ids as text, lists and rows through json_each, no row locks."""
+
+    name = "sqlite"
+
+    def compile(self, text: str) -> str:
+        def rows(match: re.Match[str]) -> str:
+            columns = [column.split()[0] for column in match[2].split(",")]
+            picked = ", ".join(f"json_extract(value, '$.{column}') AS {column}" for column in columns)
+            # The LIMIT keeps SQLite from flattening this into the join and reading the JSON once per joined row.
+            return f"(SELECT {picked} FROM json_each(:{match[1]}) LIMIT -1)"
+
+        text = _ROWS.sub(rows, text)
+        text = _LIST.sub(r"IN (SELECT value FROM json_each(:\1))", text)
+        return text.replace("{skip_locked}", "").replace("{for_update}", "").replace("{no_index}", "+")
+
+    def adapt(self, value: Any) -> Any:
+        if isinstance(value, datetime):
+            return to_text(value)
+        if isinstance(value, UUID):
+            return value.hex
+        if isinstance(value, dict | list | tuple):
+            return json.dumps(value, ensure_ascii=False, default=self.adapt)
+        return value
+
+
+class PostgresDialect(Dialect):
+    """PostgreSQL: own types, arrays for lists, jsonb_to_recordset for rows, FOR NO KEY UPDATE."""
+
+    name = "postgresql"
+
+    def compile(self, text: str) -> str:
+        text = text.replace("%", "%%")
+        text = _ROWS.sub(r"(SELECT * FROM jsonb_to_recordset(:\1) AS given(\2))", text)
+        text = _LIST.sub(r"= ANY(:\1::\2[])", text)
+        text = text.replace("{skip_locked}", "FOR NO KEY UPDATE SKIP LOCKED")
+        text = text.replace("{for_update}", "FOR NO KEY UPDATE").replace("{no_index}", "")
+        return _NAME.sub(r"%(\1)s", text)
+
+    def adapt(self, value: Any) -> Any:
+        if isinstance(value, dict) or (isinstance(value, list | tuple) and value and isinstance(value[0], dict)):
+            from psycopg.types.json import Jsonb  # only where PostgreSQL is in use
+
+            return Jsonb(value, dumps=lambda given: json.dumps(given, ensure_ascii=False, default=str))
+        return value
+
+
+class _Executing:
+    """What both database classes add to peewee's: statements, and a scope for the connection."""
+
+    dialect: Dialect
+    snapshot_mode: tuple[Any, ...]
+
+    def run(self, statement: Statement, **parameters: Any) -> Any:
+        """Execute `statement`; answers with the cursor (rows of SELECT and RETURNING, `rowcount`)."""
+        adapt = self.dialect.adapt
+        bound = {name: adapt(value) for name, value in parameters.items()}
+        return cast(Any, self).execute_sql(statement.sql(self.dialect), bound)
+
+    def run_many(self, statement: Statement, rows: Iterable[Parameters]) -> None:
+        """Execute `statement` once for each of `rows`, in one call of the driver."""
+        adapt = self.dialect.adapt
+        bound = [{name: adapt(value) for name, value in row.items()} for row in rows]
+        if not bound:
+            return
+        database = cast(Any, self)
+        with peewee.__exception_wrapper__:
+            database.cursor().executemany(statement.sql(self.dialect), bound)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Have a connection for this thread inside the block; give back to the pool what was taken for it."""
+        database = cast(Any, self)
+        opened = False
+        if database.is_closed():
+            try:
+                database.connect()
+            except (peewee.OperationalError, ValueError) as error:
+                raise DatabaseUnavailable(f"the database can't be reached: {_first_line(error)}") from error
+            opened = True
+        try:
+            yield
+        finally:
+            if opened and not database.in_transaction():
+                database.close()
+
+    @contextmanager
+    def transaction_scope(self) -> Iterator[None]:
+        """A write transaction on a connection of this thread; nested calls become savepoints."""
+        with self.scope(), cast(Any, self).atomic():
+            yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A read transaction that sees one moment, and keeps no writer waiting."""
+        database = cast(Any, self)
+        with self.scope(), database.atomic(*self.snapshot_mode):
+            yield
+
+    def wait_for_migration_lock(self) -> None:
+        """Inside a transaction: keep other migrations out until it ends."""
+        raise TypeError("abstract")
+
+
+class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
+    """SQLite with WAL, synchronous=FULL, foreign keys, and every write transaction IMMEDIATE."""
+
+    field_types = {**peewee.SqliteDatabase.field_types, "UTCTIME": "TEXT"}
+    dialect = SqliteDialect()
+    snapshot_mode = ("DEFERRED",)
+
+    def wait_for_migration_lock(self) -> None:
+        """Nothing to do: BEGIN IMMEDIATE has it."""
+
+
+class PostgresDatabase(_Executing, PooledPostgresqlDatabase):  # type: ignore[misc]
+    """PostgreSQL through psycopg 3, sessions in UTC."""
+
+    field_types = {**peewee.PostgresqlDatabase.field_types, "UTCTIME": "TIMESTAMPTZ"}
+    dialect = PostgresDialect()
+    snapshot_mode = ("REPEATABLE READ",)
+    _MIGRATION_LOCK = 0x73746F636B  # any number of our own; this one spells 'stock'
+
+    def _is_closed(self, conn: Any) -> bool:
+        # An idle connection with something to read was ended by the server: better found out here, at
+        # check-out, than by the first statement of a caller.
+        return bool(super()._is_closed(conn) or select.select([conn.fileno()], [], [], 0)[0])
+
+    def wait_for_migration_lock(self) -> None:
+        self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (self._MIGRATION_LOCK,))
+
+
+Database = SqliteDatabase | PostgresDatabase
+
+
+def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int = 20) -> Database:
+    """A database for `sqlite:///relative`, `sqlite:////absolute` or `postgresql://...`; connects at first use.
+
+    Args:
+        busy_timeout: seconds a writer waits for another one (SQLite), or for a connection (both).
+        max_connections: of one process.
+
+    Raises:
+        DatabaseUnavailable: the URL names no known kind of database, or its folder can't be made.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        path = unquote(parts.path)[1:]
+        if not path:
+            raise DatabaseUnavailable("DATABASE_URL: sqlite:///FILE needs a file (a shared in-memory one can't be lost safely)")
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseUnavailable(
+                f"the folder of the database {path} can't be made: {error.strerror}; choose a writable one"
+            ) from error
+        return SqliteDatabase(
+            path,
+            pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -8000},
+            lock_type="IMMEDIATE",
+            timeout=busy_timeout,
+            max_connections=max_connections,
+            check_same_thread=False,
+        )
+    if parts.scheme in ("postgres", "postgresql"):
+        options = dict(parse_qsl(parts.query))
+        options.setdefault("connect_timeout", "5")
+        options.setdefault("application_name", "stocksync")
+        options["options"] = f"{options.get('options', '')} -c timezone=UTC".strip()
+        return PostgresDatabase(
+            unquote(parts.path.lstrip("/")) or "postgres",
+            host=unquote(parts.hostname) if parts.hostname else None,
+            port=parts.port or 5432,
+            user=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            max_connections=max_connections,
+            stale_timeout=300,
+            timeout=busy_timeout,
+            prefer_psycopg3=True,
+            **options,
+        )
+    raise DatabaseUnavailable(f"DATABASE_URL: {parts.scheme or 'no scheme'}:// is not known; use sqlite:/// or postgresql://")
+
+
+def bind_models(database: Database) -> None:
+    """Have the models query `database`. Called by the composition root alone."""
+    database.bind(MODELS, bind_refs=False, bind_backrefs=False)
+
+
+def after_commit(database: Database, hook: Callable[[], None]) -> None:
+    """Call `hook` once the outermost transaction of this thread has committed, at once when there is none.
+
+    The hook must not raise: peewee would report a committed transaction as failed.
+    """
+    database.after_commit(hook)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def rows_of(cursor: Any) -> Sequence[tuple[Any, ...]]:
+    """Every row of a cursor, read at once."""
+    return cast(Sequence[tuple[Any, ...]], cursor.fetchall())
+
+
+def uuid_of(value: Any) -> UUID:
+    """An id as either driver returned it."""
+    return value if isinstance(value, UUID) else UUID(value)
+

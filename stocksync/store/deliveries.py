@@ -1,0 +1,332 @@
+"""What the delivery engine writes: claims, their results, and the rescue of what a dead worker left.
+
+With `operations` the only writer of delivery state and of an operation's status. Each call is one short
+transaction of its own. A result is written only where the claim id still holds (the fence).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from stocksync.domain.states import COMPLETED, FAILED, PENDING
+from stocksync.store.database import Database, Statement, rows_of, uuid_of
+from stocksync.store.fields import as_utc
+from stocksync.store.logs import LogEntry, OperationLog
+
+# The inner select is materialized, so that it runs once and its LIMIT holds under SKIP LOCKED.
+_CLAIM = """
+    WITH due AS MATERIALIZED (
+      SELECT id FROM stock_sync_orders
+      WHERE {which} AND due_at IS NOT NULL AND claim_id IS NULL AND due_at <= :now
+      ORDER BY due_at LIMIT :limit {{skip_locked}})
+    UPDATE stock_sync_orders
+    SET claim_id = :claim_id, lease_until = :lease_until, claimed_version = state_version,
+        told_true = told_true OR is_stock_updated
+    WHERE id IN (SELECT id FROM due)
+    RETURNING id, token_id, order_id, is_stock_updated, state_version, attempts"""
+_CLAIM_LANE = Statement(
+    _CLAIM.format(
+        which="""token_id = :which AND EXISTS (
+          SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = :which AND NOT lane.paused
+          AND (lane.snoozed_until IS NULL OR lane.snoozed_until <= :now))"""
+    )
+)
+_CLAIM_ORDER = Statement(_CLAIM.format(which="id = :which"))
+_MARK_PROCESSING = Statement("""
+    UPDATE pending_stock_operations SET status = 'processing', updated_at = :now
+    WHERE order_ref IN {orders:uuid} AND {no_index}status = 'pending' AND applied = 'yes'
+    RETURNING id, retry_count""")
+_FREED = "claim_id = NULL, lease_until = NULL, claimed_version = NULL"
+_DELIVERED = Statement(f"""
+    UPDATE stock_sync_orders
+    SET delivered_version = claimed_version, remote_flag = :flag, remote_seen_at = :now, last_attempt_at = :now,
+        attempts = 0, updated_at = :now, {_FREED},
+        waiting = CASE WHEN due_at IS NULL THEN waiting WHEN state_version > claimed_version THEN 'new' END,
+        due_at = CASE WHEN due_at IS NOT NULL AND state_version > claimed_version THEN :now END
+    WHERE {{no_index}}claim_id = :claim_id AND id IN {{orders:uuid}} RETURNING id""")
+_COMPLETE = Statement("""
+    UPDATE pending_stock_operations
+    SET status = 'completed', completed_at = :now, updated_at = :now, next_retry_at = NULL,
+        error_message = NULL, error_class = NULL
+    WHERE order_ref IN {orders:uuid} AND {no_index}status IN ('pending', 'processing', 'failed') AND applied = 'yes'
+      AND state_version <= (SELECT delivered_version FROM stock_sync_orders AS o WHERE o.id = order_ref)
+    RETURNING id, order_ref""")
+# A state that changed while the request was out starts over: the failure was not of what is wanted now.
+_NOT_DELIVERED = Statement(f"""
+    UPDATE stock_sync_orders
+    SET attempts = CASE WHEN state_version > claimed_version THEN 0 ELSE attempts + 1 END,
+        last_attempt_at = :now, updated_at = :now, {_FREED},
+        waiting = CASE WHEN due_at IS NULL THEN stock_sync_orders.waiting
+                       WHEN state_version > claimed_version THEN 'new' ELSE failure.waiting END,
+        due_at = CASE WHEN due_at IS NULL THEN NULL
+                      WHEN state_version > claimed_version THEN :now ELSE failure.next_at END
+    FROM {{rows:failures(id uuid, next_at timestamptz, waiting text)}} AS failure
+    WHERE stock_sync_orders.id = failure.id AND {{no_index}}claim_id = :claim_id
+    RETURNING stock_sync_orders.id, stock_sync_orders.due_at, stock_sync_orders.waiting""")
+_MARK_FAILED = Statement("""
+    UPDATE pending_stock_operations
+    SET status = failure.status, retry_count = retry_count + 1, next_retry_at = failure.next_at, updated_at = :now,
+        error_class = failure.error_class, error_message = failure.error_message
+    FROM {rows:failures(id uuid, status text, next_at timestamptz, error_class text, error_message text)} AS failure
+    WHERE order_ref = failure.id AND {no_index}pending_stock_operations.status = 'processing'
+    RETURNING pending_stock_operations.id, order_ref, retry_count""")
+_RELEASE = Statement(f"""
+    UPDATE stock_sync_orders SET {_FREED} WHERE {{no_index}}claim_id = :claim_id AND id IN {{orders:uuid}} RETURNING id""")
+_BACK_TO_PENDING = Statement("""
+    UPDATE pending_stock_operations SET status = 'pending', updated_at = :now
+    WHERE order_ref IN {orders:uuid} AND {no_index}status = 'processing'""")
+_TELL_AGAIN = Statement("""
+    UPDATE stock_sync_orders
+    SET state_version = state_version + 1, due_at = :now, waiting = 'new', updated_at = :now
+    WHERE id IN {orders:uuid} AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') <> 'cancelled'""")
+_RESCUE = Statement(f"""
+    WITH stranded AS MATERIALIZED (
+      SELECT id FROM stock_sync_orders WHERE claim_id IS NOT NULL AND lease_until < :now
+      LIMIT :limit {{skip_locked}})
+    UPDATE stock_sync_orders
+    SET attempts = attempts + 1, last_attempt_at = :now, updated_at = :now, {_FREED},
+        waiting = CASE WHEN due_at IS NULL THEN waiting
+                       WHEN attempts + 1 >= :max_attempts AND state_version = claimed_version THEN 'failed'
+                       ELSE 'rescued' END,
+        due_at = CASE WHEN due_at IS NULL OR (attempts + 1 >= :max_attempts AND state_version = claimed_version)
+                      THEN NULL ELSE :now END
+    WHERE id IN (SELECT id FROM stranded)
+    RETURNING id, token_id, due_at, waiting""")
+_DUE_LANES = Statement("""
+    SELECT token_id, MIN(due_at) FROM stock_sync_orders
+    WHERE due_at IS NOT NULL AND claim_id IS NULL GROUP BY token_id""")
+_NEXT_DUE = Statement("""
+    SELECT MIN(due_at) FROM stock_sync_orders
+    WHERE token_id = :lane AND due_at IS NOT NULL AND claim_id IS NULL""")
+
+LEASE_RAN_OUT = "the worker died or stalled: its lease ran out before a result came"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedOrder:
+    """One order to send: what to say, and as which intention."""
+
+    id: UUID
+    token_id: str
+    order_id: str
+    is_stock_updated: bool
+    state_version: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Orders taken for a bounded time. `lease_until` is aware UTC."""
+
+    id: UUID
+    lease_until: datetime
+    orders: Sequence[ClaimedOrder]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The remote accepted this order's state."""
+
+    order: ClaimedOrder
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotDelivered:
+    """An attempt failed. `next_at` None: given up. `action` is `sync_failed` (it said no) or `sync_error`."""
+
+    order: ClaimedOrder
+    duration_ms: int
+    action: str
+    error_class: str
+    error_message: str
+    next_at: datetime | None
+
+
+@dataclass(slots=True)
+class Settled:
+    """What a settlement came to, in orders and operations. `lost`: the fence was gone; those are told again."""
+
+    delivered: int = 0
+    retrying: int = 0
+    failed: int = 0
+    operations_completed: int = 0
+    operations_retrying: int = 0
+    operations_failed: int = 0
+    lost: list[UUID] = field(default_factory=list)
+
+
+class Deliveries:
+    """Claims and settlements on the orders, mirrored by their operations."""
+
+    def __init__(self, database: Database, log: OperationLog) -> None:
+        self._database = database
+        self._log = log
+
+    def claim(self, lane: str, limit: int, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
+        """Take up to `limit` due orders of one lane, the longest waiting first."""
+        return self._claim(_CLAIM_LANE, lane, limit, claim_id, now, lease_until)
+
+    def claim_order(self, order_ref: UUID, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
+        """Take one order if it is due and free; an empty claim otherwise."""
+        return self._claim(_CLAIM_ORDER, order_ref, 1, claim_id, now, lease_until)
+
+    def _claim(
+        self, statement: Statement, which: Any, limit: int, claim_id: UUID, now: datetime, lease_until: datetime
+    ) -> Claim:
+        with self._database.transaction_scope():
+            rows = rows_of(
+                self._database.run(
+                    statement, which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
+                )
+            )
+            orders = [ClaimedOrder(uuid_of(row[0]), row[1], row[2], bool(row[3]), row[4], row[5]) for row in rows]
+            if orders:
+                marked = rows_of(self._database.run(_MARK_PROCESSING, orders=[o.id for o in orders], now=now))
+                self._log.add(
+                    [
+                        LogEntry(uuid_of(row[0]), "retry", "processing", {"attempt": row[1] + 1})
+                        for row in marked
+                        if row[1] > 0
+                    ],
+                    now,
+                )
+        return Claim(claim_id, lease_until, orders)
+
+    def settle(
+        self, claim_id: UUID, delivered: Sequence[Delivered], failures: Sequence[NotDelivered], now: datetime
+    ) -> Settled:
+        """Write the results of a claim, in one transaction.
+
+        Orders whose fence was lost after sending are made due again under a new state version, so that the
+        last word at the remote is the current state, whichever request came last.
+        """
+        settled = Settled()
+        with self._database.transaction_scope():
+            held: set[UUID] = set()
+            if delivered:
+                held |= self._write_delivered(claim_id, delivered, now, settled)
+            if failures:
+                held |= self._write_failures(claim_id, failures, now, settled)
+            sent = [result.order.id for result in (*delivered, *failures)]
+            settled.lost = [order_ref for order_ref in sent if order_ref not in held]
+            if settled.lost:
+                self._database.run(_TELL_AGAIN, orders=settled.lost, now=now)
+        return settled
+
+    def _write_delivered(
+        self, claim_id: UUID, delivered: Sequence[Delivered], now: datetime, settled: Settled
+    ) -> set[UUID]:
+        held: set[UUID] = set()
+        for flag in (True, False):
+            orders = [result.order.id for result in delivered if result.order.is_stock_updated is flag]
+            if orders:
+                cursor = self._database.run(_DELIVERED, claim_id=claim_id, flag=flag, orders=orders, now=now)
+                held.update(uuid_of(row[0]) for row in rows_of(cursor))
+        if held:
+            took = {result.order.id: result for result in delivered}
+            completed = rows_of(self._database.run(_COMPLETE, orders=list(held), now=now))
+            entries: list[LogEntry] = []
+            for row in completed:
+                operation_id, result = uuid_of(row[0]), took[uuid_of(row[1])]
+                told = {"told": result.order.is_stock_updated, "version": result.order.state_version}
+                entries.append(LogEntry(operation_id, "sync_success", "processing", told, result.duration_ms))
+                entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))
+            self._log.add(entries, now)
+            settled.operations_completed += len(completed)
+        settled.delivered += len(held)
+        return held
+
+    def _write_failures(
+        self, claim_id: UUID, failures: Sequence[NotDelivered], now: datetime, settled: Settled
+    ) -> set[UUID]:
+        given = [
+            {"id": f.order.id, "next_at": f.next_at, "waiting": FAILED if f.next_at is None else "retry"}
+            for f in failures
+        ]
+        rows = rows_of(self._database.run(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now))
+        written = {uuid_of(row[0]): (as_utc(row[1]), row[2]) for row in rows}
+        failure_of = {f.order.id: f for f in failures if f.order.id in written}
+        marked = self._mark_failed(
+            [(ref, *written[ref], f.error_class, f.error_message) for ref, f in failure_of.items()], now
+        )
+        entries: list[LogEntry] = []
+        for operation_id, order_ref, retry_count in marked:
+            failure = failure_of[order_ref]
+            said = {"class": failure.error_class, "message": failure.error_message}
+            entries.append(LogEntry(operation_id, failure.action, "processing", said, failure.duration_ms))
+            entries.append(_after_failure(operation_id, retry_count, *written[order_ref]))
+        self._log.add(entries, now)
+        given_up = {order_ref for order_ref, (_, waiting) in written.items() if waiting == FAILED}
+        settled.failed += len(given_up)
+        settled.retrying += len(written) - len(given_up)
+        settled.operations_failed += sum(order_ref in given_up for _, order_ref, _ in marked)
+        settled.operations_retrying += sum(order_ref not in given_up for _, order_ref, _ in marked)
+        return set(written)
+
+    def _mark_failed(
+        self, failures: Iterable[tuple[UUID, datetime | None, str | None, str, str]], now: datetime
+    ) -> list[tuple[UUID, UUID, int]]:
+        rows: list[dict[str, Any]] = [
+            {
+                "id": order_ref,
+                "status": FAILED if waiting == FAILED else PENDING,
+                "next_at": next_at,
+                "error_class": error_class,
+                "error_message": error_message,
+            }
+            for order_ref, next_at, waiting, error_class, error_message in failures
+        ]
+        if not rows:
+            return []
+        cursor = self._database.run(_MARK_FAILED, failures=rows, now=now)
+        return [(uuid_of(row[0]), uuid_of(row[1]), row[2]) for row in rows_of(cursor)]
+
+    def release(self, claim_id: UUID, orders: Sequence[UUID], now: datetime) -> None:
+        """Give back orders that were claimed and not sent; no attempt is used up."""
+        if not orders:
+            return
+        with self._database.transaction_scope():
+            freed = rows_of(self._database.run(_RELEASE, claim_id=claim_id, orders=list(orders)))
+            if freed:
+                self._database.run(_BACK_TO_PENDING, orders=[uuid_of(row[0]) for row in freed], now=now)
+
+    def rescue(self, now: datetime, max_attempts: int, limit: int = 500) -> int:
+        """Return orders whose lease ran out to due. It counts as an attempt, so that an order that kills
+        its worker ends as failed. Answers with how many; call again while it is `limit`."""
+        with self._database.transaction_scope():
+            rows = rows_of(self._database.run(_RESCUE, now=now, max_attempts=max_attempts, limit=limit))
+            if not rows:
+                return 0
+            written = {uuid_of(row[0]): (as_utc(row[2]), row[3]) for row in rows}
+            marked = self._mark_failed(
+                [(ref, due_at, waiting, "LeaseExpired", LEASE_RAN_OUT) for ref, (due_at, waiting) in written.items()],
+                now,
+            )
+            entries: list[LogEntry] = []
+            for operation_id, order_ref, retry_count in marked:
+                entries.append(LogEntry(operation_id, "rescued", "processing", {"message": LEASE_RAN_OUT}))
+                if written[order_ref][1] == FAILED:
+                    entries.append(_after_failure(operation_id, retry_count, *written[order_ref]))
+            self._log.add(entries, now)
+        return len(rows)
+
+    def due_lanes(self) -> dict[str, datetime]:
+        """When each lane with waiting work has something due next."""
+        rows = rows_of(self._database.run(_DUE_LANES))
+        return {row[0]: moment for row in rows if (moment := as_utc(row[1])) is not None}
+
+    def next_due(self, lane: str) -> datetime | None:
+        """When the lane has something due next; None: nothing waits."""
+        return as_utc(self._database.run(_NEXT_DUE, lane=lane).fetchone()[0])
+
+
+def _after_failure(operation_id: UUID, retry_count: int, next_at: datetime | None, waiting: str | None) -> LogEntry:
+    if waiting == FAILED:
+        return LogEntry(operation_id, "max_retries", FAILED, {"attempts": retry_count})
+    details = {"attempts": retry_count, "next_at": None if next_at is None else next_at.isoformat()}
+    return LogEntry(operation_id, "retry_failed", PENDING, details)

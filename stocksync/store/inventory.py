@@ -1,0 +1,202 @@
+"""Stock and order lines: the only writer of levels, movements and lines.
+
+A level changes by one guarded UPDATE of all SKUs at once, with an append-only movement per cause beside it.
+Callers hold a write transaction. Lock order: levels come last, by (warehouse, SKU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from stocksync.domain.errors import InsufficientStock, Shortage, UnknownWarehouse
+from stocksync.domain.identifiers import NewId
+from stocksync.store.database import Database, Statement, rows_of
+
+_LOCK_LEVELS = Statement(
+    "SELECT sku FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text} ORDER BY sku {for_update}"
+)
+_TAKE = Statement("""
+    UPDATE stock_sync_levels SET on_hand = on_hand - taken.quantity, updated_at = :now
+    FROM {rows:items(sku text, quantity bigint)} AS taken
+    WHERE stock_sync_levels.warehouse = :warehouse AND stock_sync_levels.sku = taken.sku
+      AND (stock_sync_levels.on_hand >= taken.quantity OR stock_sync_levels.allow_negative)
+    RETURNING stock_sync_levels.sku, stock_sync_levels.on_hand""")
+_PUT = Statement("""
+    INSERT INTO stock_sync_levels (warehouse, sku, on_hand, allow_negative, updated_at)
+    SELECT :warehouse, given.sku, given.quantity, FALSE, :now
+    FROM {rows:items(sku text, quantity bigint)} AS given WHERE TRUE ORDER BY given.sku
+    ON CONFLICT (warehouse, sku) DO UPDATE
+    SET on_hand = stock_sync_levels.on_hand + excluded.on_hand, updated_at = excluded.updated_at
+    RETURNING sku, on_hand""")
+_ON_HAND = Statement(
+    "SELECT sku, on_hand FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text}"
+)
+_WAREHOUSE = Statement("SELECT 1 FROM stock_sync_levels WHERE warehouse = :warehouse LIMIT 1")
+_WAREHOUSES = Statement("SELECT DISTINCT warehouse FROM stock_sync_levels ORDER BY warehouse")
+_MOVE = Statement("""
+    INSERT INTO stock_sync_movements
+      (id, warehouse, sku, delta, balance_after, cause, cause_key, operation_id, actor, reason, created_at)
+    VALUES (:id, :warehouse, :sku, :delta, :balance_after, :cause, :cause_key, :operation_id, :actor, :reason, :now)""")
+_LINES = Statement("""
+    SELECT line_id, sku, warehouse, quantity, deducted, refunded, waived
+    FROM stock_sync_order_lines WHERE order_ref = :order_ref""")
+_ADD_LINE = Statement("""
+    INSERT INTO stock_sync_order_lines
+      (id, order_ref, line_id, sku, warehouse, quantity, deducted, refunded, waived, created_at)
+    VALUES (:id, :order_ref, :line_id, :sku, :warehouse, :quantity, :deducted, 0, FALSE, :now)""")
+_GROW_LINE = Statement("""
+    UPDATE stock_sync_order_lines SET quantity = quantity + :quantity, deducted = deducted + :quantity
+    WHERE order_ref = :order_ref AND line_id = :line_id""")
+_WAIVE_LINE = Statement(
+    "UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One cause that moves one SKU. `quantity` counts units, above zero; the direction is the call's."""
+
+    sku: str
+    quantity: int
+    cause: str
+    cause_key: str
+    operation_id: UUID | None = None
+    actor: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One stored order line."""
+
+    line_id: str
+    sku: str | None
+    warehouse: str | None
+    quantity: int
+    deducted: int = 0
+    refunded: int = 0
+    waived: bool = False
+
+
+class StockLedger:
+    """Levels with their movements."""
+
+    def __init__(self, database: Database, new_id: NewId) -> None:
+        self._database = database
+        self._new_id = new_id
+
+    def require_warehouse(self, warehouse: str) -> None:
+        """Raises UnknownWarehouse when no stock was ever recorded for it."""
+        if self._database.run(_WAREHOUSE, warehouse=warehouse).fetchone() is None:
+            raise UnknownWarehouse(warehouse, [row[0] for row in rows_of(self._database.run(_WAREHOUSES))])
+
+    def take(self, warehouse: str, changes: Sequence[Change], now: datetime) -> None:
+        """Take all `changes` out of the warehouse, or none of them.
+
+        Raises:
+            InsufficientStock: naming every SKU that is short; the caller's transaction must be rolled back.
+        """
+        needed = _summed(changes)
+        items = [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(needed.items())]
+        if self._database.dialect.name == "postgresql":
+            # UPDATE ... FROM locks in any order it likes; taken in one order first, no two orders can deadlock.
+            self._database.run(_LOCK_LEVELS, warehouse=warehouse, skus=sorted(needed))
+        taken = dict(rows_of(self._database.run(_TAKE, warehouse=warehouse, items=items, now=now)))
+        if len(taken) < len(needed):
+            short = self.on_hand(warehouse, [sku for sku in needed if sku not in taken])
+            raise InsufficientStock(
+                [Shortage(sku, warehouse, needed[sku], short.get(sku, 0)) for sku in sorted(needed) if sku not in taken]
+            )
+        self._record(warehouse, changes, -1, {sku: taken[sku] + needed[sku] for sku in needed}, now)
+
+    def put(self, warehouse: str, changes: Sequence[Change], now: datetime) -> None:
+        """Put all `changes` into the warehouse; a SKU seen for the first time begins at zero."""
+        given = _summed(changes)
+        items = [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(given.items())]
+        after = dict(rows_of(self._database.run(_PUT, warehouse=warehouse, items=items, now=now)))
+        self._record(warehouse, changes, 1, {sku: after[sku] - given[sku] for sku in given}, now)
+
+    def on_hand(self, warehouse: str, skus: Sequence[str]) -> dict[str, int]:
+        """Units on hand of each of `skus` that the warehouse knows."""
+        return dict(rows_of(self._database.run(_ON_HAND, warehouse=warehouse, skus=list(skus))))
+
+    def hold(self, warehouse: str, skus: Sequence[str], now: datetime) -> None:
+        """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""
+        self._database.run(_PUT, warehouse=warehouse, items=[{"sku": s, "quantity": 0} for s in sorted(skus)], now=now)
+
+    def _record(
+        self, warehouse: str, changes: Sequence[Change], sign: int, before: Mapping[str, int], now: datetime
+    ) -> None:
+        balance = dict(before)
+        rows: list[dict[str, Any]] = []
+        for change in changes:
+            balance[change.sku] += sign * change.quantity
+            rows.append(
+                {
+                    "id": self._new_id(),
+                    "warehouse": warehouse,
+                    "sku": change.sku,
+                    "delta": sign * change.quantity,
+                    "balance_after": balance[change.sku],
+                    "cause": change.cause,
+                    "cause_key": change.cause_key,
+                    "operation_id": change.operation_id,
+                    "actor": change.actor,
+                    "reason": change.reason,
+                    "now": now,
+                }
+            )
+        self._database.run_many(_MOVE, rows)
+
+
+class OrderLines:
+    """The lines of an order. The caller holds the order's row."""
+
+    def __init__(self, database: Database, new_id: NewId) -> None:
+        self._database = database
+        self._new_id = new_id
+
+    def of(self, order_ref: UUID) -> dict[str, Line]:
+        """Every line of the order by its line id."""
+        rows = rows_of(self._database.run(_LINES, order_ref=order_ref))
+        return {row[0]: Line(*row[:6], waived=bool(row[6])) for row in rows}
+
+    def add(self, order_ref: UUID, lines: Sequence[Line], now: datetime) -> None:
+        """Write lines that are new to the order."""
+        self._database.run_many(
+            _ADD_LINE,
+            [
+                {
+                    "id": self._new_id(),
+                    "order_ref": order_ref,
+                    "line_id": line.line_id,
+                    "sku": line.sku,
+                    "warehouse": line.warehouse,
+                    "quantity": line.quantity,
+                    "deducted": line.deducted,
+                    "now": now,
+                }
+                for line in lines
+            ],
+        )
+
+    def grow(self, order_ref: UUID, line_id: str, quantity: int) -> None:
+        """Add units, ordered and deducted at once: single calls without a form know no other way."""
+        self._database.run(_GROW_LINE, order_ref=order_ref, line_id=line_id, quantity=quantity)
+
+    def waive(self, order_ref: UUID, line_id: str) -> None:
+        """A person decided that this line no longer holds its order up."""
+        self._database.run(_WAIVE_LINE, order_ref=order_ref, line_id=line_id)
+
+
+def _summed(changes: Sequence[Change]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for change in changes:
+        totals[change.sku] = totals.get(change.sku, 0) + change.quantity
+    return totals
+
+

@@ -1,0 +1,290 @@
+"""Peewee models of every table, with the invariants that the database itself holds.
+
+The two tables of the plan keep their names; all others start with `stock_sync_`, because they may
+live in the monolith's own database. Migrations hold frozen copies; a test compares both.
+"""
+
+from __future__ import annotations
+
+from peewee import (
+    SQL,
+    BigIntegerField,
+    BooleanField,
+    CharField,
+    Check,
+    CompositeKey,
+    ForeignKeyField,
+    IntegerField,
+    JSONField,
+    Model,
+    TextField,
+    UUIDField,
+)
+
+from stocksync.domain.states import APPLIED, MOVEMENT_CAUSES, OPERATION_TYPES, ORDER_MOVEMENTS, STATUSES, WAITING
+from stocksync.store.fields import UtcDateTimeField
+
+DEFAULT_WAREHOUSE = "Ирина"
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> Check:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return Check(f"{column} IN ({listed})")
+
+
+class _Table(Model):  # type: ignore[misc]
+    class Meta:
+        legacy_table_names = False  # indexes are named after their table, not after the class
+
+
+class Account(_Table):
+    """A seller account (lane): takes turns with the others, can be paused or snoozed alone."""
+
+    token_id = CharField(primary_key=True)
+    name = CharField(null=True)
+    active = BooleanField(default=True)
+    paused = BooleanField(default=False)
+    paused_reason = TextField(null=True)
+    snoozed_until = UtcDateTimeField(null=True)
+    created_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "stock_sync_accounts"
+
+
+class Order(_Table):
+    """The unit of delivery: what the remote should be told of one order, and how far telling it has come."""
+
+    id = UUIDField(primary_key=True)
+    token = ForeignKeyField(Account, column_name="token_id", index=False)
+    order_id = CharField()
+    # The checkout form, as far as it was seen. A form's revision is opaque; `form_updated_at` orders them.
+    has_form = BooleanField(default=False)
+    status = CharField(null=True)
+    revision = CharField(null=True)
+    form_updated_at = UtcDateTimeField(null=True)
+    # What should be told (NULL: nothing yet, or not ready) and which intention that is.
+    is_stock_updated = BooleanField(null=True)
+    state_version = IntegerField(default=0)
+    delivered_version = IntegerField(default=0)
+    # What the remote last said, or accepted; `told_true`: it may have heard True from us.
+    remote_flag = BooleanField(null=True)
+    remote_seen_at = UtcDateTimeField(null=True)
+    told_true = BooleanField(default=False)
+    # Delivery. `due_at` NULL: nothing to do; it stays set while claimed.
+    due_at = UtcDateTimeField(null=True)
+    attempts = IntegerField(default=0)
+    last_attempt_at = UtcDateTimeField(null=True)
+    waiting = CharField(null=True)
+    claim_id = UUIDField(null=True)
+    claimed_version = IntegerField(null=True)
+    lease_until = UtcDateTimeField(null=True)
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "stock_sync_orders"
+        indexes = ((("token", "order_id"), True),)
+        constraints = (
+            Check("(claim_id IS NULL) = (lease_until IS NULL)"),
+            Check("(claim_id IS NULL) = (claimed_version IS NULL)"),
+            Check("delivered_version >= 0 AND delivered_version <= state_version"),
+            Check("claimed_version IS NULL OR claimed_version <= state_version"),
+            Check("attempts >= 0"),
+            Check("due_at IS NULL OR is_stock_updated IS NOT NULL"),
+            _one_of("waiting", WAITING),
+        )
+
+
+# A claim looks only at what is due and free, a rescue only at what is claimed:
+# a million delivered orders are in neither index.
+Order.add_index(
+    Order.index(Order.token, Order.due_at, name="stock_sync_orders_due").where(
+        SQL("due_at IS NOT NULL AND claim_id IS NULL")
+    )
+)
+Order.add_index(
+    Order.index(Order.claim_id, Order.lease_until, name="stock_sync_orders_claimed").where(
+        SQL("claim_id IS NOT NULL")
+    )
+)
+
+
+class OrderLine(_Table):
+    """One order line. It outlives the operations and stops every repeat; `sku` NULL: not stock."""
+
+    id = UUIDField(primary_key=True)
+    order = ForeignKeyField(Order, column_name="order_ref", index=False)
+    line_id = CharField()
+    sku = CharField(null=True)
+    warehouse = CharField(null=True)
+    quantity = BigIntegerField()
+    deducted = BigIntegerField(default=0)
+    refunded = BigIntegerField(default=0)
+    waived = BooleanField(default=False)
+    created_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "stock_sync_order_lines"
+        indexes = ((("order", "line_id"), True),)
+        constraints = (
+            Check("quantity >= 0"),
+            Check("deducted >= 0"),
+            Check("refunded >= 0 AND refunded <= deducted"),
+            Check("(sku IS NULL) = (warehouse IS NULL)"),
+            Check("sku IS NOT NULL OR deducted = 0"),
+        )
+
+
+class PendingStockOperation(_Table):
+    """A deduction, refund or adjustment of one SKU for one order.
+
+    `status`, `retry_count` and `next_retry_at` mirror the delivery of its order. `state_version` is the
+    order's when this was recorded: a delivery of that version or a later one completes it.
+    """
+
+    id = UUIDField(primary_key=True)
+    order = ForeignKeyField(Order, column_name="order_ref", null=True, index=False)
+    order_id = CharField(null=True)
+    allegro_order_id = CharField(null=True)
+    token_id = CharField()
+    operation_type = CharField()
+    status = CharField(default="pending")
+    sku = CharField()
+    quantity = BigIntegerField()
+    warehouse = CharField(default=DEFAULT_WAREHOUSE)
+    line_item_id = CharField(null=True)
+    idempotency_key = CharField(null=True, max_length=1024)
+    state_version = IntegerField(default=0)
+    applied = CharField(default="yes")
+    moves_stock = BooleanField(default=False)
+    retry_count = IntegerField(default=0)
+    max_retries = IntegerField(default=5)
+    next_retry_at = UtcDateTimeField(null=True)
+    created_at = UtcDateTimeField()
+    updated_at = UtcDateTimeField()
+    completed_at = UtcDateTimeField(null=True)
+    error_message = TextField(null=True)
+    error_class = CharField(null=True)
+    actor = CharField(null=True)
+    reason = TextField(null=True)
+
+    class Meta:
+        table_name = "pending_stock_operations"
+        indexes = ((("order", "state_version"), False), (("status", "created_at"), False))
+        constraints = (
+            _one_of("operation_type", OPERATION_TYPES),
+            _one_of("status", STATUSES),
+            _one_of("applied", APPLIED),
+            Check("quantity <> 0 AND (quantity > 0 OR operation_type = 'adjustment')"),
+            Check("retry_count >= 0 AND max_retries >= 1"),
+            Check("(status = 'completed') = (completed_at IS NOT NULL)"),
+            Check("(order_ref IS NULL) = (order_id IS NULL)"),
+            Check("order_ref IS NOT NULL OR operation_type = 'adjustment'"),
+        )
+
+
+PendingStockOperation.add_index(
+    PendingStockOperation.index(
+        PendingStockOperation.idempotency_key, unique=True, name="pending_stock_operations_key"
+    ).where(SQL("idempotency_key IS NOT NULL"))
+)
+
+
+class StockSynchronizationLog(_Table):
+    """What happened to an operation, append-only. `status` is the operation's after the event."""
+
+    id = UUIDField(primary_key=True)
+    operation = ForeignKeyField(PendingStockOperation, column_name="operation_id", index=False)
+    action = CharField()
+    status = CharField()
+    details = JSONField()
+    timestamp = UtcDateTimeField()
+    execution_time_ms = IntegerField(null=True)
+
+    class Meta:
+        table_name = "stock_synchronization_logs"
+        indexes = ((("operation", "timestamp"), False), (("timestamp",), False))
+
+
+class IdempotencyKey(_Table):
+    """A key once used, with a hash of its content: longer-lived than the operation it made."""
+
+    key = CharField(primary_key=True, max_length=1024)
+    content_hash = CharField()
+    operation_id = UUIDField()
+    created_at = UtcDateTimeField(index=True)
+
+    class Meta:
+        table_name = "stock_sync_keys"
+
+
+class Level(_Table):
+    """What is on hand of a SKU in a warehouse. Only a guarded UPDATE changes it, with a movement beside."""
+
+    warehouse = CharField()
+    sku = CharField()
+    on_hand = BigIntegerField()
+    allow_negative = BooleanField(default=False)
+    updated_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "stock_sync_levels"
+        primary_key = CompositeKey("warehouse", "sku")
+        constraints = (Check("on_hand >= 0 OR allow_negative"),)
+
+
+class Movement(_Table):
+    """One change of a level, append-only. `cause_key` is unique: the same cause never moves stock twice."""
+
+    id = UUIDField(primary_key=True)
+    warehouse = CharField()
+    sku = CharField()
+    delta = BigIntegerField()
+    balance_after = BigIntegerField()
+    cause = CharField()
+    cause_key = CharField(unique=True, max_length=1024)
+    # No foreign key: movements outlive the operations.
+    operation_id = UUIDField(null=True, index=True)
+    actor = CharField(null=True)
+    reason = TextField(null=True)
+    created_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "stock_sync_movements"
+        indexes = ((("warehouse", "sku", "created_at"), False),)
+        constraints = (
+            Check("delta <> 0"),
+            _one_of("cause", MOVEMENT_CAUSES),
+            Check(
+                "(cause IN (" + ", ".join(f"'{cause}'" for cause in ORDER_MOVEMENTS) + "))"
+                " = (operation_id IS NOT NULL)"
+            ),
+        )
+
+
+class Pruned(_Table):
+    """An operation that clean-up took away, as far as the ledger still needs it."""
+
+    operation_id = UUIDField(primary_key=True)
+    order = ForeignKeyField(Order, column_name="order_ref", null=True)
+    line_item_id = CharField(null=True)
+    operation_type = CharField()
+    quantity = BigIntegerField()
+    pruned_at = UtcDateTimeField()
+
+    class Meta:
+        table_name = "stock_sync_pruned"
+
+
+MODELS: tuple[type[_Table], ...] = (
+    Account,
+    Order,
+    OrderLine,
+    PendingStockOperation,
+    StockSynchronizationLog,
+    IdempotencyKey,
+    Level,
+    Movement,
+    Pruned,
+)

@@ -1,0 +1,1 @@
+"""Duties beside delivery: the sweep, the audit."""
