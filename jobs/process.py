@@ -19,7 +19,9 @@ def main_of(name: str, run: Callable[[Runtime], None]) -> int:
     try:
         runtime = composition.current()
         logging.basicConfig(
-            level=runtime.config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout
+            level=runtime.config.log_level,
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            stream=sys.stdout,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: runtime.stop.set())

@@ -33,7 +33,7 @@ class StockSyncWorker(SimpleWorker):
         """SIGTERM: the slice under way claims nothing more, settles what it sent, and the loop ends."""
         self.runtime.stop.set()
         try:
-            super().request_stop(signum, frame)
+            super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
         except (RedisError, OSError):
             self._stop_requested = True  # RQ notes the request in Redis; without Redis it must do without
 
@@ -43,7 +43,11 @@ class StockSyncWorker(SimpleWorker):
     def heartbeat(self, timeout: int | None = None, pipeline: object = None) -> None:
         """RQ's, and after a flushed Redis the worker's registration again."""
         super().heartbeat(timeout, pipeline)  # type: ignore[arg-type]
-        if pipeline is None and self.birth_date is not None and not self.connection.hexists(self.key, "birth"):
+        if (
+            pipeline is None
+            and self.birth_date is not None
+            and not self.connection.hexists(self.key, "birth")
+        ):
             with self.connection.pipeline() as pipe:
                 pipe.hset(self.key, mapping=self.serialize())
                 worker_registration.register(self, pipe)
@@ -67,7 +71,9 @@ def run(runtime: Runtime) -> None:
             worker = StockSyncWorker([runtime.worker_queue()], worker_ttl=60)
             worker.runtime = runtime
             worker.log_job_description = True
-            worker.work(logging_level=logging.getLevelName(logging.getLogger("rq.worker").getEffectiveLevel()))
+            worker.work(
+                logging_level=logging.getLevelName(logging.getLogger("rq.worker").getEffectiveLevel())
+            )
             complaining = False
         except (RedisError, OSError) as error:
             if not complaining:

@@ -24,7 +24,7 @@ class _Environment(PydanticBaseSettingsSource):
     """The process's environment, with the names of `variable_of` and `*_FILE` variants."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False
+        return field.default, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         return _values(os.environ, [])
@@ -104,9 +104,14 @@ class StockSyncConfig(BaseSettings):
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'stocksync.db'}"
 
+    @property
+    def loses_data_on_restart(self) -> bool:
+        """Whether the database is a file that an ephemeral disk would take with it, unless that is meant."""
+        return self.database.startswith("sqlite") and not self.allow_ephemeral_sqlite
+
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, _Environment(settings_cls)
 
@@ -126,12 +131,11 @@ class StockSyncConfig(BaseSettings):
         except ValidationError as error:
             for fault in error.errors(include_url=False):
                 faults += _sentences(fault)
-        if config is not None and "DYNO" in environment and not config.allow_ephemeral_sqlite:
-            if config.database.startswith("sqlite"):
-                faults.append(
-                    "DATABASE_URL: this platform's disk is wiped at every restart, and SQLite with it; "
-                    f"use PostgreSQL, or set {PREFIX}ALLOW_EPHEMERAL_SQLITE=true if that is meant"
-                )
+        if config is not None and "DYNO" in environment and config.loses_data_on_restart:
+            faults.append(
+                "DATABASE_URL: this platform's disk is wiped at every restart, and SQLite with it; "
+                f"use PostgreSQL, or set {PREFIX}ALLOW_EPHEMERAL_SQLITE=true if that is meant"
+            )
         if faults or config is None:
             raise ConfigurationError(faults)
         return config
@@ -142,8 +146,9 @@ class _Explicit(StockSyncConfig):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del settings_cls
         return (init_settings,)
 
 
@@ -167,7 +172,9 @@ def _values(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]
             try:
                 text = Path(path).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
-                faults.append(f"{name}_FILE: {path} can't be read ({getattr(error, 'strerror', None) or 'not text'})")
+                faults.append(
+                    f"{name}_FILE: {path} can't be read ({getattr(error, 'strerror', None) or 'not text'})"
+                )
             else:
                 if not text:
                     faults.append(f"{name}_FILE: {path} is empty")

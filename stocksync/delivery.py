@@ -20,7 +20,7 @@ from stocksync.domain.answers import Answer, Verdict
 from stocksync.domain.identifiers import Clock, NewId
 from stocksync.domain.retry import RetryPolicy
 from stocksync.sending import Sender, SendPool, Sent, tell
-from stocksync.store.deliveries import ClaimedOrder, Deliveries, Delivered, NotDelivered
+from stocksync.store.deliveries import ClaimedOrder, Delivered, Deliveries, NotDelivered
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,9 @@ class InventoryManager:
         self._clock = clock
         self._new_id = new_id
 
-    def add(self, sku: str, warehouse: str, quantity: int, *, actor: str | None = None, reason: str | None = None) -> None:
+    def add(
+        self, sku: str, warehouse: str, quantity: int, *, actor: str | None = None, reason: str | None = None
+    ) -> None:
         """Goods came in. Raises InvalidInput."""
         change = self._change(sku, quantity, "receipt", actor, reason)
         with self._database.transaction_scope():
@@ -36,7 +38,12 @@ class InventoryManager:
             self._ledger.take(check_word("warehouse", warehouse), [change], self._clock())
 
     def set_on_hand(
-        self, levels: Mapping[str, int], warehouse: str, *, actor: str | None = None, reason: str | None = None
+        self,
+        levels: Mapping[str, int],
+        warehouse: str,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
     ) -> int:
         """Somebody counted: on hand becomes what `levels` says of each SKU. Answers with how many differed.
 
@@ -52,9 +59,13 @@ class InventoryManager:
             more = {sku: count - before[sku] for sku, count in counted.items() if count > before[sku]}
             less = {sku: before[sku] - count for sku, count in counted.items() if count < before[sku]}
             if more:
-                self._ledger.put(warehouse, [self._change(s, n, "count", actor, reason) for s, n in more.items()], now)
+                self._ledger.put(
+                    warehouse, [self._change(s, n, "count", actor, reason) for s, n in more.items()], now
+                )
             if less:
-                self._ledger.take(warehouse, [self._change(s, n, "count", actor, reason) for s, n in less.items()], now)
+                self._ledger.take(
+                    warehouse, [self._change(s, n, "count", actor, reason) for s, n in less.items()], now
+                )
         return len(more) + len(less)
 
     def on_hand(self, sku: str, warehouse: str) -> int:

@@ -9,7 +9,15 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.checkout_form import CANCELLED, READY, CheckoutForm, FormLine, check_word, is_newer, parse_form
+from stocksync.domain.checkout_form import (
+    CANCELLED,
+    READY,
+    CheckoutForm,
+    FormLine,
+    check_word,
+    is_newer,
+    parse_form,
+)
 from stocksync.domain.errors import InsufficientStock, InvalidOrder
 from stocksync.domain.identifiers import Clock, NewId
 from stocksync.service import StockSynchronizationService, content_hash, deduction_key
@@ -40,7 +48,11 @@ class OrderResult:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"order_id": self.order_id, "status": self.status, "operations": [str(id) for id in self.operations]}
+        return {
+            "order_id": self.order_id,
+            "status": self.status,
+            "operations": [str(id) for id in self.operations],
+        }
 
 
 class AllegroStockService:
@@ -66,7 +78,12 @@ class AllegroStockService:
         self._new_id = new_id
 
     def process_order_stock_update(
-        self, order: Any, warehouse: str = DEFAULT_WAREHOUSE, *, token_id: str | None = None, actor: str | None = None
+        self,
+        order: Any,
+        warehouse: str = DEFAULT_WAREHOUSE,
+        *,
+        token_id: str | None = None,
+        actor: str | None = None,
     ) -> OrderResult:
         """Deduct every line of a checkout form that was not deducted before.
 
@@ -109,7 +126,13 @@ class AllegroStockService:
         self._lines.add(
             order.id,
             [
-                Line(line.id, line.sku, warehouse if line.sku else None, line.quantity, line.quantity if line.sku else 0)
+                Line(
+                    line.id,
+                    line.sku,
+                    warehouse if line.sku else None,
+                    line.quantity,
+                    line.quantity if line.sku else 0,
+                )
                 for line in new
             ],
             now,
@@ -122,7 +145,10 @@ class AllegroStockService:
         self._service.record(order, drafts, now)
         self._ledger.take(
             warehouse,
-            [Change(draft.sku, draft.quantity, "deduction", draft.keys[0], draft.id, actor) for draft in drafts],
+            [
+                Change(draft.sku, draft.quantity, "deduction", draft.keys[0], draft.id, actor)
+                for draft in drafts
+            ],
             now,
         )
         return OrderResult(form.id, QUEUED, [draft.id for draft in drafts])
@@ -130,7 +156,9 @@ class AllegroStockService:
     def _note(self, order: OrderRow, form: CheckoutForm, now: datetime) -> OrderResult:
         if form.status == CANCELLED:
             # Better refused aloud than noted and then deducted by a late form.
-            raise InvalidOrder(form.id, ["status CANCELLED: giving an order's stock back is not part of this version"])
+            raise InvalidOrder(
+                form.id, ["status CANCELLED: giving an order's stock back is not part of this version"]
+            )
         if not order.has_form:
             # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
             self._operations.note_status(order, form.status, now)
@@ -147,7 +175,9 @@ class AllegroStockService:
             if line.id in known and (known[line.id].quantity, known[line.id].sku) != (line.quantity, line.sku)
         ]
         if changed:
-            raise InvalidOrder(form.id, [*changed, "lines that were deducted can't be changed by a form in this version"])
+            raise InvalidOrder(
+                form.id, [*changed, "lines that were deducted can't be changed by a form in this version"]
+            )
 
     def _draft(self, form: CheckoutForm, line: FormLine, warehouse: str, actor: str | None) -> OperationDraft:
         sku = str(line.sku)

@@ -32,7 +32,9 @@ _JOB_TIMEOUT = 180
 class StockSyncJob(Job):
     """A job whose data is JSON and whose function lives under `jobs.`: Redis can't make a worker run anything else."""
 
-    def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
+    def __init__(
+        self, id: str | None = None, connection: Redis | None = None, serializer: Any = None
+    ) -> None:
         del serializer  # rq-scheduler hands in none, which would mean pickle
         super().__init__(id=id, connection=connection, serializer=JSONSerializer)
 
@@ -61,7 +63,11 @@ def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool =
     """
     options: dict[str, Any] = {"health_check_interval": 0}
     if timeout is not None:
-        options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
+        options |= {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+        }
     else:
         options |= {"socket_connect_timeout": 5, "socket_keepalive": not url.startswith("unix")}
         if url.startswith("unix"):
@@ -77,7 +83,11 @@ def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool =
 def make_queue(connection: Redis, name: str) -> Queue:
     """The one queue: JSON, our job class, bounded times."""
     return Queue(
-        name, connection=connection, job_class=StockSyncJob, serializer=JSONSerializer, default_timeout=_JOB_TIMEOUT
+        name,
+        connection=connection,
+        job_class=StockSyncJob,
+        serializer=JSONSerializer,
+        default_timeout=_JOB_TIMEOUT,
     )
 
 
@@ -199,7 +209,7 @@ class RedisWakeups:
 class NoWakeups:
     """For callers that drain by themselves: nothing is woken."""
 
-    def wake(self, lane: str, *, force: bool = False) -> bool:
+    def wake(self, lane: str, *, force: bool = False) -> bool:  # noqa: ARG002
         """Do nothing."""
         return True
 

@@ -143,7 +143,9 @@ class Runtime:
         if self._client is not None:
             return ForeignClient(self._client, self.config.microservice_timeout)
         if self.config.microservice_base_url is None:
-            raise ConfigurationError(["ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"])
+            raise ConfigurationError(
+                ["ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"]
+            )
         token = self.config.microservice_jwt_token
         return OrdersClient(
             self.config.microservice_base_url,
@@ -230,7 +232,9 @@ class Runtime:
         """rq-scheduler, hardened, with the periodic tasks."""
         queue = make_queue(self.connect_redis(blocking=True), self.config.queue_name)
         # Its own wake-ups never rest: a tick that could not wake a lane is repeated by the next.
-        wakeups = RedisWakeups(make_queue(self.connect_redis(), queue.name), self.config.redis_prefix, pause=0)
+        wakeups = RedisWakeups(
+            make_queue(self.connect_redis(), queue.name), self.config.redis_prefix, pause=0
+        )
         return StockSyncScheduler(queue, wakeups, self.periodic_tasks(), self.config.redis_prefix)
 
     def periodic_tasks(self) -> list[PeriodicTask]:

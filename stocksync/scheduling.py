@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from redis.exceptions import RedisError
 from rq.exceptions import NoSuchJobError
@@ -83,7 +83,9 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
                 wait, complaining = self._interval, False
             except (RedisError, OSError) as error:
                 if not complaining:
-                    log.warning("Redis does not answer (%s); the scheduler waits for it", type(error).__name__)
+                    log.warning(
+                        "Redis does not answer (%s); the scheduler waits for it", type(error).__name__
+                    )
                 wait, complaining = min(wait * 2, 2.0), True
             stop.wait(wait)
         try:
@@ -103,7 +105,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
             job_id = raw.decode("utf-8", "replace")
             try:
                 job = StockSyncJob.fetch(job_id, connection=self.connection)
-                job.require_ours()
+                cast(StockSyncJob, job).require_ours()
                 self.enqueue_job(job)
             except NoSuchJobError:
                 self.connection.zrem(self.scheduled_jobs_key, raw)

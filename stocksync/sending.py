@@ -150,7 +150,9 @@ class SendPool:
 
     def _start_threads(self) -> None:
         while len(self._threads) < min(self._wanted, self._in_flight + len(self._queue)):
-            thread = threading.Thread(target=self._work, args=(len(self._threads),), daemon=True, name="sender")
+            thread = threading.Thread(
+                target=self._work, args=(len(self._threads),), daemon=True, name="sender"
+            )
             self._threads.append(thread)
             thread.start()
 

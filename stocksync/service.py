@@ -103,7 +103,9 @@ class StockSynchronizationService:
         line_item_id = None if line_item_id is None else check_word("line_item_id", line_item_id)
         keys = _keys(token_id, order_id, line_item_id, idempotency_key)
         content = content_hash("deduction", token_id, order_id, line_item_id, sku, quantity, warehouse)
-        draft = OperationDraft(self._new_id(), "deduction", sku, quantity, warehouse, line_item_id, keys, content)
+        draft = OperationDraft(
+            self._new_id(), "deduction", sku, quantity, warehouse, line_item_id, keys, content
+        )
         immediate = immediate and not self._database.in_transaction()
         with self._database.scope():
             with self._database.transaction_scope():
@@ -119,7 +121,9 @@ class StockSynchronizationService:
                 return self._deliver_now(order, first or draft.id)
             return SyncResult(True, draft.id, None, "pending") if first is None else self._repeated(first)
 
-    def record(self, order: OrderRow, drafts: list[OperationDraft], now: datetime, *, wake: bool = True) -> None:
+    def record(
+        self, order: OrderRow, drafts: list[OperationDraft], now: datetime, *, wake: bool = True
+    ) -> None:
         """In the caller's transaction: write operations whose lines are written already, and set the order in motion.
 
         The lane is woken after the commit, unless `wake` is False.
@@ -145,7 +149,10 @@ class StockSynchronizationService:
         """What should be told of the order, by its lines as they are now."""
         lines = self._lines.of(order.id).values()
         return order_state(
-            [LineState(line.sku is not None, line.quantity, line.deducted, line.refunded, line.waived) for line in lines],
+            [
+                LineState(line.sku is not None, line.quantity, line.deducted, line.refunded, line.waived)
+                for line in lines
+            ],
             in_doubt=in_doubt,
             told_true=order.told_true or order.is_stock_updated is True,
         )
@@ -168,7 +175,9 @@ class StockSynchronizationService:
             UnknownOperation, TransitionRefused
         """
         with self._database.transaction_scope():
-            order = self._operations.retry(_uuid(operation_id), check_word("actor", actor), reason, self._clock())
+            order = self._operations.retry(
+                _uuid(operation_id), check_word("actor", actor), reason, self._clock()
+            )
             self.wake_after_commit(order.token_id)
 
     def cancel(self, operation_id: UUID | str, *, actor: str, reason: str) -> None:
@@ -228,7 +237,9 @@ class StockSynchronizationService:
             line = Line(line_id, draft.sku, draft.warehouse, draft.quantity, draft.quantity)
             self._lines.add(order.id, [line], now)
         elif (known.sku, known.warehouse) != (draft.sku, draft.warehouse):
-            raise InvalidInput("line_item_id", f"line {line_id} is of SKU {known.sku} in warehouse {known.warehouse}")
+            raise InvalidInput(
+                "line_item_id", f"line {line_id} is of SKU {known.sku} in warehouse {known.warehouse}"
+            )
         else:
             self._lines.grow(order.id, line_id, draft.quantity)
 

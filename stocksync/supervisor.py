@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self, TextIO
+from typing import Self, TextIO
 
 from stocksync.domain.errors import StockSyncError
 from stocksync.embedded import die_with_parent
@@ -64,8 +64,9 @@ def read_procfile(path: Path, skip: Collection[str] = ("release",)) -> dict[str,
         match = _LINE.fullmatch(line)
         if match is None:
             raise ProcfileInvalid(f"{path}, line {number} is not `name: command`: {line!r}")
-        if commands.setdefault(match["name"], match["command"]) is not match["command"]:
+        if match["name"] in commands:
             raise ProcfileInvalid(f"{path}, line {number}: there is a process {match['name']} already")
+        commands[match["name"]] = match["command"]
     return {name: command for name, command in commands.items() if name not in skip}
 
 
@@ -98,7 +99,7 @@ class PidFile:
         """Raises AlreadyRunning, naming the holder's id; SupervisorError when the file can't be written."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._held.enter_context(self.path.open("a+"))
+            file = self._held.enter_context(self.path.open("a+", errors="replace"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)

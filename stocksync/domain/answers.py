@@ -70,4 +70,6 @@ def understand(status: int, document: object, retry_after: str | None = None) ->
         return Answer(Verdict.REJECTED, f"Http{status}", words, status)
     if status >= 500:
         return Answer(Verdict.UNCLEAR, f"Http{status}", words, status)
-    return Answer(Verdict.UNCLEAR, "NotTheContract", f"HTTP {status} with a body that is not the contract's", status)
+    return Answer(
+        Verdict.UNCLEAR, "NotTheContract", f"HTTP {status} with a body that is not the contract's", status
+    )

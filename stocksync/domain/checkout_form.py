@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 
 from stocksync.domain.errors import InvalidInput, InvalidOrder
@@ -30,7 +38,9 @@ def _printable(text: str) -> str:
 
 
 Word = Annotated[
-    str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_printable)
+    str,
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
+    AfterValidator(_printable),
 ]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
 
@@ -93,7 +103,9 @@ def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
     seen: set[str] = set()
     repeated = [line.id for line in form.line_items if line.id in seen or seen.add(line.id)]  # type: ignore[func-returns-value]
     if repeated:
-        raise InvalidOrder(form.id, [f"lineItems: id {line_id} appears more than once" for line_id in repeated])
+        raise InvalidOrder(
+            form.id, [f"lineItems: id {line_id} appears more than once" for line_id in repeated]
+        )
     return form
 
 

@@ -27,7 +27,9 @@ class LineState:
         return self.deducted - self.refunded
 
 
-def order_state(lines: Iterable[LineState], *, in_doubt: bool = False, told_true: bool = False) -> bool | None:
+def order_state(
+    lines: Iterable[LineState], *, in_doubt: bool = False, told_true: bool = False
+) -> bool | None:
     """True or False: what should be told. None: not ready, or nothing to say.
 
     Args:

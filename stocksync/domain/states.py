@@ -23,7 +23,18 @@ OPERATION_TYPES: Final = ("deduction", "refund", "adjustment")
 APPLIED: Final = ("yes", "unknown", "no")
 
 # Why an order waits (or is at rest without being delivered).
-WAITING: Final = ("new", "retry", "rescued", "snoozed", "outage", "not_ready", "failed", "cancelled", "manual", "reconciled")
+WAITING: Final = (
+    "new",
+    "retry",
+    "rescued",
+    "snoozed",
+    "outage",
+    "not_ready",
+    "failed",
+    "cancelled",
+    "manual",
+    "reconciled",
+)
 
 # Movements of an order carry their operation; stock-keeping ones carry actor and reason.
 ORDER_MOVEMENTS: Final = ("deduction", "refund", "rollback")

@@ -92,14 +92,18 @@ class OrdersClient:
             with response:
                 text = self._read(response, deadline)
         except requests.exceptions.ConnectTimeout:
-            return Answer(Verdict.UNCLEAR, "ConnectTimeout", f"no connection within {self._connect_timeout:g} s")
+            return Answer(
+                Verdict.UNCLEAR, "ConnectTimeout", f"no connection within {self._connect_timeout:g} s"
+            )
         except (requests.exceptions.Timeout, TimeoutError, urllib3.exceptions.TimeoutError):
             return Answer(Verdict.UNCLEAR, "Timeout", f"no complete answer within {total:g} s")
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             return Answer(Verdict.UNCLEAR, "ConnectionError", _reason(error))
         if text is None:
             return Answer(
-                Verdict.UNCLEAR, "NotTheContract", f"HTTP {response.status_code}: body over {_LARGEST_BODY} bytes"
+                Verdict.UNCLEAR,
+                "NotTheContract",
+                f"HTTP {response.status_code}: body over {_LARGEST_BODY} bytes",
             )
         try:
             document = json.loads(text)
@@ -121,20 +125,24 @@ class OrdersClient:
         return b"".join(parts)
 
     def _session(self) -> tuple[requests.Session, requests.PreparedRequest]:
-        kept = getattr(self._local, "kept", None)
+        kept: tuple[requests.Session, requests.PreparedRequest] | None = getattr(self._local, "kept", None)
         if kept is None:
             session = requests.Session()
             session.trust_env = False
             session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=1))
             session.mount("https://", HTTPAdapter(pool_connections=1, pool_maxsize=1))
-            headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "stocksync"}
+            headers = {
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "User-Agent": "stocksync",
+            }
             if token := self._token():
                 headers["Authorization"] = f"Bearer {token}"
             prepared = session.prepare_request(
                 requests.Request("PUT", self._url.replace("{order_id}", "-"), headers=headers, data=b"{}")
             )
             kept = self._local.kept = (session, prepared)
-        return kept  # type: ignore[no-any-return]
+        return kept
 
 
 class ForeignClient:
@@ -163,6 +171,6 @@ class ForeignClient:
 def _reason(error: BaseException) -> str:
     """The innermost cause in a few words; the outer ones repeat the URL and the pool."""
     while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+        error = error.__cause__ or error.__context__ or error
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text)[:300]

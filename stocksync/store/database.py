@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
 
@@ -52,20 +52,19 @@ class Statement:
         return compiled
 
 
-class Dialect:
+class Dialect(Protocol):
     """What differs between the two databases."""
 
     name: str
 
     def compile(self, text: str) -> str:
-        raise TypeError("abstract")
+        """A statement's text in this database's words, with its driver's named parameters."""
 
     def adapt(self, value: Any) -> Any:
         """One parameter as this database's driver takes it."""
-        raise TypeError("abstract")
 
 
-class SqliteDialect(Dialect):
+class SqliteDialect:
     """SQLite: time and ids as text, lists and rows through json_each, no row locks."""
 
     name = "sqlite"
@@ -91,7 +90,7 @@ class SqliteDialect(Dialect):
         return value
 
 
-class PostgresDialect(Dialect):
+class PostgresDialect:
     """PostgreSQL: own types, arrays for lists, jsonb_to_recordset for rows, FOR NO KEY UPDATE."""
 
     name = "postgresql"
@@ -105,7 +104,9 @@ class PostgresDialect(Dialect):
         return _NAME.sub(r"%(\1)s", text)
 
     def adapt(self, value: Any) -> Any:
-        if isinstance(value, dict) or (isinstance(value, list | tuple) and value and isinstance(value[0], dict)):
+        if isinstance(value, dict) or (
+            isinstance(value, list | tuple) and value and isinstance(value[0], dict)
+        ):
             from psycopg.types.json import Jsonb  # only where PostgreSQL is in use
 
             return Jsonb(value, dumps=lambda given: json.dumps(given, ensure_ascii=False, default=str))
@@ -172,7 +173,7 @@ class _Executing:
 class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
     """SQLite with WAL, synchronous=FULL, foreign keys, and every write transaction IMMEDIATE."""
 
-    field_types = {**peewee.SqliteDatabase.field_types, "UTCTIME": "TEXT"}
+    field_types: ClassVar[dict[str, str]] = {**peewee.SqliteDatabase.field_types, "UTCTIME": "TEXT"}
     dialect = SqliteDialect()
     snapshot_mode = ("DEFERRED",)
 
@@ -183,7 +184,10 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
 class PostgresDatabase(_Executing, PooledPostgresqlDatabase):  # type: ignore[misc]
     """PostgreSQL through psycopg 3, sessions in UTC."""
 
-    field_types = {**peewee.PostgresqlDatabase.field_types, "UTCTIME": "TIMESTAMPTZ"}
+    field_types: ClassVar[dict[str, str]] = {
+        **peewee.PostgresqlDatabase.field_types,
+        "UTCTIME": "TIMESTAMPTZ",
+    }
     dialect = PostgresDialect()
     snapshot_mode = ("REPEATABLE READ",)
     _MIGRATION_LOCK = 0x73746F636B  # any number of our own; this one spells 'stock'
@@ -214,7 +218,9 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
     if parts.scheme == "sqlite":
         path = unquote(parts.path)[1:]
         if not path:
-            raise DatabaseUnavailable("DATABASE_URL: sqlite:///FILE needs a file (a shared in-memory one can't be lost safely)")
+            raise DatabaseUnavailable(
+                "DATABASE_URL: sqlite:///FILE needs a file (a shared in-memory one can't be lost safely)"
+            )
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -246,7 +252,9 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
             prefer_psycopg3=True,
             **options,
         )
-    raise DatabaseUnavailable(f"DATABASE_URL: {parts.scheme or 'no scheme'}:// is not known; use sqlite:/// or postgresql://")
+    raise DatabaseUnavailable(
+        f"DATABASE_URL: {parts.scheme or 'no scheme'}:// is not known; use sqlite:/// or postgresql://"
+    )
 
 
 def bind_models(database: Database) -> None:
@@ -274,4 +282,3 @@ def rows_of(cursor: Any) -> Sequence[tuple[Any, ...]]:
 def uuid_of(value: Any) -> UUID:
     """An id as either driver returned it."""
     return value if isinstance(value, UUID) else UUID(value)
-

@@ -176,7 +176,13 @@ class Deliveries:
         return self._claim(_CLAIM_ORDER, order_ref, 1, claim_id, now, lease_until)
 
     def _claim(
-        self, statement: Statement, which: Any, limit: int, claim_id: UUID, now: datetime, lease_until: datetime
+        self,
+        statement: Statement,
+        which: Any,
+        limit: int,
+        claim_id: UUID,
+        now: datetime,
+        lease_until: datetime,
     ) -> Claim:
         with self._database.transaction_scope():
             rows = rows_of(
@@ -184,7 +190,9 @@ class Deliveries:
                     statement, which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
                 )
             )
-            orders = [ClaimedOrder(uuid_of(row[0]), row[1], row[2], bool(row[3]), row[4], row[5]) for row in rows]
+            orders = [
+                ClaimedOrder(uuid_of(row[0]), row[1], row[2], bool(row[3]), row[4], row[5]) for row in rows
+            ]
             if orders:
                 marked = rows_of(self._database.run(_MARK_PROCESSING, orders=[o.id for o in orders], now=now))
                 self._log.add(
@@ -212,7 +220,7 @@ class Deliveries:
                 held |= self._write_delivered(claim_id, delivered, now, settled)
             if failures:
                 held |= self._write_failures(claim_id, failures, now, settled)
-            sent = [result.order.id for result in (*delivered, *failures)]
+            sent = [d.order.id for d in delivered] + [f.order.id for f in failures]
             settled.lost = [order_ref for order_ref in sent if order_ref not in held]
             if settled.lost:
                 self._database.run(_TELL_AGAIN, orders=settled.lost, now=now)
@@ -304,7 +312,10 @@ class Deliveries:
                 return 0
             written = {uuid_of(row[0]): (as_utc(row[2]), row[3]) for row in rows}
             marked = self._mark_failed(
-                [(ref, due_at, waiting, "LeaseExpired", LEASE_RAN_OUT) for ref, (due_at, waiting) in written.items()],
+                [
+                    (ref, due_at, waiting, "LeaseExpired", LEASE_RAN_OUT)
+                    for ref, (due_at, waiting) in written.items()
+                ],
                 now,
             )
             entries: list[LogEntry] = []
@@ -325,7 +336,9 @@ class Deliveries:
         return as_utc(self._database.run(_NEXT_DUE, lane=lane).fetchone()[0])
 
 
-def _after_failure(operation_id: UUID, retry_count: int, next_at: datetime | None, waiting: str | None) -> LogEntry:
+def _after_failure(
+    operation_id: UUID, retry_count: int, next_at: datetime | None, waiting: str | None
+) -> LogEntry:
     if waiting == FAILED:
         return LogEntry(operation_id, "max_retries", FAILED, {"attempts": retry_count})
     details = {"attempts": retry_count, "next_at": None if next_at is None else next_at.isoformat()}

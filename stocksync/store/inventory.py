@@ -109,7 +109,11 @@ class StockLedger:
         if len(taken) < len(needed):
             short = self.on_hand(warehouse, [sku for sku in needed if sku not in taken])
             raise InsufficientStock(
-                [Shortage(sku, warehouse, needed[sku], short.get(sku, 0)) for sku in sorted(needed) if sku not in taken]
+                [
+                    Shortage(sku, warehouse, needed[sku], short.get(sku, 0))
+                    for sku in sorted(needed)
+                    if sku not in taken
+                ]
             )
         self._record(warehouse, changes, -1, {sku: taken[sku] + needed[sku] for sku in needed}, now)
 
@@ -126,7 +130,9 @@ class StockLedger:
 
     def hold(self, warehouse: str, skus: Sequence[str], now: datetime) -> None:
         """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""
-        self._database.run(_PUT, warehouse=warehouse, items=[{"sku": s, "quantity": 0} for s in sorted(skus)], now=now)
+        self._database.run(
+            _PUT, warehouse=warehouse, items=[{"sku": s, "quantity": 0} for s in sorted(skus)], now=now
+        )
 
     def _record(
         self, warehouse: str, changes: Sequence[Change], sign: int, before: Mapping[str, int], now: datetime
@@ -163,7 +169,7 @@ class OrderLines:
     def of(self, order_ref: UUID) -> dict[str, Line]:
         """Every line of the order by its line id."""
         rows = rows_of(self._database.run(_LINES, order_ref=order_ref))
-        return {row[0]: Line(*row[:6], waived=bool(row[6])) for row in rows}
+        return {row[0]: Line(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows}
 
     def add(self, order_ref: UUID, lines: Sequence[Line], now: datetime) -> None:
         """Write lines that are new to the order."""
@@ -198,5 +204,3 @@ def _summed(changes: Sequence[Change]) -> dict[str, int]:
     for change in changes:
         totals[change.sku] = totals.get(change.sku, 0) + change.quantity
     return totals
-
-

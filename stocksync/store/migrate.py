@@ -41,7 +41,13 @@ def require_current(database: Database) -> None:
 def types_of(database: Any) -> dict[str, str]:
     """The words for column types that differ, for the texts of migrations."""
     if database.dialect.name == "postgresql":
-        return {"uuid": "UUID", "time": "TIMESTAMPTZ", "json": "JSONB", "bool": "BOOLEAN", "word": "VARCHAR(255)"}
+        return {
+            "uuid": "UUID",
+            "time": "TIMESTAMPTZ",
+            "json": "JSONB",
+            "bool": "BOOLEAN",
+            "word": "VARCHAR(255)",
+        }
     return {"uuid": "TEXT", "time": "TEXT", "json": "TEXT", "bool": "INTEGER", "word": "VARCHAR(255)"}
 
 

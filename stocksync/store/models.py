@@ -21,7 +21,14 @@ from peewee import (
     UUIDField,
 )
 
-from stocksync.domain.states import APPLIED, MOVEMENT_CAUSES, OPERATION_TYPES, ORDER_MOVEMENTS, STATUSES, WAITING
+from stocksync.domain.states import (
+    APPLIED,
+    MOVEMENT_CAUSES,
+    OPERATION_TYPES,
+    ORDER_MOVEMENTS,
+    STATUSES,
+    WAITING,
+)
 from stocksync.store.fields import UtcDateTimeField
 
 DEFAULT_WAREHOUSE = "Ирина"

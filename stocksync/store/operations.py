@@ -133,24 +133,34 @@ class Operations:
     def ensure_order(self, token_id: str, order_id: str, now: datetime) -> OrderRow:
         """The order's row, made at need, locked until the transaction ends."""
         self._database.run(_ENSURE_ACCOUNT, token_id=token_id, now=now)
-        cursor = self._database.run(_ENSURE_ORDER, id=self._new_id(), token_id=token_id, order_id=order_id, now=now)
+        cursor = self._database.run(
+            _ENSURE_ORDER, id=self._new_id(), token_id=token_id, order_id=order_id, now=now
+        )
         return _order_row(cursor.fetchone())
 
     def take_form(
-        self, order: OrderRow, status: str, revision: str | None, form_updated_at: datetime | None, now: datetime
+        self,
+        order: OrderRow,
+        status: str,
+        revision: str | None,
+        form_updated_at: datetime | None,
+        now: datetime,
     ) -> None:
         """Note which form of the order was seen last."""
         self._database.run(
-            _TAKE_FORM, id=order.id, status=status, revision=revision, form_updated_at=form_updated_at, now=now
+            _TAKE_FORM,
+            id=order.id,
+            status=status,
+            revision=revision,
+            form_updated_at=form_updated_at,
+            now=now,
         )
 
     def note_status(self, order: OrderRow, status: str, now: datetime) -> None:
         """Note the status of an order whose form asks for nothing yet."""
         self._database.run(_NOTE_STATUS, id=order.id, status=status, now=now)
 
-    def set_in_motion(
-        self, order: OrderRow, state: bool | None, now: datetime, waiting: str = "new"
-    ) -> int:
+    def set_in_motion(self, order: OrderRow, state: bool | None, now: datetime, waiting: str = "new") -> int:
         """Give the order a new state version and, unless there is nothing to say, make it due now."""
         due_at, reason = (None, "not_ready") if state is None else (now, waiting)
         cursor = self._database.run(
@@ -158,7 +168,9 @@ class Operations:
         )
         return int(cursor.fetchone()[0])
 
-    def record(self, order: OrderRow, drafts: Sequence[OperationDraft], state_version: int, now: datetime) -> None:
+    def record(
+        self, order: OrderRow, drafts: Sequence[OperationDraft], state_version: int, now: datetime
+    ) -> None:
         """Write the operations with their keys and their first log row."""
         self._database.run_many(
             _ADD_OPERATION,
@@ -241,7 +253,9 @@ class Operations:
         self._log.add([LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in retried], now)
         return order
 
-    def cancel(self, operation_id: UUID, actor: str, reason: str, now: datetime) -> tuple[OrderRow, str | None]:
+    def cancel(
+        self, operation_id: UUID, actor: str, reason: str, now: datetime
+    ) -> tuple[OrderRow, str | None]:
         """Stop the delivery of one operation; its stock stays as it is. Answers with its order and line id.
 
         Raises:

@@ -11,7 +11,14 @@ from peewee import ModelSelect, fn
 from stocksync.domain.errors import InvalidInput, UnknownOperation, UnknownOrder
 from stocksync.domain.states import PENDING, STATUSES
 from stocksync.store.database import Database
-from stocksync.store.models import Level, Movement, Order, OrderLine, PendingStockOperation, StockSynchronizationLog
+from stocksync.store.models import (
+    Level,
+    Movement,
+    Order,
+    OrderLine,
+    PendingStockOperation,
+    StockSynchronizationLog,
+)
 
 HEALTHY_PENDING = 100
 """The plan: healthy below this many pending operations, when none is stale."""
@@ -39,7 +46,7 @@ class Queries:
         operation = PendingStockOperation
         with self._database.scope():
             rows = operation.select(operation.status, fn.COUNT()).group_by(operation.status).tuples()
-            return dict.fromkeys(STATUSES, 0) | {status: count for status, count in rows}
+            return dict.fromkeys(STATUSES, 0) | dict(rows)
 
     def status(self, now: datetime, stale_hours: float) -> dict[str, Any]:
         """The plan's status document, with the work that waits beside it."""
@@ -94,7 +101,9 @@ class Queries:
             query = query.where(operation.order_id == order_id)
         with self._database.scope():
             total = query.count()
-            page = query.order_by(operation.created_at.desc(), operation.id.desc()).limit(limit).offset(offset)
+            page = (
+                query.order_by(operation.created_at.desc(), operation.id.desc()).limit(limit).offset(offset)
+            )
             return [_columns(row) for row in page.dicts()], total
 
     def operation(self, operation_id: UUID | str) -> dict[str, Any]:
@@ -114,7 +123,9 @@ class Queries:
     def order(self, token_id: str, order_id: str) -> dict[str, Any]:
         """One order with its `lines` and `operations`. Raises UnknownOrder."""
         with self._database.scope():
-            found = Order.select().where((Order.token == token_id) & (Order.order_id == order_id)).dicts().first()
+            found = (
+                Order.select().where((Order.token == token_id) & (Order.order_id == order_id)).dicts().first()
+            )
             if found is None:
                 raise UnknownOrder(token_id, order_id)
             lines = OrderLine.select().where(OrderLine.order == found["id"]).order_by(OrderLine.id)
@@ -164,5 +175,3 @@ def _columns(row: dict[str, Any]) -> dict[str, Any]:
     """A row by its column names (peewee's dictionaries name a foreign key by its attribute)."""
     renamed = {"order": "order_ref", "token": "token_id", "operation": "operation_id"}
     return {renamed.get(name, name): value for name, value in row.items()}
-
-

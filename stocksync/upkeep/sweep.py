@@ -16,7 +16,7 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """`rescued`: orders whose lease ran out; `woken`: lanes with due work; `planned`: lanes due later."""
+    """`rescued`: orders whose lease ran out; `woken`: lanes with due work that could be woken; `planned`: lanes due later."""
 
     rescued: int
     woken: int
@@ -27,7 +27,9 @@ class SweepReport:
         return asdict(self)
 
 
-def sweep(deliveries: Deliveries, wakeups: Wakeups, clock: Clock, max_attempts: int, max_batches: int = 200) -> SweepReport:
+def sweep(
+    deliveries: Deliveries, wakeups: Wakeups, clock: Clock, max_attempts: int, max_batches: int = 200
+) -> SweepReport:
     """One sweep, of at most `max_batches` batches of rescues.
 
     Lanes that are due later get their entry at rq-scheduler back, which a flushed Redis has lost.
@@ -41,8 +43,7 @@ def sweep(deliveries: Deliveries, wakeups: Wakeups, clock: Clock, max_attempts: 
     now, woken, planned = clock(), 0, 0
     for lane, moment in deliveries.due_lanes().items():
         if moment <= now:
-            wakeups.wake(lane, force=True)
-            woken += 1
+            woken += wakeups.wake(lane, force=True)
         else:
             wakeups.wake_at(lane, moment)
             planned += 1

@@ -752,6 +752,7 @@ def test_an_unknown_fault_is_refused_with_those_that_are_allowed(client: Client)
         {"error_share": True},
         {"latency_ms": -1},
         {"latency_ms": float("nan")},
+        {"latency_ms": 10**400},
         {"error_status": 200},
         {"bad_body": "xml"},
         {"bad_body": ["html"]},

@@ -1,0 +1,178 @@
+"""`operations ...`, `deliver`, `sweep`, `status`, `audit`."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from stocksync import runtime
+from stocksync.cli.output import answer, json_option, table
+from stocksync.domain.states import STATUSES
+from stocksync.queueing import NoWakeups
+from stocksync.runtime import Runtime
+from stocksync.upkeep.audit import audit as run_audit
+
+
+def _ready() -> Runtime:
+    at = runtime.current()
+    at.require_schema()
+    return at
+
+
+@click.group()
+def operations() -> None:
+    """Operations and their log."""
+
+
+@operations.command("list")
+@click.option("--status", type=click.Choice(STATUSES))
+@click.option("--order", help="Of this order only.")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
+@click.option("--offset", type=click.IntRange(0, 100_000), default=0)
+@json_option
+def list_(status: str | None, order: str | None, limit: int, offset: int, as_json: bool) -> None:
+    """The newest operations."""
+    rows, total = _ready().queries.operations(status=status, order_id=order, limit=limit, offset=offset)
+    columns = (
+        "id",
+        "order_id",
+        "operation_type",
+        "sku",
+        "quantity",
+        "status",
+        "retry_count",
+        "next_retry_at",
+    )
+
+    def lines() -> Iterator[str]:
+        yield from table(rows, columns)
+        yield f"{len(rows)} of {total}"
+
+    answer({"operations": rows, "total": total, "limit": limit, "offset": offset}, as_json, lines)
+
+
+@operations.command()
+@click.argument("operation_id")
+@json_option
+def show(operation_id: str, as_json: bool) -> None:
+    """One operation and what happened to it."""
+    row = _ready().queries.operation(operation_id)
+
+    def lines() -> Iterator[str]:
+        yield from (
+            f"{name:>16}: {value}" for name, value in row.items() if name != "log" and value is not None
+        )
+        yield ""
+        yield from table(row["log"], ("timestamp", "action", "status", "execution_time_ms", "details"))
+
+    answer(row, as_json, lines)
+
+
+@operations.command()
+@click.argument("operation_id")
+@click.option("--reason", help="Why, for the log.")
+@json_option
+def retry(operation_id: str, reason: str | None, as_json: bool) -> None:
+    """Have a waiting or given-up operation delivered now."""
+    _ready().service.retry(operation_id, actor=_who(), reason=reason)
+    _said(operation_id, "queued for retry", as_json)
+
+
+@operations.command()
+@click.argument("operation_id")
+@click.option("--reason", required=True, help="Why, for the log.")
+@json_option
+def cancel(operation_id: str, reason: str, as_json: bool) -> None:
+    """Stop the delivery of an operation; its stock stays deducted."""
+    _ready().service.cancel(operation_id, actor=_who(), reason=reason)
+    _said(operation_id, "cancelled", as_json)
+
+
+@click.command()
+@click.option(
+    "--wait", type=click.FloatRange(0, 86400), default=0.0, help="Seconds to wait for what is due later."
+)
+@json_option
+def deliver(wait: float, as_json: bool) -> None:
+    """Deliver what is due in this process, without RQ."""
+    at = Runtime(runtime.current().config, wakeups=NoWakeups())
+    at.require_schema()
+    until = time.monotonic() + wait
+    totals = dict.fromkeys(("processed", "succeeded", "failed", "max_retries_reached"), 0)
+    while True:
+        # Bounded: each round takes what was due when it began.
+        figures = at.service.process_pending_operations(
+            limit=at.queries.status(at.clock(), 1)["orders_waiting"] or 1
+        )
+        for name in totals:
+            totals[name] += figures[name]
+        moment = at.queries.status(at.clock(), 1)["next_due_at"]
+        if moment is None or moment > at.clock() + timedelta(seconds=until - time.monotonic()):
+            break
+        time.sleep(max(0.0, (moment - at.clock()).total_seconds()))
+    at.close()
+    document = totals | {"next_due_at": moment}
+    answer(document, as_json, lambda: [f"{name}: {value}" for name, value in document.items()])
+
+
+@click.command()
+@json_option
+def sweep(as_json: bool) -> None:
+    """Return what dead workers left, and wake every lane with due work."""
+    report = _ready().sweep().as_dict()
+    answer(report, as_json, lambda: [f"{name}: {value}" for name, value in report.items()])
+
+
+@click.command()
+@json_option
+def status(as_json: bool) -> None:
+    """How things stand: counts, what waits, what needs a person."""
+    at = _ready()
+    document = at.queries.status(at.clock(), at.config.monitoring_stale_operation_hours)
+
+    def lines() -> Iterator[str]:
+        yield f"{document['status']}: {document['orders_waiting']} orders wait, next at {document['next_due_at'] or '-'}"
+        yield from (f"  {name}: {value}" for name, value in document["statistics"].items())
+
+    answer(document, as_json, lines)
+
+
+@click.command()
+@json_option
+def audit(as_json: bool) -> None:
+    """Prove that nothing was lost and nothing happened twice; exit code 1 and the rows when not."""
+    findings = run_audit(_ready().database)
+    document: dict[str, Any] = {
+        "ok": not findings,
+        "findings": [{"check": f.check, "meaning": f.meaning, "rows": f.rows} for f in findings],
+    }
+
+    def lines() -> Iterator[str]:
+        for finding in findings:
+            yield f"{finding.check}: {finding.meaning}"
+            yield from (f"  {', '.join(map(str, row))}" for row in finding.rows)
+        yield "every promise holds" if not findings else f"{len(findings)} promise(s) broken"
+
+    answer(document, as_json, lines)
+    if findings:
+        raise click.exceptions.Exit(1)
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()} (command line)"
+    except (KeyError, OSError):
+        return "command line"
+
+
+def _said(operation_id: str, what: str, as_json: bool) -> None:
+    document = {"operation_id": operation_id, "message": f"operation {what}"}
+    answer(document, as_json, lambda: [f"operation {operation_id} {what}"])
+
+
+COMMANDS = (operations, deliver, sweep, status, audit)

@@ -1,0 +1,104 @@
+"""`stock import` and `stock show`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import click
+
+from stocksync import runtime
+from stocksync.cli.output import answer, json_option, table
+from stocksync.domain.checkout_form import check_word
+from stocksync.domain.errors import StockSyncError
+
+
+@click.group()
+def stock() -> None:
+    """Stock levels and their movements."""
+
+
+@stock.command("import")
+@click.argument("file", type=click.File("rb"))
+@json_option
+def import_(file: BinaryIO, as_json: bool) -> None:
+    """Set on hand from a count: a CSV with the columns sku, warehouse, quantity.
+
+    All or nothing: when a line can't be taken, every fault is named and nothing is written.
+    """
+    counted, faults = _read(file)
+    if faults:
+        document = {"imported": 0, "changed": 0, "refused": faults}
+        answer(document, as_json, lambda: [f"line {f['line']}: {f['reason']}" for f in faults])
+        click.echo(f"nothing was imported: {len(faults)} line(s) can't be taken", err=True)
+        raise click.exceptions.Exit(1)
+    at = runtime.current()
+    at.require_schema()
+    with at.database.transaction_scope():
+        changed = sum(
+            at.inventory.set_on_hand(levels, warehouse, actor="stock import", reason=f"count in {file.name}")
+            for warehouse, levels in counted.items()
+        )
+    skus = sum(len(levels) for levels in counted.values())
+    units = sum(sum(levels.values()) for levels in counted.values())
+    document = {
+        "imported": skus,
+        "changed": changed,
+        "units": units,
+        "warehouses": sorted(counted),
+        "refused": [],
+    }
+    answer(document, as_json, lambda: [f"{skus} SKUs counted, {units} units; {changed} levels changed"])
+
+
+@stock.command()
+@click.argument("sku", required=False)
+@json_option
+def show(sku: str | None, as_json: bool) -> None:
+    """Levels, or one SKU with its last movements."""
+    at = runtime.current()
+    at.require_schema()
+    rows = at.queries.stock(sku)
+    if sku is not None and not rows:
+        raise StockSyncError(f"SKU {sku} was never seen; `stock show` lists all")
+    units = sum(row["on_hand"] for row in rows)
+
+    def lines() -> Iterator[str]:
+        yield from table(rows, ("warehouse", "sku", "on_hand"))
+        for row in rows if sku is not None else ():
+            yield ""
+            yield from table(
+                row["movements"], ("created_at", "delta", "balance_after", "cause", "actor", "reason")
+            )
+        yield f"{len(rows)} levels, {units} units"
+
+    answer({"levels": rows, "units": units}, as_json, lines)
+
+
+def _read(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
+    """Counts by warehouse and SKU, and what can't be taken with its line number."""
+    try:
+        reader = csv.DictReader(file.read().decode("utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        return {}, [{"line": 0, "reason": f"the file is not UTF-8 (byte {error.start})"}]
+    missing = {"sku", "warehouse", "quantity"} - set(reader.fieldnames or ())
+    if missing:
+        return {}, [{"line": 1, "reason": f"the header lacks {', '.join(sorted(missing))}"}]
+    counted: dict[str, dict[str, int]] = {}
+    faults: list[dict[str, Any]] = []
+    for row in reader:
+        try:
+            sku, warehouse = check_word("sku", row["sku"]), check_word("warehouse", row["warehouse"])
+            quantity = str(row["quantity"]).strip()
+            if not quantity.isascii() or not quantity.isdigit() or len(quantity) > 12:
+                raise StockSyncError(f"quantity: a whole number from 0 is needed, got {quantity!r:.40}")
+            if sku in counted.setdefault(warehouse, {}):
+                raise StockSyncError(f"sku {sku} in warehouse {warehouse} appears more than once")
+            counted[warehouse][sku] = int(quantity)
+        except StockSyncError as error:
+            faults.append({"line": reader.line_num, "reason": str(error)})
+    return counted, faults
+
+
+COMMANDS = (stock,)

