@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from peewee import ModelSelect, fn
+from peewee import SQL, ModelSelect, fn
 
 from stocksync.domain.errors import InvalidInput, UnknownOperation, UnknownOrder
 from stocksync.domain.states import PENDING, STATUSES
@@ -45,7 +45,7 @@ class Queries:
         """Operations by status, every status named."""
         operation = PendingStockOperation
         with self._database.scope():
-            rows = operation.select(operation.status, fn.COUNT()).group_by(operation.status).tuples()
+            rows = operation.select(operation.status, fn.COUNT(SQL("*"))).group_by(operation.status).tuples()
             return dict.fromkeys(STATUSES, 0) | dict(rows)
 
     def status(self, now: datetime, stale_hours: float) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Queries:
                 (operation.status == PENDING) & (operation.created_at < now - timedelta(hours=stale_hours))
             )
             # The orders' partial index answers this, however many were delivered.
-            waiting = order.select(fn.COUNT(), fn.MIN(order.due_at)).where(
+            waiting = order.select(fn.COUNT(SQL("*")), fn.MIN(order.due_at)).where(
                 order.due_at.is_null(False) & order.claim_id.is_null()
             )
             stale_operations, (due, oldest) = stale.count(), waiting.tuples().get()
@@ -167,7 +167,7 @@ class Queries:
     def on_hand(self) -> tuple[int, int]:
         """(SKUs, units on hand) over all warehouses."""
         with self._database.scope():
-            skus, units = Level.select(fn.COUNT(), fn.COALESCE(fn.SUM(Level.on_hand), 0)).tuples().get()
+            skus, units = Level.select(fn.COUNT(SQL("*")), fn.COALESCE(fn.SUM(Level.on_hand), 0)).tuples().get()
             return int(skus), int(units)
 
 

@@ -1,0 +1,170 @@
+"""Wake-ups through a real Redis: one job however many deductions wait, and no harm when Redis is away."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from redis import Redis
+from rq.exceptions import DeserializationError
+
+from stocksync.queueing import RedisWakeups, StockSyncJob, connect_redis, make_queue
+from tests.servers import RedisServer, free_port
+from tests.shop import SELLER, START, Shop, open_shop
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Redis:
+    return connect_redis(redis_url, timeout=2)
+
+
+@pytest.fixture
+def wakeups(redis_url: str) -> RedisWakeups:
+    return RedisWakeups(make_queue(connect_redis(redis_url, timeout=0.25), "stock-sync"), "stock-sync")
+
+
+@pytest.fixture
+def shop(sqlite_url: str, wakeups: RedisWakeups) -> Iterator[Shop]:
+    with open_shop(sqlite_url) as opened:
+        opened.runtime.service._wakeups = wakeups
+        yield opened
+
+
+def jobs(redis: Redis) -> list[StockSyncJob]:
+    ids = [raw.decode() for raw in redis.lrange("rq:queue:stock-sync", 0, -1)]
+    return [StockSyncJob.fetch(job_id, connection=redis) for job_id in ids]  # type: ignore[misc]
+
+
+def test_any_number_of_deductions_share_one_job_while_it_waits(shop: Shop, redis: Redis) -> None:
+    for number in range(20):
+        shop.deduct(f"order-{number}")
+
+    (job,) = jobs(redis)
+    assert (job.func_name, list(job.args)) == ("jobs.delivery.deliver_lane", [SELLER])
+
+
+def test_each_lane_has_its_own_job(redis: Redis, wakeups: RedisWakeups) -> None:
+    for lane in ("a", "b", "a"):
+        wakeups.wake(lane)
+
+    assert [list(job.args) for job in jobs(redis)] == [["a"], ["b"]]
+
+
+def test_once_the_job_has_begun_a_new_deduction_makes_a_new_one(redis: Redis, wakeups: RedisWakeups) -> None:
+    wakeups.wake("a")
+    wakeups.clear_marker("a")
+    wakeups.wake("a")
+
+    assert len(jobs(redis)) == 2
+
+
+def test_the_marker_expires_by_itself_within_a_minute(redis: Redis, wakeups: RedisWakeups) -> None:
+    wakeups.wake("a")
+
+    assert 0 < redis.ttl(wakeups.marker("a")) <= 60
+
+
+def test_the_sweep_overrides_a_marker_whose_job_was_lost(redis: Redis, wakeups: RedisWakeups) -> None:
+    wakeups.wake("a")
+    redis.delete("rq:queue:stock-sync")
+    wakeups.wake("a", force=True)
+
+    assert len(jobs(redis)) == 1
+
+
+def test_a_job_carries_a_lane_and_no_data_as_json(redis: Redis, wakeups: RedisWakeups) -> None:
+    wakeups.wake("продавец 1")
+
+    (job,) = jobs(redis)
+    assert job.data.startswith(b'["jobs.delivery.deliver_lane"')
+    assert "продавец 1" in (job.description or "")
+
+
+def test_a_hundred_thousand_waiting_operations_take_no_more_of_redis_than_one(redis: Redis, wakeups: RedisWakeups) -> None:
+    wakeups.wake("a")
+    before = redis.dbsize()
+    for _ in range(1000):
+        wakeups.wake("a")
+
+    assert redis.dbsize() == before
+
+
+@pytest.mark.parametrize("function", ["os.system", "stocksync.runtime.current", "jobsx.evil", "builtins.eval"])
+def test_a_job_that_names_another_function_is_not_run(redis: Redis, function: str) -> None:
+    job = StockSyncJob.create(function, args=("true",), connection=redis)
+
+    with pytest.raises(DeserializationError, match="only functions under jobs"):
+        _ = job.func
+
+
+def test_a_lane_has_one_entry_moved_to_its_due_time_rounded_up(redis: Redis, wakeups: RedisWakeups) -> None:
+    wakeups.wake_at("a", START + timedelta(seconds=90, milliseconds=1))
+    wakeups.wake_at("a", START + timedelta(seconds=30, milliseconds=1))
+
+    entries = redis.zrange(wakeups.scheduled_jobs_key, 0, -1, withscores=True)
+    assert entries == [(wakeups.entry_id("a").encode(), START.timestamp() + 31)]
+
+
+def test_a_lane_with_nothing_due_has_no_entry_and_leaves_no_key(redis: Redis, wakeups: RedisWakeups) -> None:
+    wakeups.wake_at("a", START)
+    wakeups.wake_at("a", None)
+
+    assert redis.keys("*") == []
+
+
+def test_without_redis_every_call_succeeds_the_first_within_a_quarter_second_more(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    nobody = connect_redis(f"redis://127.0.0.1:{free_port()}/0", timeout=0.25)
+    wakeups = RedisWakeups(make_queue(nobody, "stock-sync"), "stock-sync")
+    with open_shop(sqlite_url) as shop, caplog.at_level(logging.WARNING, "stocksync"):
+        shop.runtime.service._wakeups = wakeups
+        for number in range(50):
+            shop.deduct(f"order-{number}")
+
+        assert shop.runtime.queries.counts()["pending"] == 50
+    assert wakeups.failures == 50
+    assert len(caplog.records) == 1
+
+
+def test_a_redis_that_hangs_is_asked_once_and_then_left_alone() -> None:
+    # A port that accepts and never answers is worse than a closed one.
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        port = silent.getsockname()[1]
+        wakeups = RedisWakeups(make_queue(connect_redis(f"redis://127.0.0.1:{port}/0", timeout=0.25), "q"), "q")
+        started = time.monotonic()
+        answers = [wakeups.wake("a") for _ in range(100)]
+        elapsed = time.monotonic() - started
+
+    assert not any(answers)
+    # One time-out, not a hundred: the bound is far from both.
+    assert elapsed < 5
+
+
+def test_redis_is_asked_again_after_the_rest(redis_server: RedisServer, redis_url: str) -> None:
+    now = [0.0]
+    queue = make_queue(connect_redis(redis_url, timeout=0.25), "stock-sync")
+    wakeups = RedisWakeups(queue, "stock-sync", pause=30, monotonic=lambda: now[0])
+    redis_server.stop()
+    assert not wakeups.wake("a")
+    redis_server.start()
+    now[0] = 29.0
+    assert not wakeups.wake("a")
+    now[0] = 30.0
+    assert wakeups.wake("a")
+
+
+def test_a_restarted_redis_is_not_mistaken_for_one_that_is_down(
+    redis_server: RedisServer, redis_url: str, wakeups: RedisWakeups
+) -> None:
+    assert wakeups.wake("a")
+    redis_server.stop()
+    redis_server.start()
+
+    assert wakeups.wake("a")
+    assert wakeups.failures == 0

@@ -1,0 +1,173 @@
+"""A small shop to test with: a runtime on a real database, a clock to move, and a remote that does as it is told."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stocksync import StockSyncConfig
+from stocksync.delivery import DrainReport
+from stocksync.domain.answers import Answer, Verdict
+from stocksync.runtime import Runtime
+from stocksync.store.migrate import migrate
+from stocksync.store.models import Order, PendingStockOperation
+from stocksync.upkeep.audit import audit
+
+SELLER = "seller-1"
+WAREHOUSE = "Ирина"
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+DELIVERED = Answer(Verdict.DELIVERED, status=200)
+REFUSED = Answer(Verdict.REJECTED, "NotSuccessful", "not today", 200)
+NO_ANSWER = Answer(Verdict.UNCLEAR, "Timeout", "no complete answer within 8 s")
+
+
+class Clock:
+    """Time that stands still until it is moved."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class ScriptedRemote:
+    """A sender in the place of OrdersClient: keeps the flags it was told, answers as `answer` says."""
+
+    timeout = 8.0
+
+    def __init__(self) -> None:
+        self.flags: dict[tuple[str, str], bool] = {}
+        self.calls: list[tuple[str, bool, str | None]] = []
+        self.answer: Callable[[str], Answer] = lambda _: DELIVERED
+        self.applies_before_failing = False
+        self._lock = threading.Lock()
+
+    def update_stock_status(
+        self,
+        *,
+        token_id: str,
+        order_id: str,
+        is_stock_updated: bool,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        del timeout
+        answer = self.answer(order_id)
+        with self._lock:
+            self.calls.append((order_id, is_stock_updated, idempotency_key))
+            if answer.success or self.applies_before_failing:
+                self.flags[token_id, order_id] = is_stock_updated
+        return answer
+
+
+@dataclass
+class RecordedWakeups:
+    """Wake-ups that only remember that they were asked for."""
+
+    woken: list[str] = field(default_factory=list)
+    planned: dict[str, datetime | None] = field(default_factory=dict)
+
+    def wake(self, lane: str, *, force: bool = False) -> bool:
+        del force
+        self.woken.append(lane)
+        return True
+
+    def wake_at(self, lane: str, moment: datetime | None) -> None:
+        self.planned[lane] = moment
+
+
+class Shop:
+    """Everything composed, with what tests look at close at hand."""
+
+    def __init__(self, database_url: str, settings: Mapping[str, str] | None = None) -> None:
+        self.clock = Clock()
+        self.remote = ScriptedRemote()
+        self.wakeups = RecordedWakeups()
+        config = StockSyncConfig.load({"DATABASE_URL": database_url, **(settings or {})})
+        self.runtime = Runtime(config, clock=self.clock, rng=random.Random(7), wakeups=self.wakeups)
+        self.runtime.__dict__["sender"] = self.remote
+        migrate(self.runtime.database)
+        self.service = self.runtime.service
+        self.orders = self.runtime.orders
+
+    def stock(self, **levels: int) -> None:
+        """Count what is on hand, `sku=units`."""
+        self.runtime.inventory.set_on_hand(levels, WAREHOUSE)
+
+    def on_hand(self, sku: str) -> int:
+        return self.runtime.inventory.on_hand(sku, WAREHOUSE)
+
+    def deduct(self, order_id: str = "order-1", sku: str = "A", quantity: int = 1, **more: Any) -> Any:
+        """Record one deduction; answers with the operation's id."""
+        return self.service.sync_stock_deduction(SELLER, order_id, sku, quantity, **more).operation_id
+
+    def drain(self, lane: str = SELLER) -> DrainReport:
+        with self.runtime.database.scope():
+            return self.runtime.engine.drain(lane)
+
+    def order(self, order_id: str = "order-1") -> Any:
+        """The order's row."""
+        with self.runtime.database.scope():
+            return Order.get(Order.order_id == order_id)
+
+    def operation(self, operation_id: Any) -> dict[str, Any]:
+        """The operation with its log."""
+        return self.runtime.queries.operation(operation_id)
+
+    def actions(self, operation_id: Any) -> list[str]:
+        """What its log says, in order."""
+        return [entry["action"] for entry in self.operation(operation_id)["log"]]
+
+    def statuses(self) -> list[str]:
+        with self.runtime.database.scope():
+            query = PendingStockOperation.select(PendingStockOperation.status).order_by(PendingStockOperation.id)
+            return [row.status for row in query]
+
+    def broken_promises(self) -> list[str]:
+        return [finding.check for finding in audit(self.runtime.database)]
+
+    def close(self) -> None:
+        self.runtime.close()
+
+
+@contextmanager
+def open_shop(database_url: str, **settings: str) -> Iterator[Shop]:
+    """A shop for the length of a test."""
+    shop = Shop(database_url, settings)
+    try:
+        yield shop
+    finally:
+        shop.close()
+
+
+def form(
+    order_id: str = "order-1",
+    lines: Mapping[str, tuple[str | None, int]] | None = None,
+    *,
+    status: str = "READY_FOR_PROCESSING",
+    token_id: str = SELLER,
+    revision: str | None = "r1",
+    updated_at: str | None = "2026-03-01T11:00:00.000Z",
+) -> dict[str, Any]:
+    """A checkout form; `lines`: line id -> (sku or None, quantity)."""
+    given = {"line-1": ("A", 1)} if lines is None else lines
+    return {
+        "id": order_id,
+        "token_id": token_id,
+        "status": status,
+        "lineItems": [
+            {"id": line_id, "quantity": quantity, "offer": {"id": "1", "external": {"id": sku} if sku else None}}
+            for line_id, (sku, quantity) in given.items()
+        ],
+        "revision": revision,
+        "updatedAt": updated_at,
+    }

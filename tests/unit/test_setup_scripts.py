@@ -1,0 +1,336 @@
+"""bin/setup, bin/demo, bin/test and .ci/run, on copies of the project where Python's pip is a stand-in."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+SCRIPTS = ("bin/setup", "bin/demo", "bin/test", ".ci/run")
+TOOLS = (
+    "bash",
+    "cat",
+    "cut",
+    "dirname",
+    "find",
+    "flock",
+    "grep",
+    "id",
+    "ls",
+    "mkdir",
+    "rm",
+    "sed",
+    "sh",
+    "tail",
+)
+
+# A Python that makes environments without waiting for pip: theirs notes each call in pip.calls of the project,
+# and fails with many lines when there is a file pip.fails.
+STAND_IN_PYTHON = """#!/bin/sh
+if [ "$2 $3" = "-m venv" ]; then
+    "{python}" -I -m venv --without-pip "$4" || exit 1
+    for packages in "$4"/lib/python3*/site-packages; do cp -R "{pip}" "$packages/pip"; done
+    echo "#!$PWD/$4/bin/python" >"$4/bin/pip"
+else
+    exec "{python}" "$@"
+fi
+"""
+STAND_IN_PIP = """
+import pathlib, sys, time
+with open("pip.calls", "a") as calls:
+    calls.write(" ".join(sys.argv[1:]) + "\\n")
+if pathlib.Path("pip.slow").exists():
+    time.sleep(1)
+if pathlib.Path("pip.fails").exists():
+    print("\\n".join(f"line {number} of pip" for number in range(200)), flush=True)
+    sys.exit("ERROR: No matching distribution found for click")
+"""
+
+
+@dataclass
+class Checkout:
+    """A copy of the project's scripts in a folder of its own, run with little on PATH."""
+
+    root: Path
+    path: Path
+
+    def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env={"PATH": str(self.path), "CI": "true"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            **options,
+        )
+
+    def setup(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("bin/setup", *arguments)
+
+    def pip_calls(self) -> list[str]:
+        calls = self.root / "pip.calls"
+        return calls.read_text().splitlines() if calls.exists() else []
+
+    def replace(self, name: str, script: str) -> None:
+        """Put a shell script in the place of a file."""
+        write_program(self.root / name, f"#!/bin/sh\n{script}\n")
+
+
+@pytest.fixture
+def bare_checkout() -> Iterator[Checkout]:
+    """A checkout on a machine without Python. Its folder can be entered by every user."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        checkout = Checkout(Path(folder, "my project"), Path(folder, "path"))
+        checkout.path.mkdir()
+        for tool in TOOLS:
+            if found := shutil.which(tool):
+                (checkout.path / tool).symlink_to(found)
+        for name in (*SCRIPTS, "requirements.txt", "requirements-dev.txt"):
+            (checkout.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, checkout.root / name)
+        yield checkout
+
+
+@pytest.fixture
+def checkout(bare_checkout: Checkout) -> Checkout:
+    """A checkout on a machine with Python, pip being the stand-in."""
+    pip = bare_checkout.path / "stand-in-pip"
+    pip.mkdir()
+    (pip / "__init__.py").touch()
+    (pip / "__main__.py").write_text(STAND_IN_PIP)
+    cp = shutil.which("cp")
+    assert cp is not None
+    (bare_checkout.path / "cp").symlink_to(cp)
+    write_program(bare_checkout.path / "python3.11", STAND_IN_PYTHON.format(python=sys.executable, pip=pip))
+    return bare_checkout
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_is_executable_and_has_no_fault_of_syntax(script: str) -> None:
+    assert os.access(PROJECT / script, os.X_OK)
+    assert subprocess.run(["bash", "-n", PROJECT / script], check=False).returncode == 0
+
+
+def test_the_requirement_files_and_the_package_name_the_same_ranges() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+
+    assert requirements("requirements.txt") == {*project["dependencies"], *extras["web"], *extras["embedded"]}
+    assert requirements("requirements-dev.txt") == {"-r requirements.txt", *extras["dev"]}
+
+
+def requirements(name: str) -> set[str]:
+    lines = map(str.strip, (PROJECT / name).read_text().splitlines())
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def test_the_first_run_installs_and_the_second_finds_nothing_to_do(checkout: Checkout) -> None:
+    first = checkout.setup()
+    assert first.returncode == 0, first.stderr
+    assert "making .venv with Python 3." in first.stdout
+    assert "installing requirements.txt" in first.stdout
+
+    second = checkout.setup()
+    assert (second.returncode, second.stdout) == (0, "setup: .venv is up to date, nothing to install\n")
+    assert len(checkout.pip_calls()) == 1
+
+
+def test_what_is_for_tests_is_installed_once_and_holds_the_rest_too(checkout: Checkout) -> None:
+    for arguments in (("--dev",), ("--dev",), ()):
+        assert checkout.setup(*arguments).returncode == 0
+
+    [call] = checkout.pip_calls()
+    assert call.endswith("-r requirements-dev.txt")
+
+
+def test_a_changed_requirement_is_installed_into_the_same_environment(checkout: Checkout) -> None:
+    checkout.setup()
+    with (checkout.root / "requirements.txt").open("a") as file:
+        file.write("six\n")
+
+    again = checkout.setup()
+
+    assert again.returncode == 0
+    assert "making .venv" not in again.stdout
+    assert len(checkout.pip_calls()) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda venv: (venv / "bin" / "python").unlink(),
+        lambda venv: shutil.rmtree(next(venv.glob("lib/python3*/site-packages/pip"))),
+        lambda venv: shutil.rmtree(venv / "bin"),
+        lambda venv: (venv / "bin" / "pip").write_text("#!/where/it/was/before/.venv/bin/python"),
+    ],
+    ids=["no python", "no pip", "half made", "moved from elsewhere"],
+)
+def test_a_broken_environment_is_made_anew(checkout: Checkout, damage: Any) -> None:
+    checkout.setup()
+    damage(checkout.root / ".venv")
+
+    again = checkout.setup()
+
+    assert again.returncode == 0, again.stderr
+    assert "making it anew" in again.stdout
+    assert len(checkout.pip_calls()) == 2
+    assert "nothing to install" in checkout.setup().stdout
+
+
+def test_a_run_that_failed_is_not_taken_for_a_finished_one(checkout: Checkout) -> None:
+    (checkout.root / "pip.fails").touch()
+    assert checkout.setup().returncode == 1
+    (checkout.root / "pip.fails").unlink()
+
+    assert checkout.setup().returncode == 0
+    assert len(checkout.pip_calls()) == 2
+
+
+def test_a_failing_pip_is_reported_in_a_few_lines(checkout: Checkout) -> None:
+    (checkout.root / "pip.fails").touch()
+
+    failed = checkout.setup()
+
+    assert failed.returncode == 1
+    assert "No matching distribution found for click" in failed.stderr
+    assert "pip could not install requirements.txt" in failed.stderr
+    assert len(failed.stderr.splitlines()) < 12
+    assert "line 0 of pip" in (checkout.root / ".venv" / "pip.log").read_text()
+
+
+def test_of_two_runs_at_once_one_installs(checkout: Checkout) -> None:
+    if not shutil.which("flock"):
+        pytest.skip("this machine has no flock, so runs at once are not kept apart")
+    (checkout.root / "pip.slow").touch()
+
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda _: checkout.setup(), range(2)))
+
+    assert [run.returncode for run in runs] == [0, 0]
+    assert sorted("waiting for it" in run.stdout for run in runs) == [False, True]
+    assert len(checkout.pip_calls()) == 1
+
+
+def test_without_python_it_says_what_to_install(bare_checkout: Checkout) -> None:
+    failed = bare_checkout.setup()
+
+    assert failed.returncode == 1
+    assert "no Python 3.11, 3.12 or 3.13 found" in failed.stderr
+    assert "apt-get install python3" in failed.stderr
+
+
+def test_a_python_that_is_too_old_or_only_a_failing_shim_is_passed_over(checkout: Checkout) -> None:
+    write_program(checkout.path / "python3.12", "#!/bin/sh\nexit 127\n")
+    write_program(checkout.path / "python3", "#!/bin/sh\nexit 1\n")
+
+    assert f"({checkout.path}/python3.11)" in checkout.setup().stdout
+
+
+def test_a_python_without_ensurepip_leads_to_the_package_that_has_it(bare_checkout: Checkout) -> None:
+    # What Debian's python3 does without python3-venv.
+    script = '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; esac\nexit 0\n'
+    write_program(bare_checkout.path / "python3", script)
+
+    failed = bare_checkout.setup()
+
+    assert failed.returncode == 1
+    assert "apt-get install python3-venv" in failed.stderr
+
+
+def test_a_read_only_folder_is_named(bare_checkout: Checkout) -> None:
+    bare_checkout.root.chmod(0o555)
+    options: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        # Permissions do not bind root, so it is run by somebody whom they do.
+        nobody = pwd.getpwnam("nobody")
+        options = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+    failed = bare_checkout.run("bin/setup", **options)
+    bare_checkout.root.chmod(0o755)
+
+    assert failed.returncode == 1
+    assert f"{bare_checkout.root} is read-only" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_something_else_in_the_place_of_the_environment_is_left_alone(checkout: Checkout) -> None:
+    (checkout.root / ".venv").write_text("mine")
+
+    failed = checkout.setup()
+
+    assert failed.returncode == 1
+    assert "in the way" in failed.stderr
+    assert (checkout.root / ".venv").read_text() == "mine"
+
+
+def test_an_unknown_argument_is_bad_usage(bare_checkout: Checkout) -> None:
+    failed = bare_checkout.setup("--everything")
+
+    assert failed.returncode == 2
+    assert "usage: bin/setup [--dev]" in failed.stderr
+
+
+def test_the_demos_output_is_not_mixed_with_that_of_the_setup(bare_checkout: Checkout) -> None:
+    bare_checkout.replace("bin/setup", "echo installing")
+    bare_checkout.replace(".venv/bin/python", 'echo "$*"')
+
+    demo = bare_checkout.run("bin/demo", "--exit")
+
+    assert demo.stdout == "-m stocksync demo --exit\n"
+    assert demo.stderr == "installing\n"
+
+
+def test_the_tests_are_run_with_the_given_arguments_after_a_word_on_the_servers(
+    bare_checkout: Checkout,
+) -> None:
+    bare_checkout.replace("bin/setup", 'echo "setup $*"')
+    bare_checkout.replace(".venv/bin/python", 'echo "$*"')
+
+    tests = bare_checkout.run("bin/test", "-k", "one thing")
+
+    assert tests.stdout.splitlines() == ["setup --dev", "-m tests.servers", "-m pytest -q -k one thing"]
+
+
+def test_ci_passes_when_every_check_does(bare_checkout: Checkout) -> None:
+    assert ci_with_failing(bare_checkout, "nothing").returncode == 0
+
+
+@pytest.mark.parametrize("failing", ["ruff check", "ruff format", "mypy", "pytest"])
+def test_ci_fails_with_any_check_and_runs_the_others_all_the_same(
+    bare_checkout: Checkout, failing: str
+) -> None:
+    ci = ci_with_failing(bare_checkout, failing)
+
+    assert ci.returncode == 1
+    assert "-m ruff check ." in ci.stdout
+    assert "-m ruff format --check ." in ci.stdout
+    assert "-m mypy" in ci.stdout
+    assert "-m pytest" in ci.stdout
+    assert "== failed:" in ci.stdout
+
+
+def ci_with_failing(checkout: Checkout, part: str) -> subprocess.CompletedProcess[str]:
+    checkout.replace("bin/setup", "exit 0")
+    checkout.replace(".venv/bin/python", f'echo "$*"; case "$*" in *"{part}"*) exit 1 ;; esac')
+    return checkout.run(".ci/run")

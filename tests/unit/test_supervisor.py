@@ -1,0 +1,317 @@
+"""The supervisor: what it starts it names, restarts and ends; and the guards before a start."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from stocksync.supervisor import (
+    AlreadyRunning,
+    PidFile,
+    PortOccupied,
+    ProcfileInvalid,
+    Supervisor,
+    SupervisorError,
+    check_port_free,
+    read_procfile,
+)
+from tests.servers import free_port, wait_until
+
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass
+class Run:
+    """A supervisor at work in a thread."""
+
+    supervisor: Supervisor
+    out: io.StringIO
+    codes: list[int] = field(default_factory=list)
+
+    def shows(self, pattern: str, times: int = 1) -> list[str]:
+        """Wait until the output holds `pattern` that often; returns all that it matched."""
+        return wait_until(
+            lambda: found if len(found := re.findall(pattern, self.out.getvalue())) >= times else [],
+            message=lambda: f"{times} times {pattern!r} in:\n{self.out.getvalue()}",
+        )
+
+
+@contextlib.contextmanager
+def running(commands: Mapping[str, str], **options: Any) -> Iterator[Run]:
+    out = io.StringIO()
+    run = Run(Supervisor(commands, out=out, **options), out)
+    thread = threading.Thread(target=lambda: run.codes.append(run.supervisor.run()))
+    thread.start()
+    try:
+        yield run
+    finally:
+        run.supervisor.request_stop()
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def is_running(pid: str | int) -> bool:
+    try:
+        return bool(psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def python(program: str) -> str:
+    return f"python -c '{program}'"
+
+
+def test_every_line_carries_the_name_of_its_process() -> None:
+    with running({"web": "echo one; echo two >&2; sleep 60", "worker": "echo три; sleep 60"}) as run:
+        run.shows(r"(?m)^web    \| one$")
+        run.shows(r"(?m)^web    \| two$")
+        run.shows(r"(?m)^worker \| три$")
+
+
+def test_a_last_line_without_an_end_is_shown_too() -> None:
+    with running({"web": "printf unfinished"}) as run:
+        run.shows(r"(?m)^web    \| unfinished$")
+
+
+def test_a_process_that_ends_is_started_again_and_it_says_so() -> None:
+    with running({"web": "sh -c 'echo here; exit 3'"}) as run:
+        run.shows(r"web ended with exit code 3; starting it again in 0\.5 s")
+        run.shows(r"\| here", times=2)
+
+
+def test_the_delay_doubles_up_to_ten_seconds_and_a_long_life_resets_it() -> None:
+    now = [1000.0]
+    with running({"web": "sleep 600"}, clock=lambda: now[0]) as run:
+        for death, delay in enumerate(("0.5", "1", "2", "4", "8", "10", "10"), 1):
+            os.kill(int(run.shows(r"web started, process (\d+)", times=death)[-1]), signal.SIGKILL)
+            said = run.shows(r"web was ended by SIGKILL; starting it again in (\S+) s", times=death)
+            assert said[-1] == delay
+            now[0] += 10
+
+        pid = run.shows(r"web started, process (\d+)", times=8)[-1]
+        now[0] += 30
+        os.kill(int(pid), signal.SIGKILL)
+        assert run.shows(r"starting it again in (\S+) s", times=8)[-1] == "0.5"
+
+
+def test_a_stop_ends_a_process_and_those_that_it_started() -> None:
+    with running({"web": "sh -c 'sleep 600 & echo pid $!; wait'"}) as run:
+        child = run.shows(r"pid (\d+)")[0]
+        parent = run.shows(r"process (\d+)")[0]
+
+    assert run.codes == [0]
+    assert not is_running(child)
+    assert not is_running(parent)
+
+
+def test_a_process_that_stops_in_order_is_given_the_time_and_its_last_words_are_shown() -> None:
+    with running(
+        {"web": "sh -c 'trap \"sleep 0.5; echo bye; exit\" TERM; echo up; while :; do sleep 0.1; done'"}
+    ) as run:
+        run.shows(r"\| up")
+
+    assert "web    | bye" in run.out.getvalue()
+    assert "killing" not in run.out.getvalue()
+
+
+def test_a_process_deaf_to_sigterm_is_killed_after_the_grace() -> None:
+    deaf = python('import signal, time; signal.signal(15, signal.SIG_IGN); print("deaf"); time.sleep(600)')
+    with running({"web": deaf}, stop_grace=0.3) as run:
+        run.shows(r"\| deaf")
+        pid = run.shows(r"process (\d+)")[0]
+
+    assert "killing web" in run.out.getvalue()
+    assert run.codes == [0]
+    assert not is_running(pid)
+
+
+def test_asked_twice_to_stop_it_does_not_wait_for_the_grace() -> None:
+    deaf = python('import signal, time; signal.signal(15, signal.SIG_IGN); print("deaf"); time.sleep(600)')
+    with running({"web": deaf}, stop_grace=600) as run:
+        run.shows(r"\| deaf")
+        run.supervisor.request_stop()
+        run.shows("stopping web")
+
+    assert run.codes == [0]
+
+
+def test_what_a_crashed_process_leaves_running_is_ended_before_it_starts_again() -> None:
+    with running({"web": "sh -c 'sleep 600 & echo pid $!; exit 1'"}) as run:
+        run.shows("starting it again")
+        orphan = run.shows(r"pid (\d+)")[0]
+        wait_until(lambda: not is_running(orphan))
+
+
+def test_python_means_the_one_that_the_supervisor_runs_on() -> None:
+    with running({"web": python("import sys; print(sys.prefix)")}) as run:
+        run.shows(rf"(?m)\| {re.escape(sys.prefix)}$")
+
+
+def test_variables_of_the_environment_and_of_the_line_reach_the_process() -> None:
+    commands = {"web": "INNER=two sh -c 'echo $OUTER-$INNER ${PORT:-8000}; sleep 60'"}
+    with running(commands, env={"OUTER": "one", "PATH": os.environ["PATH"]}) as run:
+        run.shows(r"\| one-two 8000")
+
+
+def test_a_single_command_has_no_shell_beside_it() -> None:
+    with running({"web": "sleep 600"}) as run:
+        pid = run.shows(r"process (\d+)")[0]
+        wait_until(lambda: psutil.Process(int(pid)).name() == "sleep")
+
+
+def test_when_nobody_reads_its_output_any_more_it_ends_everything() -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    supervisor = Supervisor({"web": "sleep 600"}, out=Closed())
+    assert supervisor.run() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_everything_with_exit_code_0(number: signal.Signals) -> None:
+    with supervising_process("sleep 600") as (process, child):
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 0
+        assert not is_running(child)
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's death"
+)
+def test_a_supervisor_that_is_killed_leaves_no_process_behind() -> None:
+    with supervising_process("sleep 600") as (process, child):
+        process.kill()
+        wait_until(lambda: not is_running(child))
+
+
+@contextlib.contextmanager
+def supervising_process(command: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A Python that supervises `command`, and the id of the process of that."""
+    program = f"from stocksync.supervisor import Supervisor; raise SystemExit(Supervisor({{'web': {command!r}}}).run())"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=PROJECT
+    ) as process:
+        try:
+            assert process.stdout is not None
+            started = re.search(r"process (\d+)", process.stdout.readline())
+            assert started is not None
+            yield process, int(started[1])
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_the_projects_procfile_names_its_processes_and_the_release_is_left_out() -> None:
+    assert list(read_procfile(PROJECT / "Procfile")) == ["web", "worker", "scheduler"]
+    assert "release" in read_procfile(PROJECT / "Procfile", skip=())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("web: a\n\n# b\nworker a\n", r"line 4 is not `name: command`: 'worker a'"),
+        ("web:\n", "line 1 is not"),
+        ("web: a\nweb: b\n", "line 2: there is a process web already"),
+    ],
+)
+def test_a_procfile_with_a_fault_is_refused_by_its_line(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "Procfile").write_text(text)
+
+    with pytest.raises(ProcfileInvalid, match=reason):
+        read_procfile(tmp_path / "Procfile")
+
+
+def test_a_missing_procfile_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProcfileInvalid, match=r"none can't be read: No such file"):
+        read_procfile(tmp_path / "none")
+
+
+def test_a_second_holder_of_a_pid_file_is_refused_with_the_firsts_id(tmp_path: Path) -> None:
+    with (
+        PidFile(tmp_path / "new" / "up.pid"),
+        pytest.raises(AlreadyRunning, match=f"process {os.getpid()} .*kill {os.getpid()}"),
+        PidFile(tmp_path / "new" / "up.pid"),
+    ):
+        pass
+
+
+def test_a_pid_file_can_be_held_again_after_its_release(tmp_path: Path) -> None:
+    for _ in range(2):
+        with PidFile(tmp_path / "up.pid"):
+            assert (tmp_path / "up.pid").read_text() == f"{os.getpid()}\n"
+    assert (tmp_path / "up.pid").read_text() == ""
+
+
+@pytest.mark.parametrize("content", ["1\n", "999999999\n", "", "\xff not a number\n"])
+def test_a_pid_file_whose_process_is_gone_or_is_somebody_elses_is_taken_over(
+    tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "up.pid").write_text(content, encoding="latin-1")
+
+    with PidFile(tmp_path / "up.pid"):
+        assert (tmp_path / "up.pid").read_text() == f"{os.getpid()}\n"
+
+
+def test_the_pid_file_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+    program = (
+        "import sys, time, pathlib; from stocksync.supervisor import PidFile\n"
+        "with PidFile(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    path = tmp_path / "up.pid"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True, cwd=PROJECT
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(AlreadyRunning, match=str(holder.pid)), PidFile(path):
+            pass
+        holder.kill()
+
+    with PidFile(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_pid_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with (
+        pytest.raises(SupervisorError, match=r"up\.pid can't be written"),
+        PidFile(tmp_path / "file" / "up.pid"),
+    ):
+        pass
+
+
+def test_a_taken_port_is_refused_with_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(
+            PortOccupied, match=f"port {port} on 127.0.0.1 is taken; choose another with --port"
+        ):
+            check_port_free("127.0.0.1", port)
+
+
+def test_a_free_port_is_left_free() -> None:
+    port = free_port()
+    check_port_free("127.0.0.1", port)
+
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_port_of_an_address_that_is_not_ours_is_refused() -> None:
+    with pytest.raises(PortOccupied, match=r"on 192\.0\.2\.1 can't be listened on"):
+        check_port_free("192.0.2.1", 8000)
