@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import http.client
 import json
 import math
 import os
@@ -23,6 +22,7 @@ from threading import Event
 from typing import Any
 
 import click
+import requests
 
 from stocksync.config import PREFIX, StockSyncConfig
 from stocksync.domain.checkout_form import READY
@@ -38,18 +38,15 @@ from .server import Sandbox
 
 _DATA = Path(__file__).parent / "data"
 _HOST = "127.0.0.1"
-_DELIVERY_SECONDS, _PAGE_SECONDS, _STOP_SECONDS, _LOOK_SECONDS = 75.0, 15.0, 10.0, 0.2
-_BEFORE_OUTAGE_SECONDS, _OUTAGE_SECONDS, _ERROR_SHARE = 20.0, 4.0, 0.2
-_SETTINGS = {
-    "RETRY_INITIAL_DELAY": "1",
-    "RETRY_MAX_DELAY": "5",
-    "RETRY_MAX_ATTEMPTS": "12",
-    "SWEEP_INTERVAL_SECONDS": "3",
-}
-_FOREIGN = (PREFIX, "DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_", "GUNICORN_", "WEB_CONCURRENCY", "DYNO")
+# Bounds of each wait: with starting and stopping the whole takes two minutes at most.
+_FIRST_SECONDS, _DELIVERY_SECONDS, _PAGE_SECONDS, _STOP_SECONDS = 20.0, 60.0, 10.0, 10.0
+_OUTAGE_SECONDS, _ERROR_SHARE, _LOOK_SECONDS = 4.0, 0.2, 0.2
+_FOREIGN = (PREFIX, "DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_", "GUNICORN_", "DYNO")
 """How variables begin by which the demo would touch, or be changed by, what is not its own."""
 
-Order = Mapping[str, Any]
+Form = Mapping[str, Any]
+"""A checkout form, as decoded JSON."""
+Figures = dict[str, int | bool]
 
 
 def run_demo(exit_after: bool, port: int) -> int:
@@ -59,7 +56,7 @@ def run_demo(exit_after: bool, port: int) -> int:
 
     Args:
         exit_after: end after the report, with one JSON object as the last line of stdout; otherwise stay up
-            until SIGINT or SIGTERM.
+            until SIGINT, SIGTERM or SIGHUP.
         port: of the page; 0: a free one.
 
     Raises:
@@ -69,18 +66,14 @@ def run_demo(exit_after: bool, port: int) -> int:
     if port:
         check_port_free(_HOST, port)
     text = (_DATA / "orders.jsonl").read_text(encoding="utf-8")
-    orders: list[Order] = [json.loads(line) for line in text.splitlines()]
+    forms: list[Form] = [json.loads(line) for line in text.splitlines()]
     try:
         with _stage(port) as stage:
-            _say(f"data in {stage.folder}; what the processes say in {stage.log}; both go at the end")
-            seconds = _play(stage, orders)
-            outcome = _look(stage, orders)
-            for line in outcome.lines(seconds):
-                click.echo(line)
-            if not outcome.ok:
-                _say("the processes said last:", *_last_lines(stage.log))
+            figures, all_is_well = _report(stage, forms, *_play(stage, forms))
+            if not all_is_well:
+                said = stage.log.read_text(encoding="utf-8", errors="replace").splitlines()
+                _say("not all is well; the processes said last:", *said[-15:])
             if not exit_after:
-                stage.sandbox.set_faults(error_share=0)
                 _say(f"the page stays at {stage.page}   (Ctrl-C stops everything)")
                 while not stage.stop.wait(1):
                     stage.require_processes()
@@ -88,25 +81,20 @@ def run_demo(exit_after: bool, port: int) -> int:
     except SandboxError as error:
         raise StockSyncError(str(error)) from error
     if exit_after:
-        click.echo(json.dumps(outcome.figures))
-    return 0 if outcome.ok else 1
+        click.echo(json.dumps(figures))
+    return 0 if all_is_well else 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
     """Everything that runs while the demo does."""
 
-    folder: Path
     log: Path
-    port: int
+    page: str
     at: Runtime
     sandbox: Sandbox
     stop: Event
     processes: Future[int]
-
-    @property
-    def page(self) -> str:
-        return f"http://{_HOST}:{self.port}/"
 
     def until(self, happened: Callable[[], bool], seconds: float) -> bool:
         """Whether it happened within `seconds`. Raises click.Abort when told to stop, StockSyncError."""
@@ -122,36 +110,225 @@ class _Stage:
     def require_processes(self) -> None:
         """Raises StockSyncError when nobody keeps the processes running any more."""
         if self.processes.done():
-            raise StockSyncError(f"the processes can't be kept running: {self.processes.exception()}")
+            why = self.processes.exception() or "their log can't be written"
+            raise StockSyncError(f"the processes are gone: {why}")
+
+    def take(self, forms: Sequence[Form], label: str) -> int:
+        """Process `forms`. Answers with how many were taken."""
+        with self.at.database.scope(), _bar(label, len(forms)) as show:
+            for number, form in enumerate(forms, 1):
+                self.at.orders.process_order_stock_update(form)
+                show(number)
+                if self.stop.is_set():
+                    raise click.Abort
+        return len(forms)
+
+    def watch_delivery(self, operations: int, enough: float, seconds: float) -> None:
+        """Show how many of all `operations` are through, until `enough` are or the time is up."""
+        done = 0
+        with _bar("delivered", operations) as show:
+
+            def is_enough() -> bool:
+                nonlocal done
+                counts = self.at.queries.counts()
+                done = counts["completed"] + counts["failed"]
+                show(done)
+                return done >= enough
+
+            self.until(is_enough, seconds)
+        _say(f"{done} of {operations} operations delivered")
 
     def page_answers(self) -> bool:
         """Whether the page's process is there."""
-        connection = http.client.HTTPConnection(_HOST, self.port, timeout=2)
-        try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    def watch(self, label: str, operations: int, enough: float, seconds: float) -> bool:
-        """Show how many of all `operations` are through, until `enough` are."""
-        with _bar(label, operations) as advance:
-
-            def through() -> bool:
-                counts = self.at.queries.counts()
-                done = counts["completed"] + counts["failed"] + counts["cancelled"]
-                advance(done)
-                return done >= enough
-
-            return self.until(through, seconds)
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy is to be asked for it
+            try:
+                return session.get(f"{self.page}healthz", timeout=2).ok
+            except requests.RequestException:
+                return False
 
 
 @contextlib.contextmanager
 def _stage(port: int) -> Iterator[_Stage]:
-    """Start everything in a temporary folder, and end it in the reverse order, whatever happens."""
+    """Start everything around a temporary folder; end it in the reverse order, whatever happens meanwhile."""
     project, commands = _procfile()
     with contextlib.ExitStack() as running:
-        stop, stopping = Event(), [stop_set := Event()]
-        yield  # placeholder
+        stop = Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            running.callback(signal.signal, number, signal.signal(number, lambda *_: stop.set()))
+        try:
+            made = tempfile.TemporaryDirectory(prefix="stocksync-demo-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise StockSyncError(f"no temporary folder can be made: {error.strerror}; set TMPDIR") from None
+        folder = Path(running.enter_context(made))
+        log = folder / "processes.log"
+        _say(f"data in {folder}, what the processes say in {log.name} there; all of it goes at the end")
+        running.enter_context(contextlib.chdir(project))
+        redis = running.enter_context(EmbeddedRedis(folder))
+        token = secrets.token_urlsafe()
+        sandbox = running.enter_context(Sandbox(host=_HOST, token=token))
+        port = port or _free_port()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        environment = kept | {
+            f"{PREFIX}RETRY_INITIAL_DELAY": "1",
+            f"{PREFIX}RETRY_MAX_DELAY": "5",
+            f"{PREFIX}RETRY_MAX_ATTEMPTS": "12",
+            f"{PREFIX}SWEEP_INTERVAL_SECONDS": "3",
+            f"{PREFIX}DATA_DIR": str(folder),
+            "REDIS_URL": redis.url,
+            "ALLEGRO_MICROSERVICE_BASE_URL": sandbox.url,
+            "ALLEGRO_MICROSERVICE_JWT_TOKEN": token,
+            "HOST": _HOST,
+            "PORT": str(port),
+            "NO_PROXY": _HOST,
+            "no_proxy": _HOST,
+        }
+        at = Runtime(StockSyncConfig.load(environment))
+        running.callback(at.close)
+        migrate(at.database)
+        out = running.enter_context(log.open("w", encoding="utf-8"))
+        supervisor = Supervisor(commands, environment, _STOP_SECONDS, out)
+        # This thread has the demo to show. The kernel ends the processes should the supervisor's thread be gone.
+        thread = running.enter_context(ThreadPoolExecutor(1, "supervisor"))
+        running.callback(supervisor.request_stop)
+        yield _Stage(log, f"http://{_HOST}:{port}/", at, sandbox, stop, thread.submit(supervisor.run))
+
+
+def _play(stage: _Stage, forms: Sequence[Form]) -> tuple[int, float]:
+    """The story. Answers with how many orders were taken, and the seconds from the first to the last delivery."""
+    levels = _levels()
+    for warehouse, counted in levels.items():
+        stage.at.inventory.set_on_hand(counted, warehouse, actor="demo", reason="the first count")
+    _say(f"{sum(map(len, levels.values()))} SKUs are on hand; the page comes up at {stage.page}")
+    half = len(forms) // 2
+    operations, before = len(_stock_lines(forms)), len(_stock_lines(forms[:half]))
+    started = time.monotonic()
+    taken = stage.take(forms[:half], "orders")
+    _say(f"{taken} of {len(forms)} orders taken, their stock deducted")
+    stage.watch_delivery(operations, before / 2, _FIRST_SECONDS)
+    _say(f"the microservice goes down for {_OUTAGE_SECONDS:g} s, connections are refused; orders keep coming")
+    back = time.monotonic() + _OUTAGE_SECONDS
+    stage.sandbox.refuse()
+    taken += stage.take(forms[half:], "orders")
+    stage.watch_delivery(operations, math.inf, back - time.monotonic())
+    stage.sandbox.set_faults(error_share=_ERROR_SHARE)
+    stage.sandbox.accept()
+    _say(f"the microservice is back, and answers {_ERROR_SHARE:.0%} of all requests with 503")
+    stage.watch_delivery(operations, operations, _DELIVERY_SECONDS)
+    return taken, time.monotonic() - started
+
+
+def _report(stage: _Stage, forms: Sequence[Form], taken: int, seconds: float) -> tuple[Figures, bool]:
+    """Hold against each other what the files imply, what we recorded and what the remote was told; print it.
+
+    Answers with the figures, and whether all is well.
+    """
+    expected = _stock_lines(forms)
+    rows = _operations(stage.at)
+    recorded = {(row["token_id"], row["order_id"], row["line_item_id"]): row for row in rows}
+    told = stage.at.queries.told()
+    book = {(row["token_id"], row["order_id"]): row["is_stock_updated"] for row in stage.sandbox.orders()}
+    wanted = {key[:2] for key in expected}
+    known = wanted | told.keys() | book.keys()
+    agreeing = {key for key in wanted if book.get(key) is True and told.get(key) == (True, True)}
+    differing = sorted(known - agreeing)
+
+    def is_lost(key: tuple[str, str, str]) -> bool:
+        row = recorded.get(key)
+        if row is None or (row["sku"], row["quantity"]) != expected[key]:
+            return True
+        delivered = row["status"] == "completed" and book.get(key[:2]) is True
+        return not delivered and row["status"] not in ("pending", "processing", "failed")
+
+    status = Counter(row["status"] for row in rows)
+    figures: Figures = {
+        "orders": taken,
+        "operations": len(rows),
+        "completed": status["completed"],
+        "failed": status["failed"],
+        "pending": status["pending"] + status["processing"],
+        "lost": sum(map(is_lost, expected)),
+        "remote_agrees": not differing,
+    }
+    units = sum(sum(counted.values()) for counted in _levels().values())
+    left = units - sum(quantity for _, quantity in expected.values())
+    on_hand = stage.at.queries.on_hand()[1]
+    findings = audit(stage.at.database)
+    page = stage.until(stage.page_answers, _PAGE_SECONDS)
+    first = sum(row["status"] == "completed" and row["retry_count"] == 0 for row in rows)
+    retries = sum(row["retry_count"] for row in rows)
+    answers = stage.sandbox.stats()["answers"]
+    sellers = {form["token_id"] for form in forms}
+    not_so = f", not so: {', '.join(order_id for _, order_id in differing[:5])}" if differing else ""
+    for name, text in {
+        "orders": f"{taken} taken, {len(wanted)} of them with stock, of {len(sellers)} sellers",
+        "operations": f"{len(rows)} of {len(expected)} recorded: {figures['completed']} completed, "
+        f"{figures['failed']} failed, {figures['pending']} waiting, {figures['lost']} lost",
+        "first try": f"{first / max(1, len(rows)):.0%} of the operations; the others took {retries} retries",
+        "outage": f"{_OUTAGE_SECONDS:g} s refused, then {answers.get('503', 0)} of {sum(answers.values())} answers were 503",
+        "time": f"{seconds:.1f} s from the first order to the last delivery",
+        "stock": f"{on_hand} units on hand, {left} by the files",
+        "remote": f"{len(known) - len(differing)} of {len(known)} orders as we say and as the files imply{not_so}",
+        "audit": "; ".join(finding.meaning for finding in findings) or "every promise holds",
+        "page": f"{stage.page} {'answers' if page else 'does not answer'}",
+    }.items():
+        click.echo(f"{name:<12}{text}")
+    unwanted = figures["failed"] or figures["pending"] or figures["lost"] or differing or findings
+    return figures, not unwanted and len(rows) == len(expected) and on_hand == left and page
+
+
+def _stock_lines(forms: Sequence[Form]) -> dict[tuple[str, str, str], tuple[str, int]]:
+    """(token_id, order id, line id) -> (SKU, quantity), of every line that is to be deducted."""
+    return {
+        (form["token_id"], form["id"], line["id"]): (line["offer"]["external"]["id"], line["quantity"])
+        for form in forms
+        if form["status"] == READY
+        for line in form["lineItems"]
+        if line["offer"]["external"]
+    }
+
+
+def _levels() -> dict[str, dict[str, int]]:
+    """Warehouse -> SKU -> units, as counted before the first order."""
+    levels: dict[str, dict[str, int]] = defaultdict(dict)
+    with (_DATA / "stock.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            levels[row["warehouse"]][row["sku"]] = int(row["quantity"])
+    return levels
+
+
+def _operations(at: Runtime) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    while page := at.queries.operations(limit=200, offset=len(rows))[0]:
+        rows += page
+    return rows
+
+
+def _procfile() -> tuple[Path, dict[str, str]]:
+    """The folder of the project's own Procfile, and what is to run there: here, else beside the package."""
+    for folder in (Path(), Path(__file__).parents[2]):
+        if (folder / "Procfile").is_file():
+            commands = read_procfile(folder / "Procfile")
+            # A monolith's folder has a Procfile too, which is not ours to run.
+            if "jobs.worker" in commands.get("worker", ""):
+                return folder, commands
+    raise StockSyncError("no Procfile of stocksync here or beside the package: run this in its checkout")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _bar(label: str, length: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, nothing on a pipe; what it gives is told how far things are."""
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden) as bar:
+        yield lambda done: bar.update(done - bar.pos)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        click.echo(line, err=True)

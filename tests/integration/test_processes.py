@@ -1,0 +1,213 @@
+"""Worker and scheduler as processes: they stop cleanly, and killing them loses and doubles nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from stocksync.sandbox import Sandbox
+from tests.processes import Processes
+from tests.servers import RedisServer, wait_until
+from tests.shop import SELLER, form
+
+QUICK = {
+    "STOCK_SYNC_RETRY_INITIAL_DELAY": "1",
+    "STOCK_SYNC_RETRY_MAX_ATTEMPTS": "12",
+    "STOCK_SYNC_SWEEP_INTERVAL_SECONDS": "1",
+    "STOCK_SYNC_MICROSERVICE_TIMEOUT": "2",
+    "STOCK_SYNC_DELIVERY_LEASE_SECONDS": "3",
+}
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(token="sandbox") as running:
+        yield running
+
+
+@pytest.fixture
+def shop(tmp_path: Path, database_url: str, redis_url: str, sandbox: Sandbox) -> Iterator[Processes]:
+    with Processes(tmp_path, database_url, redis_url, sandbox, **QUICK) as processes:
+        processes.command("stock", "import", "-", text="sku,warehouse,quantity\nA,Ирина,100000\n")
+        yield processes
+
+
+def take_orders(shop: Processes, numbers: range) -> None:
+    forms = "\n".join(json.dumps(form(f"order-{number}")) for number in numbers)
+    taken = shop.command("orders", "process", "-", text=forms)
+    assert taken["queued"] == len(numbers)
+
+
+def flagged(sandbox: Sandbox) -> set[str]:
+    return {row["order_id"] for row in sandbox.orders() if row["is_stock_updated"]}
+
+
+def test_an_order_is_delivered_within_moments_of_being_taken(shop: Processes, sandbox: Sandbox) -> None:
+    shop.start("jobs.worker")
+    take_orders(shop, range(1))
+
+    wait_until(lambda: flagged(sandbox) == {"order-0"}, message="the order's flag")
+
+
+def test_a_failure_comes_back_through_the_scheduler(tmp_path: Path, sqlite_url: str, redis_url: str, sandbox: Sandbox) -> None:
+    settings = QUICK | {"STOCK_SYNC_SWEEP_INTERVAL_SECONDS": "300"}  # so that it is not the sweep's doing
+    with Processes(tmp_path, sqlite_url, redis_url, sandbox, **settings) as shop:
+        shop.command("stock", "import", "-", text="sku,warehouse,quantity\nA,Ирина,100\n")
+        shop.start("jobs.worker")
+        shop.start("jobs.scheduler")
+        wait_until(lambda: "periodic task" in shop.logs(), message="the scheduler")
+        sandbox.set_faults(error_share=1.0)
+        take_orders(shop, range(1))
+        wait_until(lambda: sandbox.stats()["requests"].get("PUT", 0) >= 2, timeout=20, message="a retry")
+        sandbox.set_faults(error_share=0.0)
+        shop.wait_for_rest()
+
+        (operation,) = shop.command("operations", "list")["operations"]
+        assert (operation["status"], operation["retry_count"] >= 1) == ("completed", True)
+
+
+def test_killed_in_mid_delivery_it_loses_and_doubles_nothing(shop: Processes, sandbox: Sandbox) -> None:
+    sandbox.set_faults(latency_ms=30)
+    take_orders(shop, range(300))
+    worker = shop.start("jobs.worker")
+    wait_until(lambda: len(flagged(sandbox)) >= 40, message="some deliveries")
+    shop.end(worker, signal.SIGKILL)
+    left = len(flagged(sandbox))
+    assert left < 300
+
+    sandbox.set_faults(latency_ms=0)
+    shop.start("jobs.worker")
+    shop.start("jobs.scheduler")
+    shop.wait_for_rest()
+
+    assert flagged(sandbox) == {f"order-{number}" for number in range(300)}
+    assert all(row["history"] == [True] for row in sandbox.orders())
+    assert shop.command("operations", "list", "--status", "completed")["total"] == 300
+    assert shop.command("stock", "show", "A")["units"] == 100000 - 300
+    assert shop.command("audit") == {"ok": True, "findings": []}
+
+
+def test_sigterm_ends_the_worker_in_time_and_strands_nothing(shop: Processes, sandbox: Sandbox) -> None:
+    sandbox.set_faults(latency_ms=50)
+    take_orders(shop, range(400))
+    worker = shop.start("jobs.worker")
+    wait_until(lambda: len(flagged(sandbox)) >= 20, message="some deliveries")
+    started = time.monotonic()
+
+    assert shop.end(worker) == 0
+    assert time.monotonic() - started < 10
+    assert shop.command("status")["operations"]["processing"] == 0
+    assert shop.command("audit")["ok"]
+    assert len(flagged(sandbox)) == shop.command("status")["operations"]["completed"] < 400
+
+
+@pytest.mark.parametrize("module", ["jobs.worker", "jobs.scheduler"])
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_idle_process_stops_at_once_on_sigterm(shop: Processes, redis_url: str, module: str) -> None:
+    process = shop.start(module)
+    words = {"jobs.worker": "Listening", "jobs.scheduler": "periodic task"}
+    wait_until(lambda: words[module] in shop.logs(), message="the process")
+
+    assert shop.end(process) == 0
+    assert "Traceback" not in shop.logs()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("module", ["jobs.worker", "jobs.scheduler"])
+def test_without_redis_a_process_waits_for_it_and_still_stops(
+    shop: Processes, redis_server: RedisServer, module: str
+) -> None:
+    redis_server.stop()
+    process = shop.start(module)
+    wait_until(lambda: "waits for it" in shop.logs(), message="a word about it")
+
+    assert process.poll() is None
+    assert shop.end(process) == 0
+    assert "Traceback" not in shop.logs()
+
+
+def test_orders_taken_while_redis_is_down_are_delivered_when_it_is_back_and_empty(
+    shop: Processes, sandbox: Sandbox, redis_server: RedisServer
+) -> None:
+    shop.start("jobs.worker")
+    shop.start("jobs.scheduler")
+    take_orders(shop, range(5))
+    shop.wait_for_rest()
+
+    redis_server.stop()
+    take_orders(shop, range(5, 60))
+    redis_server.start()
+    shop.wait_for_rest()
+
+    assert flagged(sandbox) == {f"order-{number}" for number in range(60)}
+    redis = Redis.from_url(redis_server.url)
+    assert redis.zscore("stock-sync:scheduler:scheduled_jobs", "periodic-sweep") is not None
+    wait_until(lambda: redis.scard("rq:workers") == 1, message="the worker's registration")
+
+
+def test_after_flushall_everything_goes_on_without_a_person(shop: Processes, sandbox: Sandbox, redis_url: str) -> None:
+    shop.start("jobs.worker")
+    shop.start("jobs.scheduler")
+    take_orders(shop, range(3))
+    shop.wait_for_rest()
+    redis = Redis.from_url(redis_url)
+    redis.flushall()
+    sandbox.set_faults(error_share=0.5, seed=3)
+    take_orders(shop, range(3, 40))
+    redis.flushall()
+    shop.wait_for_rest()
+
+    assert flagged(sandbox) == {f"order-{number}" for number in range(40)}
+    assert redis.zscore("stock-sync:scheduler:scheduled_jobs", "periodic-sweep") is not None
+
+
+def test_two_workers_share_a_lane_and_tell_each_order_once(shop: Processes, sandbox: Sandbox) -> None:
+    sandbox.set_faults(latency_ms=20)
+    take_orders(shop, range(600))
+    shop.start("jobs.worker")
+    shop.start("jobs.worker")
+    shop.command("sweep")
+    shop.command("sweep")
+    shop.wait_for_rest()
+
+    assert {row["order_id"]: row["history"] for row in sandbox.orders()} == {
+        f"order-{number}": [True] for number in range(600)
+    }
+    assert sandbox.stats()["requests"]["PUT"] == 600
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_plain_rq_worker_runs_the_jobs_too(shop: Processes, sandbox: Sandbox) -> None:
+    import subprocess
+    import sys
+
+    take_orders(shop, range(10))
+    done = subprocess.run(
+        [sys.executable, "-m", "rq.cli", "worker", "--serializer", "json", "--burst", "--url",
+         shop.environment["REDIS_URL"], "stock-sync"],
+        env=shop.environment, cwd=shop.folder, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert len(flagged(sandbox)) == 10
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_job_tells_what_it_did(shop: Processes, sandbox: Sandbox, redis_url: str) -> None:
+    from stocksync.queueing import StockSyncJob
+
+    shop.start("jobs.worker")
+    take_orders(shop, range(4))
+    redis = Redis.from_url(redis_url)
+    wait_until(lambda: redis.zcard("rq:finished:stock-sync") >= 1, message="a finished job")
+    shop.wait_for_rest()
+    ids = [raw.decode() for raw in redis.zrange("rq:finished:stock-sync", 0, -1)]
+    found = [StockSyncJob.fetch(job_id, connection=redis) for job_id in ids]
+
+    assert all(SELLER in (job.description or "") for job in found)
+    assert sum(job.return_value()["delivered"] for job in found) == 4
