@@ -6,12 +6,12 @@ fork, because a child must not use its parent's connections.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import threading
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from redis import Redis
 from rq.queue import Queue
@@ -26,7 +26,6 @@ from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
 from stocksync.queueing import RedisWakeups, connect_redis, make_queue
 from stocksync.remote.client import ForeignClient, OrdersClient, StatusClient
-from stocksync.scheduling import PeriodicTask, StockSyncScheduler
 from stocksync.sending import Sender
 from stocksync.service import StockSynchronizationService
 from stocksync.store.database import Database, bind_models, open_database
@@ -38,7 +37,8 @@ from stocksync.store.operations import Operations
 from stocksync.store.queries import Queries
 from stocksync.upkeep.sweep import SweepReport, sweep
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from stocksync.scheduling import PeriodicTask, StockSyncScheduler
 
 
 def utc_now() -> datetime:
@@ -230,6 +230,8 @@ class Runtime:
 
     def scheduler(self) -> StockSyncScheduler:
         """rq-scheduler, hardened, with the periodic tasks."""
+        from stocksync.scheduling import StockSyncScheduler  # the worker has no need of its memory
+
         queue = make_queue(self.connect_redis(blocking=True), self.config.queue_name)
         # Its own wake-ups never rest: a tick that could not wake a lane is repeated by the next.
         wakeups = RedisWakeups(
@@ -239,6 +241,8 @@ class Runtime:
 
     def periodic_tasks(self) -> list[PeriodicTask]:
         """What comes back by itself."""
+        from stocksync.scheduling import PeriodicTask
+
         return [
             PeriodicTask(
                 "periodic-sweep",

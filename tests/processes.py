@@ -20,9 +20,13 @@ SHOP_DATA = ROOT.parent / "shared" / "data" / "france"
 class Processes:
     """Starts `python -m ...` with one environment for all, output into files of `folder`."""
 
-    def __init__(self, folder: Path, database_url: str, redis_url: str, sandbox: Sandbox, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, database_url: str, redis_url: str, sandbox: Sandbox, **settings: str
+    ) -> None:
         self.folder = folder
-        self.environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")} | {
+        self.environment = {
+            name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")
+        } | {
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "DATABASE_URL": database_url,

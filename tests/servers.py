@@ -144,19 +144,17 @@ class PostgresServer:
             os.chown(self._base, self._account.pw_uid, self._account.pw_gid)
             self._programs = self._within_reach(self._programs)
         data = self._base / "data"
+        # Letters as a real server knows them, Cyrillic ones too; sorted by bytes, as SQLite does.
+        letters = "C.UTF-8" if sys.platform.startswith("linux") else "en_US.UTF-8"
+        locale = ["--locale=C", f"--lc-ctype={letters}", "--encoding=UTF8"]
         made = subprocess.run(
             [
                 self._programs / "initdb",
-                "-D",
-                data,
-                "-U",
-                "postgres",
-                "-E",
-                "UTF8",
-                "--no-locale",
-                "-A",
-                "trust",
-                "-N",
+                *locale,
+                "--auth=trust",
+                "--username=postgres",
+                "--no-sync",
+                f"--pgdata={data}",
             ],
             **self._as_account(),
             capture_output=True,

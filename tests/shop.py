@@ -129,7 +129,9 @@ class Shop:
 
     def statuses(self) -> list[str]:
         with self.runtime.database.scope():
-            query = PendingStockOperation.select(PendingStockOperation.status).order_by(PendingStockOperation.id)
+            query = PendingStockOperation.select(PendingStockOperation.status).order_by(
+                PendingStockOperation.id
+            )
             return [row.status for row in query]
 
     def broken_promises(self) -> list[str]:
@@ -165,7 +167,11 @@ def form(
         "token_id": token_id,
         "status": status,
         "lineItems": [
-            {"id": line_id, "quantity": quantity, "offer": {"id": "1", "external": {"id": sku} if sku else None}}
+            {
+                "id": line_id,
+                "quantity": quantity,
+                "offer": {"id": "1", "external": {"id": sku} if sku else None},
+            }
             for line_id, (sku, quantity) in given.items()
         ],
         "revision": revision,

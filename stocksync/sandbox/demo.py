@@ -13,9 +13,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -30,6 +29,7 @@ from stocksync.domain.errors import StockSyncError
 from stocksync.embedded import EmbeddedRedis
 from stocksync.runtime import Runtime
 from stocksync.store.migrate import migrate
+from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.supervisor import Supervisor, check_port_free, read_procfile
 from stocksync.upkeep.audit import audit
 
@@ -43,6 +43,8 @@ _FIRST_SECONDS, _DELIVERY_SECONDS, _PAGE_SECONDS, _STOP_SECONDS = 20.0, 60.0, 10
 _OUTAGE_SECONDS, _ERROR_SHARE, _LOOK_SECONDS = 4.0, 0.2, 0.2
 _FOREIGN = (PREFIX, "DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_", "GUNICORN_", "DYNO")
 """How variables begin by which the demo would touch, or be changed by, what is not its own."""
+
+_LINE = ("token_id", "order_id", "line_item_id", "sku", "quantity")
 
 Form = Mapping[str, Any]
 """A checkout form, as decoded JSON."""
@@ -75,8 +77,7 @@ def run_demo(exit_after: bool, port: int) -> int:
                 _say("not all is well; the processes said last:", *said[-15:])
             if not exit_after:
                 _say(f"the page stays at {stage.page}   (Ctrl-C stops everything)")
-                while not stage.stop.wait(1):
-                    stage.require_processes()
+                stage.stop.wait()
             _say("stopping everything")
     except SandboxError as error:
         raise StockSyncError(str(error)) from error
@@ -94,28 +95,20 @@ class _Stage:
     at: Runtime
     sandbox: Sandbox
     stop: Event
-    processes: Future[int]
 
     def until(self, happened: Callable[[], bool], seconds: float) -> bool:
-        """Whether it happened within `seconds`. Raises click.Abort when told to stop, StockSyncError."""
+        """Whether it happened within `seconds`. Raises click.Abort when told to stop."""
         ends = time.monotonic() + seconds
         while not happened():
             if time.monotonic() >= ends:
                 return False
-            self.require_processes()
             if self.stop.wait(_LOOK_SECONDS):
                 raise click.Abort
         return True
 
-    def require_processes(self) -> None:
-        """Raises StockSyncError when nobody keeps the processes running any more."""
-        if self.processes.done():
-            why = self.processes.exception() or "their log can't be written"
-            raise StockSyncError(f"the processes are gone: {why}")
-
-    def take(self, forms: Sequence[Form], label: str) -> int:
+    def take(self, forms: Sequence[Form]) -> int:
         """Process `forms`. Answers with how many were taken."""
-        with self.at.database.scope(), _bar(label, len(forms)) as show:
+        with self.at.database.scope(), _bar("orders", len(forms)) as show:
             for number, form in enumerate(forms, 1):
                 self.at.orders.process_order_stock_update(form)
                 show(number)
@@ -140,12 +133,10 @@ class _Stage:
 
     def page_answers(self) -> bool:
         """Whether the page's process is there."""
-        with requests.Session() as session:
-            session.trust_env = False  # no proxy is to be asked for it
-            try:
-                return session.get(f"{self.page}healthz", timeout=2).ok
-            except requests.RequestException:
-                return False
+        try:
+            return requests.get(f"{self.page}healthz", timeout=2, proxies={"no_proxy": _HOST}).ok
+        except requests.RequestException:
+            return False
 
 
 @contextlib.contextmanager
@@ -167,7 +158,8 @@ def _stage(port: int) -> Iterator[_Stage]:
         redis = running.enter_context(EmbeddedRedis(folder))
         token = secrets.token_urlsafe()
         sandbox = running.enter_context(Sandbox(host=_HOST, token=token))
-        port = port or _free_port()
+        with socket.create_server((_HOST, 0)) as probe:
+            port = port or probe.getsockname()[1]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         environment = kept | {
             f"{PREFIX}RETRY_INITIAL_DELAY": "1",
@@ -191,25 +183,26 @@ def _stage(port: int) -> Iterator[_Stage]:
         # This thread has the demo to show. The kernel ends the processes should the supervisor's thread be gone.
         thread = running.enter_context(ThreadPoolExecutor(1, "supervisor"))
         running.callback(supervisor.request_stop)
-        yield _Stage(log, f"http://{_HOST}:{port}/", at, sandbox, stop, thread.submit(supervisor.run))
+        thread.submit(supervisor.run)
+        yield _Stage(log, f"http://{_HOST}:{port}/", at, sandbox, stop)
 
 
 def _play(stage: _Stage, forms: Sequence[Form]) -> tuple[int, float]:
     """The story. Answers with how many orders were taken, and the seconds from the first to the last delivery."""
-    levels = _levels()
-    for warehouse, counted in levels.items():
-        stage.at.inventory.set_on_hand(counted, warehouse, actor="demo", reason="the first count")
-    _say(f"{sum(map(len, levels.values()))} SKUs are on hand; the page comes up at {stage.page}")
+    with (_DATA / "stock.csv").open(encoding="utf-8", newline="") as file:
+        counted = {row["sku"]: int(row["quantity"]) for row in csv.DictReader(file)}
+    stage.at.inventory.set_on_hand(counted, DEFAULT_WAREHOUSE, actor="demo", reason="the first count")
+    _say(f"{len(counted)} SKUs are on hand; the page comes up at {stage.page}")
     half = len(forms) // 2
     operations, before = len(_stock_lines(forms)), len(_stock_lines(forms[:half]))
     started = time.monotonic()
-    taken = stage.take(forms[:half], "orders")
+    taken = stage.take(forms[:half])
     _say(f"{taken} of {len(forms)} orders taken, their stock deducted")
     stage.watch_delivery(operations, before / 2, _FIRST_SECONDS)
     _say(f"the microservice goes down for {_OUTAGE_SECONDS:g} s, connections are refused; orders keep coming")
     back = time.monotonic() + _OUTAGE_SECONDS
     stage.sandbox.refuse()
-    taken += stage.take(forms[half:], "orders")
+    taken += stage.take(forms[half:])
     stage.watch_delivery(operations, math.inf, back - time.monotonic())
     stage.sandbox.set_faults(error_share=_ERROR_SHARE)
     stage.sandbox.accept()
@@ -219,89 +212,66 @@ def _play(stage: _Stage, forms: Sequence[Form]) -> tuple[int, float]:
 
 
 def _report(stage: _Stage, forms: Sequence[Form], taken: int, seconds: float) -> tuple[Figures, bool]:
-    """Hold against each other what the files imply, what we recorded and what the remote was told; print it.
+    """Hold what the file implies, what we recorded and what the remote was told against each other, and print it.
 
     Answers with the figures, and whether all is well.
     """
-    expected = _stock_lines(forms)
-    rows = _operations(stage.at)
-    recorded = {(row["token_id"], row["order_id"], row["line_item_id"]): row for row in rows}
-    told = stage.at.queries.told()
+    queries, expected = stage.at.queries, _stock_lines(forms)
+    counts = queries.counts()
+    pages = range(0, sum(counts.values()), 200)
+    rows = [row for start in pages for row in queries.operations(limit=200, offset=start)[0]]
+    told = queries.told()
     book = {(row["token_id"], row["order_id"]): row["is_stock_updated"] for row in stage.sandbox.orders()}
-    wanted = {key[:2] for key in expected}
-    known = wanted | told.keys() | book.keys()
-    agreeing = {key for key in wanted if book.get(key) is True and told.get(key) == (True, True)}
-    differing = sorted(known - agreeing)
-
-    def is_lost(key: tuple[str, str, str]) -> bool:
-        row = recorded.get(key)
-        if row is None or (row["sku"], row["quantity"]) != expected[key]:
-            return True
-        delivered = row["status"] == "completed" and book.get(key[:2]) is True
-        return not delivered and row["status"] not in ("pending", "processing", "failed")
-
-    status = Counter(row["status"] for row in rows)
+    wanted = {line[:2] for line in expected}
+    agreeing = {order for order in wanted if book.get(order) is True and told.get(order) == (True, True)}
+    differing = sorted((wanted | told.keys() | book.keys()) - agreeing)
+    waiting = ("pending", "processing", "failed")
+    safe = {
+        tuple(row[name] for name in _LINE)
+        for row in rows
+        if row["status"] in waiting
+        or (row["status"] == "completed" and (row["token_id"], row["order_id"]) in book)
+    }
     figures: Figures = {
         "orders": taken,
         "operations": len(rows),
-        "completed": status["completed"],
-        "failed": status["failed"],
-        "pending": status["pending"] + status["processing"],
-        "lost": sum(map(is_lost, expected)),
+        "completed": counts["completed"],
+        "failed": counts["failed"],
+        "pending": counts["pending"] + counts["processing"],
+        "lost": len(expected - safe),
         "remote_agrees": not differing,
     }
-    units = sum(sum(counted.values()) for counted in _levels().values())
-    left = units - sum(quantity for _, quantity in expected.values())
-    on_hand = stage.at.queries.on_hand()[1]
     findings = audit(stage.at.database)
     page = stage.until(stage.page_answers, _PAGE_SECONDS)
     first = sum(row["status"] == "completed" and row["retry_count"] == 0 for row in rows)
     retries = sum(row["retry_count"] for row in rows)
     answers = stage.sandbox.stats()["answers"]
-    sellers = {form["token_id"] for form in forms}
-    not_so = f", not so: {', '.join(order_id for _, order_id in differing[:5])}" if differing else ""
+    not_so = f", but not {', '.join(order_id for _, order_id in differing[:5])}" if differing else ""
     for name, text in {
-        "orders": f"{taken} taken, {len(wanted)} of them with stock, of {len(sellers)} sellers",
-        "operations": f"{len(rows)} of {len(expected)} recorded: {figures['completed']} completed, "
-        f"{figures['failed']} failed, {figures['pending']} waiting, {figures['lost']} lost",
+        "orders": f"{taken} taken, {len(wanted)} of them with stock, of {len({f['token_id'] for f in forms})} sellers",
+        "operations": f"{len(rows)} recorded: {counts['completed']} completed, {counts['failed']} failed, "
+        f"{figures['pending']} waiting, {figures['lost']} lost",
         "first try": f"{first / max(1, len(rows)):.0%} of the operations; the others took {retries} retries",
         "outage": f"{_OUTAGE_SECONDS:g} s refused, then {answers.get('503', 0)} of {sum(answers.values())} answers were 503",
         "time": f"{seconds:.1f} s from the first order to the last delivery",
-        "stock": f"{on_hand} units on hand, {left} by the files",
-        "remote": f"{len(known) - len(differing)} of {len(known)} orders as we say and as the files imply{not_so}",
+        "remote": f"{len(agreeing)} of {len(wanted)} orders as we say and as the file implies{not_so}",
         "audit": "; ".join(finding.meaning for finding in findings) or "every promise holds",
         "page": f"{stage.page} {'answers' if page else 'does not answer'}",
     }.items():
         click.echo(f"{name:<12}{text}")
     unwanted = figures["failed"] or figures["pending"] or figures["lost"] or differing or findings
-    return figures, not unwanted and len(rows) == len(expected) and on_hand == left and page
+    return figures, not unwanted and len(rows) == len(expected) and page
 
 
-def _stock_lines(forms: Sequence[Form]) -> dict[tuple[str, str, str], tuple[str, int]]:
-    """(token_id, order id, line id) -> (SKU, quantity), of every line that is to be deducted."""
+def _stock_lines(forms: Sequence[Form]) -> set[tuple[Any, ...]]:
+    """`_LINE` of every order line that is to be deducted."""
     return {
-        (form["token_id"], form["id"], line["id"]): (line["offer"]["external"]["id"], line["quantity"])
+        (form["token_id"], form["id"], line["id"], line["offer"]["external"]["id"], line["quantity"])
         for form in forms
         if form["status"] == READY
         for line in form["lineItems"]
         if line["offer"]["external"]
     }
-
-
-def _levels() -> dict[str, dict[str, int]]:
-    """Warehouse -> SKU -> units, as counted before the first order."""
-    levels: dict[str, dict[str, int]] = defaultdict(dict)
-    with (_DATA / "stock.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            levels[row["warehouse"]][row["sku"]] = int(row["quantity"])
-    return levels
-
-
-def _operations(at: Runtime) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    while page := at.queries.operations(limit=200, offset=len(rows))[0]:
-        rows += page
-    return rows
 
 
 def _procfile() -> tuple[Path, dict[str, str]]:
@@ -313,12 +283,6 @@ def _procfile() -> tuple[Path, dict[str, str]]:
             if "jobs.worker" in commands.get("worker", ""):
                 return folder, commands
     raise StockSyncError("no Procfile of stocksync here or beside the package: run this in its checkout")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -167,7 +167,9 @@ class Queries:
     def on_hand(self) -> tuple[int, int]:
         """(SKUs, units on hand) over all warehouses."""
         with self._database.scope():
-            skus, units = Level.select(fn.COUNT(SQL("*")), fn.COALESCE(fn.SUM(Level.on_hand), 0)).tuples().get()
+            skus, units = (
+                Level.select(fn.COUNT(SQL("*")), fn.COALESCE(fn.SUM(Level.on_hand), 0)).tuples().get()
+            )
             return int(skus), int(units)
 
 

@@ -37,7 +37,9 @@ def test_a_delivery_completes_every_operation_of_its_order(shop: Shop) -> None:
 
     assert (report.delivered, report.operations_completed) == (1, 2)
     assert shop.statuses() == ["completed", "completed"]
-    assert [shop.actions(operation) for operation in operations] == [["created", "sync_success", "completed"]] * 2
+    assert [shop.actions(operation) for operation in operations] == [
+        ["created", "sync_success", "completed"]
+    ] * 2
     assert shop.remote.flags == {(SELLER, "order-1"): True}
     assert shop.broken_promises() == []
 
@@ -302,5 +304,5 @@ def test_a_paused_lane_is_not_claimed(shop: Shop) -> None:
 
 def test_the_database_itself_refuses_an_order_claimed_without_a_lease(shop: Shop) -> None:
     shop.deduct()
-    with pytest.raises(Exception, match="(?i)check"), shop.runtime.database.transaction_scope():
+    with pytest.raises(Exception, match=r"(?i)check"), shop.runtime.database.transaction_scope():
         shop.runtime.database.execute_sql("UPDATE stock_sync_orders SET lease_until = updated_at")

@@ -55,7 +55,9 @@ def test_an_order_is_delivered_within_moments_of_being_taken(shop: Processes, sa
     wait_until(lambda: flagged(sandbox) == {"order-0"}, message="the order's flag")
 
 
-def test_a_failure_comes_back_through_the_scheduler(tmp_path: Path, sqlite_url: str, redis_url: str, sandbox: Sandbox) -> None:
+def test_a_failure_comes_back_through_the_scheduler(
+    tmp_path: Path, sqlite_url: str, redis_url: str, sandbox: Sandbox
+) -> None:
     settings = QUICK | {"STOCK_SYNC_SWEEP_INTERVAL_SECONDS": "300"}  # so that it is not the sweep's doing
     with Processes(tmp_path, sqlite_url, redis_url, sandbox, **settings) as shop:
         shop.command("stock", "import", "-", text="sku,warehouse,quantity\nA,Ирина,100\n")
@@ -151,7 +153,9 @@ def test_orders_taken_while_redis_is_down_are_delivered_when_it_is_back_and_empt
     wait_until(lambda: redis.scard("rq:workers") == 1, message="the worker's registration")
 
 
-def test_after_flushall_everything_goes_on_without_a_person(shop: Processes, sandbox: Sandbox, redis_url: str) -> None:
+def test_after_flushall_everything_goes_on_without_a_person(
+    shop: Processes, sandbox: Sandbox, redis_url: str
+) -> None:
     shop.start("jobs.worker")
     shop.start("jobs.scheduler")
     take_orders(shop, range(3))
@@ -206,8 +210,18 @@ def test_the_job_tells_what_it_did(shop: Processes, sandbox: Sandbox, redis_url:
     redis = Redis.from_url(redis_url)
     wait_until(lambda: redis.zcard("rq:finished:stock-sync") >= 1, message="a finished job")
     shop.wait_for_rest()
-    ids = [raw.decode() for raw in redis.zrange("rq:finished:stock-sync", 0, -1)]
-    found = [StockSyncJob.fetch(job_id, connection=redis) for job_id in ids]
+    ids: list[bytes] = redis.zrange("rq:finished:stock-sync", 0, -1)  # type: ignore[assignment]
+    found = [StockSyncJob.fetch(job_id.decode(), connection=redis) for job_id in ids]
 
     assert all(SELLER in (job.description or "") for job in found)
-    assert sum(job.return_value()["delivered"] for job in found) == 4
+    assert sum((job.return_value() or {})["delivered"] for job in found) == 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's account of memory")
+def test_an_idle_worker_stays_under_sixty_megabytes(shop: Processes) -> None:
+    worker = shop.start("jobs.worker")
+    wait_until(lambda: "Listening" in shop.logs(), message="the worker")
+    rollup = Path(f"/proc/{worker.pid}/smaps_rollup").read_text()
+
+    proportional = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    assert proportional < 60 * 1024

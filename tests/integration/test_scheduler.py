@@ -35,11 +35,13 @@ class Bench:
         )
 
     def queued(self) -> list[str]:
-        ids = [raw.decode() for raw in self.redis.lrange(QUEUE, 0, -1)]
-        return [str(StockSyncJob.fetch(job_id, connection=self.redis).func_name) for job_id in ids]
+        ids: list[bytes] = self.redis.lrange(QUEUE, 0, -1)  # type: ignore[assignment]
+        return [str(StockSyncJob.fetch(job_id.decode(), connection=self.redis).func_name) for job_id in ids]
 
     def entries(self) -> dict[str, float]:
-        found = self.redis.zrange(self.wakeups.scheduled_jobs_key, 0, -1, withscores=True)
+        found: list[tuple[bytes, float]] = self.redis.zrange(  # type: ignore[assignment]
+            self.wakeups.scheduled_jobs_key, 0, -1, withscores=True
+        )
         return {name.decode(): score - START.timestamp() for name, score in found}
 
 
@@ -205,7 +207,9 @@ def test_it_goes_on_after_redis_was_away(redis_server: RedisServer, redis_url: s
         wait_until(lambda: bench.redis.exists(scheduler.key), message="the scheduler's heartbeat")
         redis_server.stop()
         redis_server.start()
-        wait_until(lambda: bench.redis.zcard(bench.wakeups.scheduled_jobs_key) == 1, message="the entry's return")
+        wait_until(
+            lambda: bench.redis.zcard(bench.wakeups.scheduled_jobs_key) == 1, message="the entry's return"
+        )
     finally:
         stop.set()
         thread.join(10)

@@ -21,7 +21,9 @@ SETTINGS = {"STOCK_SYNC_RETRY_INITIAL_DELAY": "1", "STOCK_SYNC_RETRY_MAX_ATTEMPT
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(token="sandbox", faults=FaultPlan(error_share=0.2, drop_after_apply_share=0.05, seed=1)) as running:
+    with Sandbox(
+        token="sandbox", faults=FaultPlan(error_share=0.2, drop_after_apply_share=0.05, seed=1)
+    ) as running:
         yield running
 
 

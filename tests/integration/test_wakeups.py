@@ -34,8 +34,8 @@ def shop(sqlite_url: str, wakeups: RedisWakeups) -> Iterator[Shop]:
 
 
 def jobs(redis: Redis) -> list[StockSyncJob]:
-    ids = [raw.decode() for raw in redis.lrange("rq:queue:stock-sync", 0, -1)]
-    return [StockSyncJob.fetch(job_id, connection=redis) for job_id in ids]  # type: ignore[misc]
+    ids: list[bytes] = redis.lrange("rq:queue:stock-sync", 0, -1)  # type: ignore[assignment]
+    return [StockSyncJob.fetch(job_id.decode(), connection=redis) for job_id in ids]  # type: ignore[misc]
 
 
 def test_any_number_of_deductions_share_one_job_while_it_waits(shop: Shop, redis: Redis) -> None:
@@ -83,7 +83,9 @@ def test_a_job_carries_a_lane_and_no_data_as_json(redis: Redis, wakeups: RedisWa
     assert "продавец 1" in (job.description or "")
 
 
-def test_a_hundred_thousand_waiting_operations_take_no_more_of_redis_than_one(redis: Redis, wakeups: RedisWakeups) -> None:
+def test_a_hundred_thousand_waiting_operations_take_no_more_of_redis_than_one(
+    redis: Redis, wakeups: RedisWakeups
+) -> None:
     wakeups.wake("a")
     before = redis.dbsize()
     for _ in range(1000):
@@ -92,7 +94,9 @@ def test_a_hundred_thousand_waiting_operations_take_no_more_of_redis_than_one(re
     assert redis.dbsize() == before
 
 
-@pytest.mark.parametrize("function", ["os.system", "stocksync.runtime.current", "jobsx.evil", "builtins.eval"])
+@pytest.mark.parametrize(
+    "function", ["os.system", "stocksync.runtime.current", "jobsx.evil", "builtins.eval"]
+)
 def test_a_job_that_names_another_function_is_not_run(redis: Redis, function: str) -> None:
     job = StockSyncJob.create(function, args=("true",), connection=redis)
 
@@ -136,7 +140,9 @@ def test_a_redis_that_hangs_is_asked_once_and_then_left_alone() -> None:
 
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
         port = silent.getsockname()[1]
-        wakeups = RedisWakeups(make_queue(connect_redis(f"redis://127.0.0.1:{port}/0", timeout=0.25), "q"), "q")
+        wakeups = RedisWakeups(
+            make_queue(connect_redis(f"redis://127.0.0.1:{port}/0", timeout=0.25), "q"), "q"
+        )
         started = time.monotonic()
         answers = [wakeups.wake("a") for _ in range(100)]
         elapsed = time.monotonic() - started

@@ -155,7 +155,9 @@ def test_two_sellers_may_have_orders_of_one_id(shop: Shop) -> None:
 
 def test_stock_that_may_go_below_zero_does(shop: Shop) -> None:
     with shop.runtime.database.transaction_scope():
-        shop.runtime.database.execute_sql("UPDATE stock_sync_levels SET allow_negative = TRUE WHERE sku = 'B'")
+        shop.runtime.database.execute_sql(
+            "UPDATE stock_sync_levels SET allow_negative = TRUE WHERE sku = 'B'"
+        )
 
     shop.orders.process_order_stock_update(form(lines={"1": ("B", 9)}))
     assert shop.on_hand("B") == -4

@@ -215,6 +215,20 @@ def test_a_server_that_ends_at_once_is_reported_with_its_exit_code(
         EmbeddedRedis(tmp_path / "data").start()
 
 
+def test_a_socket_on_which_nobody_answers_is_removed_even_when_no_server_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_program(tmp_path, "redis-server", "exit 7")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    server = EmbeddedRedis(tmp_path)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(server.socket_path))
+
+    with pytest.raises(EmbeddedServerError):
+        server.start()
+    assert not server.socket_path.exists()
+
+
 def test_a_server_that_never_answers_is_given_up_and_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

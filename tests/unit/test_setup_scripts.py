@@ -207,6 +207,20 @@ def test_a_run_that_failed_is_not_taken_for_a_finished_one(checkout: Checkout) -
     assert len(checkout.pip_calls()) == 2
 
 
+def test_going_back_to_the_former_requirements_after_a_failed_run_installs_them_again(
+    checkout: Checkout,
+) -> None:
+    checkout.setup("--dev")
+    former = (checkout.root / "requirements.txt").read_text()
+    (checkout.root / "requirements.txt").write_text("six\n")
+    (checkout.root / "pip.fails").touch()
+    assert checkout.setup().returncode == 1
+    (checkout.root / "requirements.txt").write_text(former)
+    (checkout.root / "pip.fails").unlink()
+
+    assert "installing requirements-dev.txt" in checkout.setup("--dev").stdout
+
+
 def test_a_failing_pip_is_reported_in_a_few_lines(checkout: Checkout) -> None:
     (checkout.root / "pip.fails").touch()
 

@@ -1,0 +1,417 @@
+"""The rooms of the project: who may import whom, who alone may write what, and that importing does nothing.
+
+Each check reads sources, so that a small bad one can prove that it would be found.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stocksync.store.models import MODELS
+
+ROOT = Path(__file__).parents[2]
+
+# Design, section 3, from the top to the bottom; what stands in one line may look at each other where TOGETHER says so.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("jobs", "web", "stocksync.__main__", "stocksync.cli", "stocksync.sandbox"),
+    ("stocksync", "stocksync.aio", "stocksync.contrib"),
+    ("stocksync.runtime",),
+    (
+        "stocksync.service",
+        "stocksync.orders",
+        "stocksync.delivery",
+        "stocksync.sending",
+        "stocksync.inventory",
+        "stocksync.upkeep",
+        "stocksync.queueing",
+        "stocksync.scheduling",
+        "stocksync.embedded",
+        "stocksync.supervisor",
+    ),
+    ("stocksync.store", "stocksync.remote"),
+    ("stocksync.config",),
+    ("stocksync.domain",),
+)
+TOGETHER = {
+    *((one, other) for one in LAYERS[3] for other in LAYERS[3]),
+    ("stocksync.__main__", "stocksync.cli"),
+    ("stocksync.cli", "stocksync.sandbox"),
+}
+RANKS = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
+
+WEB = {"flask", "werkzeug", "jinja2", "gunicorn", "markupsafe", "itsdangerous"}
+DATABASES = {"peewee", "playhouse", "psycopg", "psycopg_pool", "sqlite3", "sqlalchemy"}
+
+DELIVERY_WRITERS = {"stocksync.store.operations", "stocksync.store.deliveries"}
+STOCK_WRITERS = {"stocksync.store.inventory"}
+WRITERS = {
+    "pending_stock_operations": DELIVERY_WRITERS,
+    "stock_sync_orders": DELIVERY_WRITERS,
+    "stock_sync_levels": STOCK_WRITERS,
+    "stock_sync_movements": STOCK_WRITERS,
+    "stock_sync_order_lines": STOCK_WRITERS,
+}
+WRITE = re.compile(
+    r"\b(?:UPDATE(?:\s+ONLY)?|(?:INSERT|REPLACE|MERGE)(?:\s+OR\s+\w+)?\s+INTO|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?)"
+    r"\s+[\"`]?(\w+|\{)",
+    re.IGNORECASE,
+)
+SQL = re.compile(
+    r"\b(?:SELECT\s.+?\sFROM|INSERT\s+INTO|UPDATE\s+\S+\s+SET|DELETE\s+FROM|(?:CREATE|ALTER|DROP)\s+(?:TABLE|INDEX))\b",
+    re.DOTALL,
+)
+PEEWEE_WRITES = {
+    *("update", "insert", "insert_many", "insert_from", "replace", "replace_many", "create", "bulk_create"),
+    *("bulk_update", "get_or_create", "delete", "delete_by_id", "delete_instance", "set_by_id", "save"),
+}
+
+Sources = Mapping[str, str]
+
+
+def project() -> dict[str, str]:
+    """Every module of the product by its dotted name."""
+    found = {}
+    for package in ("stocksync", "jobs", "web"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = file.read_text(encoding="utf-8")
+    return found
+
+
+def within(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def room_of(module: str) -> str | None:
+    """The room a module is in; None: it has none, or is not ours."""
+    rooms = [room for room in RANKS if within(module, room) and (room != "stocksync" or module == room)]
+    return max(rooms, key=len, default=None)
+
+
+def imports_of(module: str, text: str, known: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(module imported, name taken from it or '') for every import, wherever in the file it stands."""
+    modules = {*known, *project()}
+    is_package = any(within(other, module) and other != module for other in modules)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level or None] if node.level else []
+            if node.level and is_package:
+                above = module.split(".")[: 1 - node.level or None]
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                whole = f"{source}.{alias.name}"
+                yield (whole, "") if whole in modules else (source, alias.name)
+
+
+def wrong_arrows(sources: Sources) -> list[str]:
+    """Imports that go up, or sideways where the design knows no such way."""
+    wrong = []
+    for module, text in sources.items():
+        here = room_of(module)
+        if here is None:
+            wrong.append(f"{module} has no room in the layout: give it one in LAYERS")
+            continue
+        for target, _ in imports_of(module, text, sources):
+            there = room_of(target)
+            if there is None or there == here:
+                continue
+            sideways = RANKS[there] == RANKS[here] and (here, there) not in TOGETHER
+            if RANKS[there] < RANKS[here] or sideways:
+                wrong.append(f"{module} -> {target}")
+    return wrong
+
+
+def forbidden_packages(sources: Sources) -> list[str]:
+    """Imports of packages that have no place in the room of who imports them."""
+    wrong = []
+    for module, text in sources.items():
+        for target, name in imports_of(module, text, sources):
+            package = target.split(".")[0]
+            says_error = (target, name) == ("peewee", "PeeweeException")
+            in_domain = within(module, "stocksync.domain")
+            allowed_in_domain = package in {*sys.stdlib_module_names, "pydantic"} | {"stocksync"}
+            if (
+                (in_domain and not allowed_in_domain)
+                or (within(module, "stocksync") and package in WEB | {"jobs", "web"})
+                or (module == "stocksync.service" and package in {"rq", "rq_scheduler"})
+                or (
+                    package in DATABASES
+                    and not within(module, "stocksync.store")
+                    and not within(module, "stocksync.contrib")
+                    and not (says_error and (within(module, "stocksync.cli") or within(module, "web")))
+                )
+            ):
+                wrong.append(f"{module} imports {target}")
+    return wrong
+
+
+def texts_of(tree: ast.AST) -> Iterator[str]:
+    """Every string but the docstrings; what an f-string fills in is `{}`."""
+    passed = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            passed.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            passed.update(map(id, node.values))
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in passed:
+            yield node.value
+
+
+def sql_outside_the_store(sources: Sources) -> list[str]:
+    wrong = []
+    for module, text in sources.items():
+        if within(module, "stocksync.store"):
+            continue
+        wrong += [
+            f"{module}: {found[0]}" for said in texts_of(ast.parse(text)) if (found := SQL.search(said))
+        ]
+        wrong += [
+            f"{module} takes {name}"
+            for target, name in imports_of(module, text, sources)
+            if (target, name) == ("stocksync.store.database", "Statement")
+            and not within(module, "stocksync.contrib")
+        ]
+    return wrong
+
+
+def foreign_writes(sources: Sources) -> list[str]:
+    """Writes of delivery state, an operation's status or stock outside their one writer."""
+    models: dict[str, str] = {}
+    for model in MODELS:
+        meta: Any = model._meta
+        models[model.__name__] = meta.table_name
+    wrong = []
+    for module, text in sources.items():
+        if within(module, "stocksync.store.migrations"):
+            continue
+        tree = ast.parse(text)
+        for said in texts_of(tree):
+            for table in WRITE.findall(said):
+                written_elsewhere = module not in WRITERS.get(table.lower(), {module})
+                if written_elsewhere or (table == "{" and within(module, "stocksync.store")):
+                    wrong.append(f"{module} writes {table}")
+        taken = {
+            models.get(name, "stock_sync_orders")  # who takes them all may write any
+            for target, name in imports_of(module, text, sources)
+            if target == "stocksync.store.models" and (name in models or name in ("", "*", "MODELS"))
+        }
+        guarded = {table for table in taken if module not in WRITERS.get(table, {module})}
+        calls = {
+            node.func.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        }
+        if guarded and calls & PEEWEE_WRITES:
+            wrong.append(f"{module} writes {', '.join(guarded)} by .{'(, .'.join(calls & PEEWEE_WRITES)}(")
+    return wrong  # fmt: skip
+
+
+IMPORT_THEM_ALL = """
+import importlib, os, socket, sys
+
+done = []
+def refuse(*_):
+    raise AssertionError("an import connects to something")
+def watch(event, args):
+    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if writes or event in {"os.mkdir", "os.remove", "os.rename", "os.fork", "subprocess.Popen", "sqlite3.connect"}:
+        done.append(f"{module}: {event} {args[0]!r}")
+
+socket.socket.connect = socket.socket.connect_ex = refuse
+sys.addaudithook(watch)
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+print("\\n".join(done))
+"""
+
+
+def done_by_importing(modules: Iterable[str], source: Path, empty: Path) -> list[str]:
+    """What importing does to the world, in a new process that starts with nothing."""
+    process = subprocess.run(
+        [sys.executable, "-c", IMPORT_THEM_ALL, *modules],
+        cwd=empty,
+        env={"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    said = process.stdout.split("\n") if process.returncode == 0 else [process.stderr]
+    return [line for line in [*said, *map(str, empty.rglob("*"))] if line]
+
+
+# The promises
+
+
+def test_imports_go_one_way() -> None:
+    assert wrong_arrows(project()) == []
+
+
+def test_every_room_keeps_to_its_packages() -> None:
+    assert forbidden_packages(project()) == []
+
+
+def test_the_store_holds_the_only_sql() -> None:
+    assert sql_outside_the_store(project()) == []
+
+
+def test_delivery_state_and_stock_have_one_writer_each() -> None:
+    assert foreign_writes(project()) == []
+
+
+def test_importing_any_module_neither_writes_nor_connects(tmp_path: Path) -> None:
+    modules = [module for module in project() if module != "stocksync.__main__"]  # which is there to run
+
+    assert len(modules) > 50
+    assert done_by_importing(modules, ROOT, tmp_path) == []
+
+
+# That each would be found
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("stocksync.domain.retry", "from stocksync.store.models import Order"),
+        ("stocksync.domain.retry", "from stocksync.config import StockSyncConfig"),
+        ("stocksync.store.queries", "from stocksync.service import SyncResult"),
+        ("stocksync.store.queries", "import stocksync.runtime"),
+        ("stocksync.store.queries", "from stocksync.remote.client import OrdersClient"),
+        ("stocksync.remote.client", "from stocksync.store import models"),
+        ("stocksync.remote.client", "from ..delivery import DeliveryEngine"),
+        ("stocksync.service", "from stocksync import runtime"),
+        ("stocksync.service", "from stocksync import SyncResult"),
+        ("stocksync.upkeep.sweep", "def f():\n    from stocksync.runtime import Runtime"),
+        ("stocksync.runtime", "from stocksync.cli import main"),
+        ("stocksync.runtime", "from jobs.worker import run"),
+        ("stocksync.config", "from stocksync.store.database import Database"),
+        ("stocksync.orders", "from stocksync.sandbox import Sandbox"),
+        ("stocksync.runtime", "if TYPE_CHECKING:\n    from .sandbox import Sandbox"),
+        ("web.pages", "from stocksync.sandbox import Sandbox"),
+        ("web.pages", "from jobs.delivery import deliver_lane"),
+        ("jobs.worker", "from stocksync.cli import main"),
+        ("stocksync.sandbox.demo", "from stocksync.cli.output import table"),
+        ("stocksync.somewhere", ""),
+    ],
+)
+def test_an_arrow_the_wrong_way_is_found(module: str, text: str) -> None:
+    assert len(wrong_arrows({module: text})) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("stocksync.cli.orders", "from stocksync.sandbox import Sandbox"),
+        ("stocksync.sandbox.server", "from . import control\nfrom .errors import SandboxError"),
+        ("stocksync.sandbox", "from .server import Sandbox"),
+        ("stocksync.scheduling", "from stocksync.queueing import RedisWakeups"),
+        ("stocksync.store.queries", "from stocksync.config import StockSyncConfig"),
+        ("web", "from stocksync import runtime\nfrom web import pages"),
+    ],
+)
+def test_an_arrow_the_right_way_is_let_through(module: str, text: str) -> None:
+    assert wrong_arrows({module: text}) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("stocksync.domain.retry", "import redis"),
+        ("stocksync.domain.retry", "from peewee import PeeweeException"),
+        ("stocksync.runtime", "from flask import Flask"),
+        ("stocksync.cli", "import werkzeug.serving"),
+        ("stocksync.runtime", "import web"),
+        ("stocksync.service", "from rq import Queue"),
+        ("stocksync.service", "def f():\n    import rq_scheduler"),
+        ("stocksync.orders", "from peewee import PeeweeException"),
+        ("stocksync.cli.stock", "from peewee import fn"),
+        ("web.pages", "import peewee"),
+        ("jobs.worker", "import sqlite3"),
+    ],
+)
+def test_a_package_in_the_wrong_room_is_found(module: str, text: str) -> None:
+    assert len(forbidden_packages({module: text})) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'QUERY = "SELECT sku FROM stock_sync_levels"',
+        'def f(at):\n    """Counts."""\n    at.execute(f"SELECT\\n  COUNT(*)\\nFROM {table}")',
+        'QUERY = "UPDATE " "stock_sync_orders SET due_at = NULL"',
+        "from stocksync.store.database import Database, Statement",
+    ],
+)
+def test_sql_outside_the_store_is_found(text: str) -> None:
+    assert len(sql_outside_the_store({"stocksync.upkeep.cleanup": text})) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ['"""One guarded UPDATE of x SET, then DELETE FROM it."""', 'SAY = "select one from the list"']
+)
+def test_words_about_sql_are_not_taken_for_it(text: str) -> None:
+    assert sql_outside_the_store({"stocksync.upkeep.cleanup": text}) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("stocksync.store.queries", 'X = "UPDATE pending_stock_operations SET status = 1"'),
+        ("stocksync.store.queries", 'X = f"UPDATE stock_sync_orders SET {columns}"'),
+        ("stocksync.store.queries", 'X = f"UPDATE {table} SET due_at = NULL"'),
+        ("stocksync.store.inventory", 'X = "delete from stock_sync_orders"'),
+        ("stocksync.store.deliveries", 'X = "INSERT INTO stock_sync_movements (id) VALUES (1)"'),
+        ("stocksync.store.operations", 'X = "INSERT OR IGNORE INTO stock_sync_order_lines (id) VALUES (1)"'),
+        ("stocksync.upkeep.cleanup", 'X = """\\n  DELETE\\n  FROM pending_stock_operations"""'),
+        ("stocksync.store.queries", "from stocksync.store.models import Order\nOrder.update(due_at=None).execute()"),
+        ("stocksync.store.queries", "from stocksync.store.models import Level as L\nlevel = L\nlevel.create(sku='A')"),
+        ("stocksync.store.deliveries", "from stocksync.store.models import Movement\nMovement.insert_many([])"),
+        ("web.pages", "from stocksync.store import models\nmodels.PendingStockOperation.delete().execute()"),
+    ],
+)  # fmt: skip
+def test_a_write_outside_its_one_writer_is_found(module: str, text: str) -> None:
+    assert len(foreign_writes({module: text})) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("stocksync.store.deliveries", 'X = "UPDATE stock_sync_orders SET due_at = NULL"'),
+        ("stocksync.store.inventory", 'X = "INSERT INTO stock_sync_levels (sku) VALUES (1)"'),
+        ("stocksync.store.migrations.0002", 'X = "UPDATE stock_sync_orders SET due_at = NULL"'),
+        ("stocksync.store.queries", "from stocksync.store.models import Order\nOrder.select()"),
+        ("stocksync.runtime", "from stocksync.store.models import DEFAULT_WAREHOUSE\n{}.update({})"),
+    ],
+)
+def test_a_write_by_its_own_writer_is_let_through(module: str, text: str) -> None:
+    assert foreign_writes({module: text}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "open('here', 'w')",
+        "import os; os.mkdir('here')",
+        "import socket; socket.create_connection(('127.0.0.1', 9))",
+        "import sqlite3; sqlite3.connect(':memory:')",
+        "import subprocess; subprocess.run(['true'], env={'PATH': '/bin:/usr/bin'})",
+    ],
+)
+def test_an_import_that_does_something_is_found(tmp_path: Path, text: str) -> None:
+    source, empty = tmp_path / "source", tmp_path / "empty"
+    source.mkdir()
+    empty.mkdir()
+    (source / "busy_module.py").write_text(text)
+
+    assert done_by_importing(["busy_module"], source, empty)
