@@ -48,7 +48,14 @@ def types_of(database: Any) -> dict[str, str]:
             "bool": "BOOLEAN",
             "word": "VARCHAR(255)",
         }
-    return {"uuid": "TEXT", "time": "TEXT", "json": "TEXT", "bool": "INTEGER", "word": "VARCHAR(255)"}
+    return {
+        "uuid": "TEXT",
+        "time": "TEXT",
+        "json": "TEXT",
+        "bool": "INTEGER",
+        "big": "INTEGER",
+        "word": "VARCHAR(255)",
+    }
 
 
 def _runner(database: Database) -> Runner:

@@ -33,7 +33,7 @@ STATEMENTS = (
     " WHERE claim_id IS NOT NULL",
     """CREATE TABLE stock_sync_order_lines (
         id {uuid} NOT NULL PRIMARY KEY, order_ref {uuid} NOT NULL, line_id {word} NOT NULL, sku {word},
-        warehouse {word}, quantity BIGINT NOT NULL, deducted BIGINT NOT NULL, refunded BIGINT NOT NULL,
+        warehouse {word}, quantity {big} NOT NULL, deducted {big} NOT NULL, refunded {big} NOT NULL,
         waived {bool} NOT NULL, created_at {time} NOT NULL,
         FOREIGN KEY (order_ref) REFERENCES stock_sync_orders (id),
         CHECK (quantity >= 0),
@@ -46,7 +46,7 @@ STATEMENTS = (
     """CREATE TABLE pending_stock_operations (
         id {uuid} NOT NULL PRIMARY KEY, order_ref {uuid}, order_id {word}, allegro_order_id {word},
         token_id {word} NOT NULL, operation_type {word} NOT NULL, status {word} NOT NULL,
-        sku {word} NOT NULL, quantity BIGINT NOT NULL, warehouse {word} NOT NULL, line_item_id {word},
+        sku {word} NOT NULL, quantity {big} NOT NULL, warehouse {word} NOT NULL, line_item_id {word},
         idempotency_key VARCHAR(1024), state_version INTEGER NOT NULL, applied {word} NOT NULL,
         moves_stock {bool} NOT NULL, retry_count INTEGER NOT NULL, max_retries INTEGER NOT NULL,
         next_retry_at {time}, created_at {time} NOT NULL, updated_at {time} NOT NULL,
@@ -79,12 +79,12 @@ STATEMENTS = (
         operation_id {uuid} NOT NULL, created_at {time} NOT NULL)""",
     "CREATE INDEX stock_sync_keys_created_at ON stock_sync_keys (created_at)",
     """CREATE TABLE stock_sync_levels (
-        warehouse {word} NOT NULL, sku {word} NOT NULL, on_hand BIGINT NOT NULL,
+        warehouse {word} NOT NULL, sku {word} NOT NULL, on_hand {big} NOT NULL,
         allow_negative {bool} NOT NULL, updated_at {time} NOT NULL, PRIMARY KEY (warehouse, sku),
         CHECK (on_hand >= 0 OR allow_negative))""",
     """CREATE TABLE stock_sync_movements (
         id {uuid} NOT NULL PRIMARY KEY, warehouse {word} NOT NULL, sku {word} NOT NULL,
-        delta BIGINT NOT NULL, balance_after BIGINT NOT NULL, cause {word} NOT NULL,
+        delta {big} NOT NULL, balance_after {big} NOT NULL, cause {word} NOT NULL,
         cause_key VARCHAR(1024) NOT NULL, operation_id {uuid}, actor {word}, reason TEXT,
         created_at {time} NOT NULL, CHECK (delta <> 0),
         CHECK (cause IN ('deduction', 'refund', 'rollback', 'receipt', 'issue', 'count')),
@@ -95,7 +95,7 @@ STATEMENTS = (
     " ON stock_sync_movements (warehouse, sku, created_at)",
     """CREATE TABLE stock_sync_pruned (
         operation_id {uuid} NOT NULL PRIMARY KEY, order_ref {uuid}, line_item_id {word},
-        operation_type {word} NOT NULL, quantity BIGINT NOT NULL, pruned_at {time} NOT NULL,
+        operation_type {word} NOT NULL, quantity {big} NOT NULL, pruned_at {time} NOT NULL,
         FOREIGN KEY (order_ref) REFERENCES stock_sync_orders (id))""",
     "CREATE INDEX stock_sync_pruned_order_ref ON stock_sync_pruned (order_ref)",
 )
