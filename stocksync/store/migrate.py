@@ -46,6 +46,7 @@ def types_of(database: Any) -> dict[str, str]:
             "time": "TIMESTAMPTZ",
             "json": "JSONB",
             "bool": "BOOLEAN",
+            "big": "BIGINT",
             "word": "VARCHAR(255)",
         }
     return {
