@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -102,7 +102,7 @@ class StockSyncConfig(BaseSettings):
         """The database's URL; SQLite under `data_dir` when none is set. Holds a secret: never print it."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.data_dir / 'stocksync.db'}"
+        return f"sqlite:///{quote(str(self.data_dir / 'stocksync.db'))}"
 
     @property
     def loses_data_on_restart(self) -> bool:

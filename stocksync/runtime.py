@@ -275,6 +275,8 @@ def current() -> Runtime:
     with _lock:
         if _current is None or _owner != os.getpid():
             _current, _owner = Runtime(StockSyncConfig.load()), os.getpid()
+            # Made under the lock: threads that ask at once must share one database and its pool.
+            _ = _current.orders, _current.inventory, _current.queries
         return _current
 
 

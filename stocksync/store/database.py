@@ -144,7 +144,9 @@ class _Executing:
             try:
                 database.connect()
             except (peewee.OperationalError, ValueError) as error:
-                raise DatabaseUnavailable(f"the database can't be reached: {_first_line(error)}") from error
+                raise DatabaseUnavailable(
+                    f"the database {database.database} can't be reached: {_first_line(error)}"
+                ) from error
             opened = True
         try:
             yield
@@ -240,12 +242,12 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
         options.setdefault("connect_timeout", "5")
         options.setdefault("application_name", "stocksync")
         options["options"] = f"{options.get('options', '')} -c timezone=UTC".strip()
+        # What the URL does not say is left to libpq (PGHOST, its socket folder, a password file).
+        places = {"host": parts.hostname, "user": parts.username, "password": parts.password}
+        options = {name: unquote(value) for name, value in places.items() if value} | options
         return PostgresDatabase(
             unquote(parts.path.lstrip("/")) or "postgres",
-            host=unquote(parts.hostname) if parts.hostname else None,
             port=parts.port or 5432,
-            user=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
             max_connections=max_connections,
             stale_timeout=300,
             timeout=busy_timeout,
