@@ -27,13 +27,17 @@ class _Environment(PydanticBaseSettingsSource):
         return field.default, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        return _values(os.environ, [])
+        faults: list[str] = []
+        values = _values(os.environ, faults)
+        if faults:
+            raise ConfigurationError(faults)
+        return values
 
 
 class StockSyncConfig(BaseSettings):
     """Names and defaults of the plan, and ours beside them. Times are in the unit that the name says, else seconds."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # Without the prefix, because platforms and the monolith already name them so
     database_url: SecretStr | None = None
@@ -52,7 +56,7 @@ class StockSyncConfig(BaseSettings):
     reconciliation_auto_fix_threshold_hours: Annotated[int, Field(ge=0)] = 24
     monitoring_alert_on_failed_retries: bool = True
     monitoring_max_pending_operations: Annotated[int, Field(ge=0)] = 1000
-    monitoring_stale_operation_hours: Annotated[float, Field(gt=0)] = 6
+    monitoring_stale_operation_hours: Annotated[float, Field(gt=0, le=8760)] = 6
 
     # Where things are kept when no URL is given
     data_dir: Path = Path(".stocksync")
@@ -93,6 +97,9 @@ class StockSyncConfig(BaseSettings):
         faults += _url_faults("DATABASE_URL", self.database_url, ("sqlite", "postgres", "postgresql"))
         faults += _url_faults("REDIS_URL", self.redis_url, ("redis", "rediss", "unix"))
         faults += _url_faults("ALLEGRO_MICROSERVICE_BASE_URL", self.microservice_base_url, ("http", "https"))
+        token = self.microservice_jwt_token.get_secret_value() if self.microservice_jwt_token else ""
+        if not (token.isascii() and token.isprintable()):
+            faults.append("ALLEGRO_MICROSERVICE_JWT_TOKEN holds characters that no HTTP header can carry")
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -125,12 +132,20 @@ class StockSyncConfig(BaseSettings):
         environment = dict(os.environ if environ is None else environ)
         faults = _unknown_variables(environment)
         values = _values(environment, faults)
+        values |= overrides
         config: StockSyncConfig | None = None
-        try:
-            config = _Explicit(**(values | overrides))
-        except ValidationError as error:
-            for fault in error.errors(include_url=False):
-                faults += _sentences(fault)
+        # A second time without what was wrong by itself: what does not fit together is to be said as well.
+        for _ in range(2):
+            try:
+                config = _Explicit(**values)
+                break
+            except ValidationError as error:
+                found = error.errors(include_url=False)
+                faults += [sentence for fault in found for sentence in _sentences(fault)]
+                wrong = {fault["loc"][0] for fault in found if fault["loc"]}
+                if not wrong:
+                    break
+                values = {name: value for name, value in values.items() if name not in wrong}
         if config is not None and "DYNO" in environment and config.loses_data_on_restart:
             faults.append(
                 "DATABASE_URL: this platform's disk is wiped at every restart, and SQLite with it; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from stocksync.domain.checkout_form import check_quantity, check_word
+from stocksync.domain.checkout_form import MAX_QUANTITY, check_quantity, check_word
 from stocksync.domain.errors import InvalidInput
 from stocksync.domain.identifiers import Clock, NewId
 from stocksync.store.database import Database
@@ -80,6 +80,8 @@ class InventoryManager:
 
     @staticmethod
     def _counted(sku: str, count: int) -> int:
-        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10**12:
-            raise InvalidInput(f"quantity of {sku}", f"a count from 0 to 10^12 is needed, got {count!r:.40}")
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_QUANTITY:
+            raise InvalidInput(
+                f"quantity of {sku}", f"a count from 0 to {MAX_QUANTITY} is needed, got {count!r:.40}"
+            )
         return count

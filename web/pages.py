@@ -14,6 +14,7 @@ from web.access import csrf_token
 
 blueprint = Blueprint("pages", __name__)
 PAGE_SIZE = 50
+_DONE = {"retried": "The operation was queued for retry.", "cancelled": "The operation was cancelled."}
 _CODES: dict[type[StockSyncError], int] = {UnknownOperation: 404, TransitionRefused: 400, InvalidInput: 400}
 
 
@@ -48,7 +49,7 @@ def overview() -> str:
         chosen=status,
         order=request.args.get("order", ""),
         statuses=STATUSES,
-        done=request.args.get("done", "")[:100],
+        done=_DONE.get(request.args.get("done", "")),
         csrf=csrf_token(),
     )
 

@@ -53,4 +53,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone
         code = 1
+    except OSError as error:
+        print(
+            f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+            file=sys.stderr,
+        )
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -18,10 +18,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Answer with 
 def answer(document: Mapping[str, Any], as_json: bool, lines: Callable[[], Iterable[str]]) -> None:
     """Print `document` as JSON, or `lines()` for a person."""
     if as_json:
-        click.echo(json.dumps(document, ensure_ascii=False, default=_plain))
+        click.echo(_printable(json.dumps(document, ensure_ascii=False, default=_plain)))
     else:
         for line in lines():
-            click.echo(line)
+            click.echo(_printable(line))
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[str]:
@@ -37,6 +37,11 @@ def progress(items: Iterable[T], label: str, length: int | None = None) -> Itera
     hidden = not sys.stderr.isatty()
     with click.progressbar(items, label=label, length=length, file=sys.stderr, hidden=hidden) as bar:
         yield from bar
+
+
+def _printable(text: str) -> str:
+    """Half a surrogate pair has no UTF-8; it is shown as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _plain(value: Any) -> Any:

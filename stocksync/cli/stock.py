@@ -10,7 +10,7 @@ import click
 
 from stocksync import runtime
 from stocksync.cli.output import answer, json_option, table
-from stocksync.domain.checkout_form import check_word
+from stocksync.domain.checkout_form import MAX_QUANTITY, check_word
 from stocksync.domain.errors import StockSyncError
 
 
@@ -78,27 +78,38 @@ def show(sku: str | None, as_json: bool) -> None:
 
 def _read(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
     """Counts by warehouse and SKU, and what can't be taken with its line number."""
+    content = file.read()
     try:
-        reader = csv.DictReader(file.read().decode("utf-8-sig").splitlines())
+        reader = csv.DictReader(content.decode("utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
-        return {}, [{"line": 0, "reason": f"the file is not UTF-8 (byte {error.start})"}]
-    missing = {"sku", "warehouse", "quantity"} - set(reader.fieldnames or ())
-    if missing:
-        return {}, [{"line": 1, "reason": f"the header lacks {', '.join(sorted(missing))}"}]
+        line = content.count(b"\n", 0, error.start) + 1
+        return {}, [{"line": line, "reason": "the file is not UTF-8"}]
     counted: dict[str, dict[str, int]] = {}
     faults: list[dict[str, Any]] = []
-    for row in reader:
-        try:
-            sku, warehouse = check_word("sku", row["sku"]), check_word("warehouse", row["warehouse"])
-            quantity = str(row["quantity"]).strip()
-            if not quantity.isascii() or not quantity.isdigit() or len(quantity) > 12:
-                raise StockSyncError(f"quantity: a whole number from 0 is needed, got {quantity!r:.40}")
-            if sku in counted.setdefault(warehouse, {}):
-                raise StockSyncError(f"sku {sku} in warehouse {warehouse} appears more than once")
-            counted[warehouse][sku] = int(quantity)
-        except StockSyncError as error:
-            faults.append({"line": reader.line_num, "reason": str(error)})
+    try:
+        missing = {"sku", "warehouse", "quantity"} - set(reader.fieldnames or ())
+        if missing:
+            return {}, [{"line": 1, "reason": f"the header lacks {', '.join(sorted(missing))}"}]
+        for row in reader:
+            try:
+                _count(row, counted)
+            except StockSyncError as error:
+                faults.append({"line": reader.line_num, "reason": str(error)})
+    except csv.Error as error:
+        faults.append({"line": reader.line_num + 1, "reason": f"not CSV: {error}"})
     return counted, faults
+
+
+def _count(row: dict[str, Any], counted: dict[str, dict[str, int]]) -> None:
+    sku, warehouse = check_word("sku", row["sku"]), check_word("warehouse", row["warehouse"])
+    quantity = str(row["quantity"]).strip()
+    if not (quantity.isascii() and quantity.isdigit()):
+        raise StockSyncError(f"quantity: a whole number from 0 is needed, got {quantity!r:.40}")
+    if len(quantity) > 10 or int(quantity) > MAX_QUANTITY:
+        raise StockSyncError(f"quantity: at most {MAX_QUANTITY}, got {quantity:.40}")
+    if sku in counted.setdefault(warehouse, {}):
+        raise StockSyncError(f"sku {sku} in warehouse {warehouse} appears more than once")
+    counted[warehouse][sku] = int(quantity)
 
 
 COMMANDS = (stock,)

@@ -38,6 +38,11 @@ class Answer:
         return self.verdict is Verdict.DELIVERED
 
 
+def printable(text: str) -> str:
+    """What a stranger said, in characters that a database can hold and a terminal can show."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 _INVALID = frozenset({400, 410, 422})
 _REJECTED = frozenset({404, 408, 409, 425})
 _REMEMBERED = 300
@@ -55,7 +60,7 @@ def understand(status: int, document: object, retry_after: str | None = None) ->
     success = document.get("success") if isinstance(document, dict) else None
     contract = isinstance(success, bool)
     said = document.get("error") if isinstance(document, dict) else None
-    words = (str(said) if said else f"HTTP {status}")[:_REMEMBERED]
+    words = printable(str(said))[:_REMEMBERED] if said else f"HTTP {status}"
     if 200 <= status < 300 and success is True:
         return Answer(Verdict.DELIVERED, status=status)
     if 200 <= status < 300 and contract:

@@ -26,21 +26,27 @@ from stocksync.domain.errors import InvalidInput, InvalidOrder
 MAX_QUANTITY = 1_000_000_000
 """Units in one line; far above any shop, far below what a database integer holds."""
 MAX_LINES = 5_000
+_NOT_STORABLE = "contains a NUL byte, or half of a surrogate pair"
 
 READY = "READY_FOR_PROCESSING"
 CANCELLED = "CANCELLED"
 
 
-def _printable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("contains a NUL byte")
+def is_storable(text: str) -> bool:
+    """Whether a database can hold `text`: no NUL, no half of a surrogate pair."""
+    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _storable(text: str) -> str:
+    if not is_storable(text):
+        raise ValueError(_NOT_STORABLE)
     return text
 
 
 Word = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
-    AfterValidator(_printable),
+    AfterValidator(_storable),
 ]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
 
@@ -116,8 +122,8 @@ def check_word(field: str, value: Any) -> str:
     text = value.strip()
     if len(text) > 200:
         raise InvalidInput(field, f"at most 200 characters, got {len(text)}")
-    if "\x00" in text:
-        raise InvalidInput(field, "contains a NUL byte")
+    if not is_storable(text):
+        raise InvalidInput(field, _NOT_STORABLE)
     return text
 
 

@@ -14,6 +14,8 @@ from uuid import UUID
 NewId = Callable[[], UUID]
 Clock = Callable[[], datetime]
 
+_RANDOM_BITS = 74
+
 
 class IdFactory:
     """Makes ids; those of one factory rise strictly (RFC 9562, section 6.2), so that rows of one moment keep order."""
@@ -26,11 +28,11 @@ class IdFactory:
 
     def __call__(self) -> UUID:
         milliseconds = int(self._clock().timestamp() * 1000) & 0xFFFF_FFFF_FFFF
-        draw = self._rng.getrandbits(74)
-        value = milliseconds << 80 | 0x7 << 76 | (draw >> 62) << 64 | 0b10 << 62 | draw & (1 << 62) - 1
+        drawn = milliseconds << _RANDOM_BITS | self._rng.getrandbits(_RANDOM_BITS)
         with self._lock:
-            if value <= self._last or value >> 80 == self._last >> 80:
-                # Same millisecond (or the clock went back): a small random step up within the random bits.
-                value = self._last + 1 + self._rng.getrandbits(24)
-            self._last = value
-        return UUID(int=value)
+            if drawn >> _RANDOM_BITS <= self._last >> _RANDOM_BITS:
+                # Same millisecond, or the clock went back: a small random step up, carried into the time if need be.
+                drawn = self._last + 1 + self._rng.getrandbits(24)
+            self._last = drawn
+        time, high, low = drawn >> _RANDOM_BITS, drawn >> 62 & 0xFFF, drawn & (1 << 62) - 1
+        return UUID(int=time << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)

@@ -1,6 +1,6 @@
 """The states of an operation and who moves it on; the closed sets of words the database accepts.
 
-pending     recorded, or waiting for its next try    -> processing (claim), failed (an answer for good)
+pending     recorded, or waiting for its next try    -> processing (claim), completed (an earlier request told it)
 processing  its order is claimed, a request is out   -> completed, pending (retry, rescue), failed
 completed   the remote knows this state or a later one; final
 failed      given up after max_retries               -> pending (manual retry), completed (a later delivery)
@@ -42,7 +42,7 @@ STOCK_MOVEMENTS: Final = ("receipt", "issue", "count")
 MOVEMENT_CAUSES: Final = ORDER_MOVEMENTS + STOCK_MOVEMENTS
 
 _ALLOWED: Final[dict[str, frozenset[str]]] = {
-    PENDING: frozenset({PENDING, PROCESSING, COMPLETED, FAILED, CANCELLED}),
+    PENDING: frozenset({PENDING, PROCESSING, COMPLETED, CANCELLED}),
     PROCESSING: frozenset({PENDING, COMPLETED, FAILED, CANCELLED}),
     FAILED: frozenset({PENDING, COMPLETED, CANCELLED}),
     COMPLETED: frozenset(),

@@ -14,7 +14,7 @@ import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
-from stocksync.domain.answers import Answer, Verdict, understand
+from stocksync.domain.answers import Answer, Verdict, printable, understand
 
 _LARGEST_BODY = 64 * 1024
 STATUS_PATH = "/orders/{order_id}/stock-status"
@@ -161,11 +161,13 @@ class ForeignClient:
                 token_id=token_id, order_id=order_id, is_stock_updated=is_stock_updated
             )
         except Exception as error:  # its errors are not ours to know
-            return Answer(Verdict.UNCLEAR, type(error).__name__, str(error)[:300] or type(error).__name__)
+            return Answer(
+                Verdict.UNCLEAR, type(error).__name__, printable(str(error))[:300] or type(error).__name__
+            )
         if getattr(result, "success", None) is True:
             return Answer(Verdict.DELIVERED)
         said = getattr(result, "error", None)
-        return Answer(Verdict.REJECTED, "NotSuccessful", str(said or "no reason given")[:300])
+        return Answer(Verdict.REJECTED, "NotSuccessful", printable(str(said or "no reason given"))[:300])
 
 
 def _reason(error: BaseException) -> str:
@@ -173,4 +175,4 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text)[:300]
+    return printable(str(text))[:300]

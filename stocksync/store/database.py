@@ -276,6 +276,11 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def among(values: Iterable[str]) -> str:
+    """A list of our own words for `IN`, as SQL text."""
+    return "(" + ", ".join(f"'{value}'" for value in values) + ")"
+
+
 def rows_of(cursor: Any) -> Sequence[tuple[Any, ...]]:
     """Every row of a cursor, read at once."""
     return cast(Sequence[tuple[Any, ...]], cursor.fetchall())

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.states import COMPLETED, FAILED, PENDING
-from stocksync.store.database import Database, Statement, rows_of, uuid_of
+from stocksync.domain.states import COMPLETED, FAILED, PENDING, origins
+from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
 
@@ -48,11 +48,11 @@ _DELIVERED = Statement(f"""
         waiting = CASE WHEN due_at IS NULL THEN waiting WHEN state_version > claimed_version THEN 'new' END,
         due_at = CASE WHEN due_at IS NOT NULL AND state_version > claimed_version THEN :now END
     WHERE {{no_index}}claim_id = :claim_id AND id IN {{orders:uuid}} RETURNING id""")
-_COMPLETE = Statement("""
+_COMPLETE = Statement(f"""
     UPDATE pending_stock_operations
     SET status = 'completed', completed_at = :now, updated_at = :now, next_retry_at = NULL,
         error_message = NULL, error_class = NULL
-    WHERE order_ref IN {orders:uuid} AND {no_index}status IN ('pending', 'processing', 'failed') AND applied = 'yes'
+    WHERE order_ref IN {{orders:uuid}} AND {{no_index}}status IN {among(origins(COMPLETED))} AND applied = 'yes'
       AND state_version <= (SELECT delivered_version FROM stock_sync_orders AS o WHERE o.id = order_ref)
     RETURNING id, order_ref""")
 # A state that changed while the request was out starts over: the failure was not of what is wanted now.

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from stocksync.domain.errors import TransitionRefused, UnknownOperation
 from stocksync.domain.identifiers import NewId
-from stocksync.domain.states import can_be_cancelled, can_be_retried
-from stocksync.store.database import Database, Statement, rows_of, uuid_of
+from stocksync.domain.states import CANCELLED, can_be_retried, origins
+from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
 
@@ -67,10 +67,10 @@ _RETRY = Statement("""
     SET status = 'pending', retry_count = 0, max_retries = :max_retries, next_retry_at = :now, updated_at = :now,
         error_message = NULL, error_class = NULL
     WHERE order_ref = :order_ref AND {no_index}status IN ('pending', 'failed') RETURNING id""")
-_CANCEL = Statement("""
+_CANCEL = Statement(f"""
     UPDATE pending_stock_operations
     SET status = 'cancelled', next_retry_at = NULL, updated_at = :now, actor = COALESCE(:actor, actor), reason = :reason
-    WHERE id = :id AND status IN ('pending', 'processing', 'failed') RETURNING id""")
+    WHERE id = :id AND status IN {among(origins(CANCELLED))} RETURNING id""")
 _STILL_WANTED = Statement("""
     SELECT COUNT(*), SUM(CASE WHEN status = 'failed' THEN 1 ELSE 0 END),
            SUM(CASE WHEN applied = 'unknown' THEN 1 ELSE 0 END)
@@ -263,7 +263,7 @@ class Operations:
         """
         order, status, line_item_id = self.lock_order_of(operation_id)
         row = self._database.run(_CANCEL, id=operation_id, actor=actor, reason=reason, now=now).fetchone()
-        if row is None or not can_be_cancelled(status):
+        if row is None:
             raise TransitionRefused(operation_id, "cancelled", status)
         details = {"actor": actor, "reason": reason, "was": status, "stock": "kept"}
         self._log.add([LogEntry(operation_id, "cancelled", "cancelled", details)], now)

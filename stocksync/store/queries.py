@@ -8,6 +8,7 @@ from uuid import UUID
 
 from peewee import SQL, ModelSelect, fn
 
+from stocksync.domain.checkout_form import is_storable
 from stocksync.domain.errors import InvalidInput, UnknownOperation, UnknownOrder
 from stocksync.domain.states import PENDING, STATUSES
 from stocksync.store.database import Database
@@ -99,6 +100,8 @@ class Queries:
             query = query.where(operation.status == status)
         if order_id is not None:
             query = query.where(operation.order_id == order_id)
+        if order_id is not None and not is_storable(order_id):
+            return [], 0  # no row can hold it
         with self._database.scope():
             total = query.count()
             page = (

@@ -132,9 +132,6 @@ def test_an_error_that_is_no_text_is_shown_as_one(said: Any) -> None:
     assert understand(200, {"success": False, "error": said}).error == str(said)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a NUL or half a character from the remote can't be written to a database"
-)
 @pytest.mark.parametrize("said", ["out of\x00stock", "out of \ud800"])
 def test_what_is_kept_of_the_remotes_words_can_be_stored(said: str) -> None:
     error = understand(200, {"success": False, "error": said}).error
