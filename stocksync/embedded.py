@@ -138,6 +138,9 @@ class EmbeddedRedis:
             # The socket that stays behind then is cleared by the next start.
             process.kill()
             process.wait()
+        if self.socket_path.parent != self.directory.resolve():
+            with contextlib.suppress(OSError):  # not empty: somebody else starts there
+                self.socket_path.parent.rmdir()
 
     def __enter__(self) -> Self:
         self.start()
