@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from stocksync.domain.errors import ConfigurationError
@@ -44,6 +44,7 @@ class StockSyncConfig(BaseSettings):
     redis_url: SecretStr | None = None
     microservice_base_url: str | None = None
     microservice_jwt_token: SecretStr | None = None
+    _token_file: Path | None = PrivateAttr(None)
 
     # The plan's
     retry_max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
@@ -82,6 +83,7 @@ class StockSyncConfig(BaseSettings):
     microservice_timeout: Annotated[float, Field(gt=0, le=60)] = 8.0
     microservice_immediate_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
     microservice_status_path: str = "/orders/{order_id}/stock-status"
+    microservice_health_path: str = "/health"
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -110,6 +112,15 @@ class StockSyncConfig(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{quote(str(self.data_dir / 'stocksync.db'))}"
+
+    def jwt_token(self) -> str | None:
+        """The bearer for the microservice; read again where it came from a file, which may have a new one by now."""
+        if self._token_file is not None:
+            try:
+                return self._token_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                pass  # the one that was read at start is better than none
+        return self.microservice_jwt_token.get_secret_value() if self.microservice_jwt_token else None
 
     @property
     def loses_data_on_restart(self) -> bool:
@@ -153,11 +164,16 @@ class StockSyncConfig(BaseSettings):
             )
         if faults or config is None:
             raise ConfigurationError(faults)
+        token_file = environment.get("ALLEGRO_MICROSERVICE_JWT_TOKEN_FILE", "").strip()
+        config._token_file = Path(token_file) if token_file else None
         return config
 
 
 class _Explicit(StockSyncConfig):
     """A configuration from the values handed in, and no others."""
+
+    def __repr_name__(self) -> str:
+        return "StockSyncConfig"
 
     @classmethod
     def settings_customise_sources(
@@ -220,8 +236,11 @@ def _url_faults(name: str, value: SecretStr | str | None, schemes: tuple[str, ..
         return [f"{name} is no valid URL; it must start with {wanted}"]
     if parts.scheme not in schemes:
         return [f"{name} must start with {wanted}"]
-    if parts.scheme in ("http", "https") and not parts.hostname:
-        return [f"{name} names no host"]
+    if parts.scheme in ("http", "https"):
+        if not parts.hostname:
+            return [f"{name} names no host"]
+        if parts.username or parts.password:
+            return [f"{name} must not contain a login: the token has a variable of its own"]
     return []
 
 

@@ -7,26 +7,26 @@ whoever runs the engine is told by `wakeups` when to come back.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from stocksync.domain.answers import Answer, Verdict
+from stocksync.domain.answers import Answer
 from stocksync.domain.identifiers import Clock, NewId
-from stocksync.domain.retry import RetryPolicy
+from stocksync.outcomes import Judged, Outcomes
+from stocksync.remote.breaker import CREDENTIALS, Breaker, Gate
 from stocksync.sending import Sender, SendPool, Sent, tell
-from stocksync.store.deliveries import ClaimedOrder, Delivered, Deliveries, NotDelivered
+from stocksync.store.deliveries import ClaimedOrder, Deliveries
+from stocksync.store.lanes import Lanes, LaneState
 
 log = logging.getLogger(__name__)
 
 _SETTLE_AFTER = 0.25
 """Seconds a result waits at most before it is written."""
-_SAID = {Verdict.REJECTED: "sync_failed", Verdict.INVALID: "sync_failed"}
 
 
 class Wakeups(Protocol):
@@ -65,7 +65,9 @@ class DrainReport:
     operations_failed: int = 0
     concurrency: int = 1
     seconds: float = 0.0
-    next_due: datetime | None = field(default=None)
+    next_due: datetime | None = None
+    held_back: str | None = None
+    """Why nothing (more) was sent though work is due: `outage`, `snoozed`, `paused`; None: nothing held it back."""
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
@@ -82,23 +84,25 @@ class DeliveryEngine:
         self,
         deliveries: Deliveries,
         sender: Sender,
-        policy: RetryPolicy,
+        breaker: Breaker,
+        lanes: Lanes,
+        outcomes: Outcomes,
         settings: DeliverySettings,
         wakeups: Wakeups,
         *,
         clock: Clock,
         new_id: NewId,
-        rng: random.Random,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._deliveries = deliveries
         self._sender = sender
-        self._policy = policy
+        self._breaker = breaker
+        self._lanes = lanes
+        self._outcomes = outcomes
         self._settings = settings
         self._wakeups = wakeups
         self._clock = clock
         self._new_id = new_id
-        self._rng = rng
         self._monotonic = monotonic
         self._pool = SendPool(sender, settings.concurrency, monotonic)
         self._draining = threading.Lock()
@@ -121,20 +125,60 @@ class DeliveryEngine:
         report = DrainReport(lane)
         with self._draining:
             started = self._monotonic()
+            state = self._lanes.state(lane)
+            admission = self._breaker.admit() if self._is_open(state) else None
             try:
-                self._run(report, started + self._settings.slice_seconds, should_stop, limit)
+                if admission is None:
+                    report.held_back = "paused" if state.paused else "snoozed"
+                elif admission.gate is Gate.OPEN:
+                    report.held_back = "outage"
+                elif admission.gate is Gate.PROBE:
+                    self._probe(report)
+                else:
+                    # A lane whose credentials were refused is tried with one order, not with a batch.
+                    limit = 1 if state.reason == CREDENTIALS else limit
+                    self._run(report, started + self._settings.slice_seconds, should_stop, limit)
             except BaseException:
                 # A job's timeout, a lost database: what is in flight is nobody's now, its lease will tell.
                 self._pool.abandon()
                 raise
+        if state.reason == CREDENTIALS and report.delivered:
+            self._lanes.resume(lane)
         report.concurrency = self._pool.concurrency
         report.seconds = self._monotonic() - started
         report.next_due = self._come_back(lane)
         log.info(
-            "lane %s: %d delivered, %d to retry, %d failed in %.2f s over %d connections",
+            "lane %s: %d delivered, %d to retry, %d failed in %.2f s over %d connections%s",
             lane, report.delivered, report.retrying, report.failed, report.seconds, report.concurrency,
+            f"; held back: {report.held_back}" if report.held_back else "",
         )  # fmt: skip
         return report
+
+    def _is_open(self, state: LaneState) -> bool:
+        return not state.paused and (state.snoozed_until is None or state.snoozed_until <= self._clock())
+
+    def _probe(self, report: DrainReport) -> None:
+        """One order, another one each time; when that tells nothing, the remote's own word on its health."""
+        claim = self._deliveries.claim_probe(report.lane, self._new_id(), *self._lease())
+        for order in claim.orders:
+            started = self._monotonic()
+            answer = tell(self._sender, order)
+            duration_ms = round((self._monotonic() - started) * 1000)
+            self._write(report, claim.id, [Sent(claim.id, order, answer, duration_ms)], probing=True)
+        if self._breaker.open_until() is not None:
+            if self._sender.is_healthy():
+                self._recover(self._breaker.served())
+            elif not claim.orders:
+                self._breaker.failed(probing=True)
+        if self._breaker.open_until() is not None:
+            report.held_back = "outage"
+
+    def _recover(self, closed: bool) -> None:
+        """Once the breaker has closed, what waited for that alone is due, and every lane is woken."""
+        if closed:
+            self._deliveries.end_outage(self._clock())
+            for lane in self._deliveries.due_lanes():
+                self._wakeups.wake(lane)
 
     def _run(
         self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int | None
@@ -145,11 +189,14 @@ class DeliveryEngine:
         unsettled: list[Sent] = []
         settle_by = 0.0
         while True:
-            halted = self._monotonic() >= ends or should_stop()
+            halted = report.held_back is not None or self._monotonic() >= ends or should_stop()
             stopping = halted or dry or remaining <= 0
             if halted and pool.queued:
                 self._give_back(report, pool.withdraw())
             if not stopping and pool.queued < batch // 2 + 1:
+                if self._breaker.open_until() is not None:  # another worker found the remote gone
+                    report.held_back = "outage"
+                    continue
                 wanted = batch if limit is None else min(batch, remaining)
                 claimed = self._claim(report.lane, wanted)
                 dry = claimed < wanted
@@ -166,10 +213,13 @@ class DeliveryEngine:
             if idle and stopping:
                 return
 
+    def _lease(self) -> tuple[datetime, datetime]:
+        now = self._clock()
+        return now, now + timedelta(seconds=self._settings.lease_seconds)
+
     def _claim(self, lane: str, limit: int) -> int:
-        now, lease = self._clock(), self._settings.lease_seconds
-        send_until = self._monotonic() + lease - self._sender.timeout
-        claim = self._deliveries.claim(lane, limit, self._new_id(), now, now + timedelta(seconds=lease))
+        send_until = self._monotonic() + self._settings.lease_seconds - self._sender.timeout
+        claim = self._deliveries.claim(lane, limit, self._new_id(), *self._lease())
         if claim.orders:
             self._pool.submit(claim, send_until)
         return len(claim.orders)
@@ -178,23 +228,26 @@ class DeliveryEngine:
         by_claim: dict[UUID, list[Sent]] = {}
         for result in results:
             by_claim.setdefault(result.claim_id, []).append(result)
-        now = self._clock()
         for claim_id, sent in by_claim.items():
-            delivered = [Delivered(s.order, s.duration_ms) for s in sent if s.answer and s.answer.success]
-            failures = [
-                self._failure(s.order, s.answer, s.duration_ms, now)
-                for s in sent
-                if s.answer and not s.answer.success
-            ]
-            settled = self._deliveries.settle(claim_id, delivered, failures, now)
-            report.delivered += settled.delivered
-            report.retrying += settled.retrying
-            report.failed += settled.failed
-            report.lost += len(settled.lost)
-            report.operations_completed += settled.operations_completed
-            report.operations_retrying += settled.operations_retrying
-            report.operations_failed += settled.operations_failed
-            self._give_back(report, [(claim_id, s.order) for s in sent if s.answer is None])
+            if self._write(report, claim_id, sent).halt:
+                report.held_back = "outage" if self._breaker.open_until() is not None else "snoozed"
+
+    def _write(
+        self, report: DrainReport, claim_id: UUID, sent: list[Sent], *, probing: bool = False
+    ) -> Judged:
+        now = self._clock()
+        judged = self._outcomes.judge(report.lane, sent, now, probing=probing)
+        settled = self._deliveries.settle(claim_id, judged.delivered, judged.failures, now)
+        report.delivered += settled.delivered
+        report.retrying += settled.retrying
+        report.failed += settled.failed
+        report.lost += len(settled.lost)
+        report.operations_completed += settled.operations_completed
+        report.operations_retrying += settled.operations_retrying
+        report.operations_failed += settled.operations_failed
+        self._give_back(report, [(claim_id, order) for order in judged.unsent])
+        self._recover(judged.recovered)
+        return judged
 
     def _give_back(self, report: DrainReport, unsent: list[tuple[UUID, ClaimedOrder]]) -> None:
         by_claim: dict[UUID, list[UUID]] = {}
@@ -204,21 +257,15 @@ class DeliveryEngine:
             self._deliveries.release(claim_id, orders, self._clock())
             report.released += len(orders)
 
-    def _failure(self, order: ClaimedOrder, answer: Answer, duration_ms: int, now: datetime) -> NotDelivered:
-        attempts = order.attempts + 1
-        given_up = self._policy.gives_up(attempts)
-        return NotDelivered(
-            order,
-            duration_ms,
-            action=_SAID.get(answer.verdict, "sync_error"),
-            error_class=answer.error_class or "Unknown",
-            error_message=answer.error or "no reason given",
-            next_at=None if given_up else now + self._policy.delay(attempts, self._rng),
-        )
-
     def _come_back(self, lane: str) -> datetime | None:
+        """Wake the lane, or plan its next wake-up: not before what holds it back has passed."""
         moment = self._deliveries.next_due(lane)
-        if moment is not None and moment <= self._clock():
+        state = self._lanes.state(lane)
+        if moment is None or state.paused:
+            self._wakeups.wake_at(lane, None)
+            return None
+        moment = max(filter(None, (moment, state.snoozed_until, self._breaker.open_until())))
+        if moment <= self._clock():
             self._wakeups.wake(lane)
         else:
             self._wakeups.wake_at(lane, moment)
@@ -227,19 +274,17 @@ class DeliveryEngine:
     def deliver_now(self, order_ref: UUID, lane: str) -> Answer | None:
         """Claim and send one order in this thread, with the short timeout of immediate mode.
 
-        None: it was not due or somebody else has it. A failure counts as an attempt and is planned again.
+        None: it was not due, somebody else has it, or something holds its lane back.
         """
-        now, lease = self._clock(), self._settings.lease_seconds
-        claim = self._deliveries.claim_order(order_ref, self._new_id(), now, now + timedelta(seconds=lease))
+        if not self._is_open(self._lanes.state(lane)) or self._breaker.open_until() is not None:
+            return None
+        claim = self._deliveries.claim_order(order_ref, self._new_id(), *self._lease())
         if not claim.orders:
             return None
         order = claim.orders[0]
         started = self._monotonic()
         answer = tell(self._sender, order, self._settings.immediate_timeout)
-        duration_ms, now = round((self._monotonic() - started) * 1000), self._clock()
-        if answer.success:
-            self._deliveries.settle(claim.id, [Delivered(order, duration_ms)], [], now)
-        else:
-            self._deliveries.settle(claim.id, [], [self._failure(order, answer, duration_ms, now)], now)
+        duration_ms = round((self._monotonic() - started) * 1000)
+        self._write(DrainReport(lane), claim.id, [Sent(claim.id, order, answer, duration_ms)])
         self._come_back(lane)
         return answer

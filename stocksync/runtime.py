@@ -24,13 +24,22 @@ from stocksync.domain.retry import RetryPolicy
 from stocksync.embedded import embedded_redis_url
 from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
+from stocksync.outcomes import Outcomes
 from stocksync.queueing import RedisWakeups, connect_redis, make_queue
+from stocksync.remote.breaker import (
+    Breaker,
+    BreakerMemory,
+    BreakerSettings,
+    LocalBreakerMemory,
+    RedisBreakerMemory,
+)
 from stocksync.remote.client import ForeignClient, OrdersClient, StatusClient
 from stocksync.sending import Sender
 from stocksync.service import StockSynchronizationService
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.inventory import OrderLines, StockLedger
+from stocksync.store.lanes import Lanes
 from stocksync.store.logs import OperationLog
 from stocksync.store.migrate import require_current
 from stocksync.store.operations import Operations
@@ -101,6 +110,10 @@ class Runtime:
         return Deliveries(self.database, self._log)
 
     @cached_property
+    def lanes(self) -> Lanes:
+        return Lanes(self.database)
+
+    @cached_property
     def queries(self) -> Queries:
         return Queries(self.database)
 
@@ -146,14 +159,21 @@ class Runtime:
             raise ConfigurationError(
                 ["ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"]
             )
-        token = self.config.microservice_jwt_token
         return OrdersClient(
             self.config.microservice_base_url,
-            token.get_secret_value() if token else None,
+            self.config.jwt_token,
             connect_timeout=self.config.microservice_connect_timeout,
             timeout=self.config.microservice_timeout,
             status_path=self.config.microservice_status_path,
+            health_path=self.config.microservice_health_path,
         )
+
+    @cached_property
+    def breaker(self) -> Breaker:
+        memory: BreakerMemory = LocalBreakerMemory(self.clock)
+        if isinstance(self.wakeups, RedisWakeups):
+            memory = RedisBreakerMemory(self.connect_redis(), self.config.redis_prefix)
+        return Breaker(memory, BreakerSettings(), self.clock)
 
     @cached_property
     def policy(self) -> RetryPolicy:
@@ -172,7 +192,9 @@ class Runtime:
         return DeliveryEngine(
             self.deliveries,
             self.sender,
-            self.policy,
+            self.breaker,
+            self.lanes,
+            Outcomes(self.sender, self.breaker, self.lanes, self.policy, self._rng),
             DeliverySettings(
                 config.delivery_batch_size,
                 config.delivery_concurrency,
@@ -183,7 +205,6 @@ class Runtime:
             self.wakeups,
             clock=self.clock,
             new_id=self._new_id,
-            rng=self._rng,
         )
 
     def deliver_lane(self, lane: str) -> DrainReport:

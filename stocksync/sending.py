@@ -37,6 +37,10 @@ class Sender(Protocol):
         timeout: float | None = None,
     ) -> Answer: ...
 
+    def forget_token(self) -> None: ...
+
+    def is_healthy(self, timeout: float = 3.0) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:

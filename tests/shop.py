@@ -49,7 +49,18 @@ class ScriptedRemote:
         self.calls: list[tuple[str, bool, str | None]] = []
         self.answer: Callable[[str], Answer] = lambda _: DELIVERED
         self.applies_before_failing = False
+        self.healthy = True
+        self.tokens_forgotten = 0
+        self.takes_time: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
+
+    def forget_token(self) -> None:
+        self.tokens_forgotten += 1
+
+    def is_healthy(self, timeout: float = 3.0) -> bool:
+        del timeout
+        self.takes_time()
+        return self.healthy
 
     def update_stock_status(
         self,
@@ -61,6 +72,7 @@ class ScriptedRemote:
         timeout: float | None = None,
     ) -> Answer:
         del timeout
+        self.takes_time()
         answer = self.answer(order_id)
         with self._lock:
             self.calls.append((order_id, is_stock_updated, idempotency_key))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Response, abort, request
 
 _COOKIE = "stocksync_csrf"
-_FORWARDING = ("X-Forwarded-For", "X-Real-Ip", "Forwarded", "Via")
+_FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via")
 _OPEN = frozenset({"/healthz"})
 
 

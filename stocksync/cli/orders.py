@@ -59,7 +59,9 @@ def process(file: BinaryIO, warehouse: str, token: str | None, as_json: bool) ->
 
     def lines() -> Iterator[str]:
         for fault in refused:
-            yield f"line {fault['line']}: {fault['reason']}"
+            order, reason = fault["order_id"], fault["reason"]
+            named = f"order {order}: " if order and str(order) not in reason else ""
+            yield f"line {fault['line']}: {named}{reason}"
         yield f"{document['orders']} orders taken, {operations} operations recorded, {len(refused)} lines refused"
         yield from (f"  {status}: {count}" for status, count in sorted(found.items()))
 

@@ -132,7 +132,9 @@ def check_quantity(field: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
     if not 1 <= value <= MAX_QUANTITY:
-        raise InvalidInput(field, f"must be between 1 and {MAX_QUANTITY}, got {value!r:.40}")
+        # Python refuses to put a number of thousands of digits into words.
+        got = repr(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
+        raise InvalidInput(field, f"must be between 1 and {MAX_QUANTITY}, got {got}")
     return value
 
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import requests
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
 from stocksync.domain.answers import Answer, Verdict, printable, understand
+from stocksync.remote.deadline import Watch
 
 _LARGEST_BODY = 64 * 1024
 STATUS_PATH = "/orders/{order_id}/stock-status"
@@ -41,17 +41,20 @@ class OrdersClient:
         connect_timeout: float = 3.0,
         timeout: float = 8.0,
         status_path: str = STATUS_PATH,
+        health_path: str = "/health",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
             base_url: of the microservice, without the path.
-            jwt_token: sent as bearer; a callable is asked once per thread and connection.
+            jwt_token: sent as bearer; a callable is asked once per thread, and again after `forget_token`.
             connect_timeout: seconds to connect.
             timeout: seconds for a whole call, from connecting to the last byte.
             status_path: contains `{order_id}`.
+            health_path: answers 200 with JSON when the remote is well.
         """
         self._url = base_url.rstrip("/") + status_path
+        self._health_url = base_url.rstrip("/") + health_path
         self._token = jwt_token if callable(jwt_token) else lambda: jwt_token
         self._connect_timeout = connect_timeout
         self.timeout = timeout
@@ -59,6 +62,32 @@ class OrdersClient:
         # Read once here: with trust_env requests asks the environment again for every call, at half the speed.
         self._proxies = get_environ_proxies(base_url)
         self._local = threading.local()
+        self._token_generation = 0
+        self._watch = Watch(monotonic)
+
+    def forget_token(self) -> None:
+        """Ask for the token again before the next call: the one in use was refused."""
+        self._token_generation += 1
+
+    def is_healthy(self, timeout: float = 3.0) -> bool:
+        """Whether the remote says that it is well: 200 and a JSON object, within `timeout` seconds."""
+        session, _ = self._session()
+        deadline = self._monotonic() + timeout
+        try:
+            with (
+                self._watch.until(deadline),
+                session.get(
+                    self._health_url,
+                    timeout=timeout,
+                    stream=True,
+                    allow_redirects=False,
+                    proxies=self._proxies,
+                ) as response,
+            ):
+                text = self._read(response, deadline) if response.status_code == 200 else None
+            return text is not None and isinstance(json.loads(text), dict)
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+            return False
 
     def update_stock_status(
         self,
@@ -82,15 +111,16 @@ class OrdersClient:
         total = self.timeout if timeout is None else timeout
         deadline = self._monotonic() + total
         try:
-            response = session.send(
-                request,
-                timeout=(min(self._connect_timeout, total), total),
-                stream=True,
-                allow_redirects=False,
-                proxies=self._proxies,
-            )
-            with response:
-                text = self._read(response, deadline)
+            with self._watch.until(deadline):
+                response = session.send(
+                    request,
+                    timeout=(min(self._connect_timeout, total), total),
+                    stream=True,
+                    allow_redirects=False,
+                    proxies=self._proxies,
+                )
+                with response:
+                    text = self._read(response, deadline)
         except requests.exceptions.ConnectTimeout:
             return Answer(
                 Verdict.UNCLEAR, "ConnectTimeout", f"no connection within {self._connect_timeout:g} s"
@@ -98,6 +128,8 @@ class OrdersClient:
         except (requests.exceptions.Timeout, TimeoutError, urllib3.exceptions.TimeoutError):
             return Answer(Verdict.UNCLEAR, "Timeout", f"no complete answer within {total:g} s")
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            if self._monotonic() >= deadline:
+                return Answer(Verdict.UNCLEAR, "Timeout", f"no complete answer within {total:g} s")
             return Answer(Verdict.UNCLEAR, "ConnectionError", _reason(error))
         if text is None:
             return Answer(
@@ -126,11 +158,11 @@ class OrdersClient:
 
     def _session(self) -> tuple[requests.Session, requests.PreparedRequest]:
         kept: tuple[requests.Session, requests.PreparedRequest] | None = getattr(self._local, "kept", None)
-        if kept is None:
+        if kept is None or self._local.generation != self._token_generation:
+            self._local.generation = self._token_generation
             session = requests.Session()
             session.trust_env = False
-            session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=1))
-            session.mount("https://", HTTPAdapter(pool_connections=1, pool_maxsize=1))
+            self._watch.mount(session)
             headers = {
                 "Content-Type": "application/json",
                 "Accept": "application/json",
@@ -151,6 +183,14 @@ class ForeignClient:
     def __init__(self, client: StatusClient, timeout: float = 8.0) -> None:
         self._client = client
         self.timeout = timeout
+
+    def forget_token(self) -> None:
+        """Its token is its own affair."""
+
+    def is_healthy(self, timeout: float = 3.0) -> bool:
+        """There is nobody to ask but for an order."""
+        del timeout
+        return False
 
     def update_stock_status(
         self, *, token_id: str, order_id: str, is_stock_updated: bool, **_: Any

@@ -22,20 +22,19 @@ _CLAIM = """
     WITH due AS MATERIALIZED (
       SELECT id FROM stock_sync_orders
       WHERE {which} AND due_at IS NOT NULL AND claim_id IS NULL AND due_at <= :now
-      ORDER BY due_at LIMIT :limit {{skip_locked}})
+      ORDER BY {order} LIMIT :limit {{skip_locked}})
     UPDATE stock_sync_orders
     SET claim_id = :claim_id, lease_until = :lease_until, claimed_version = state_version,
         told_true = told_true OR is_stock_updated
     WHERE id IN (SELECT id FROM due)
-    RETURNING id, token_id, order_id, is_stock_updated, state_version, attempts"""
-_CLAIM_LANE = Statement(
-    _CLAIM.format(
-        which="""token_id = :which AND EXISTS (
+    RETURNING id, token_id, order_id, is_stock_updated, state_version, attempts, last_attempt_at"""
+_OF_LANE = """token_id = :which AND EXISTS (
           SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = :which AND NOT lane.paused
           AND (lane.snoozed_until IS NULL OR lane.snoozed_until <= :now))"""
-    )
-)
-_CLAIM_ORDER = Statement(_CLAIM.format(which="id = :which"))
+_CLAIM_LANE = Statement(_CLAIM.format(which=_OF_LANE, order="due_at"))
+# Never tried ones come first, said so that both databases agree on where NULL sorts.
+_CLAIM_PROBE = Statement(_CLAIM.format(which=_OF_LANE, order="last_attempt_at IS NOT NULL, last_attempt_at"))
+_CLAIM_ORDER = Statement(_CLAIM.format(which="id = :which", order="due_at"))
 _MARK_PROCESSING = Statement("""
     UPDATE pending_stock_operations SET status = 'processing', updated_at = :now
     WHERE order_ref IN {orders:uuid} AND {no_index}status = 'pending' AND applied = 'yes'
@@ -58,20 +57,21 @@ _COMPLETE = Statement(f"""
 # A state that changed while the request was out starts over: the failure was not of what is wanted now.
 _NOT_DELIVERED = Statement(f"""
     UPDATE stock_sync_orders
-    SET attempts = CASE WHEN state_version > claimed_version THEN 0 ELSE attempts + 1 END,
+    SET attempts = CASE WHEN state_version > claimed_version THEN 0 ELSE attempts + failure.counted END,
         last_attempt_at = :now, updated_at = :now, {_FREED},
         waiting = CASE WHEN due_at IS NULL THEN stock_sync_orders.waiting
                        WHEN state_version > claimed_version THEN 'new' ELSE failure.waiting END,
         due_at = CASE WHEN due_at IS NULL THEN NULL
                       WHEN state_version > claimed_version THEN :now ELSE failure.next_at END
-    FROM {{rows:failures(id uuid, next_at timestamptz, waiting text)}} AS failure
+    FROM {{rows:failures(id uuid, next_at timestamptz, waiting text, counted int)}} AS failure
     WHERE stock_sync_orders.id = failure.id AND {{no_index}}claim_id = :claim_id
     RETURNING stock_sync_orders.id, stock_sync_orders.due_at, stock_sync_orders.waiting""")
 _MARK_FAILED = Statement("""
     UPDATE pending_stock_operations
-    SET status = failure.status, retry_count = retry_count + 1, next_retry_at = failure.next_at, updated_at = :now,
+    SET status = failure.status, retry_count = retry_count + failure.counted, next_retry_at = failure.next_at, updated_at = :now,
         error_class = failure.error_class, error_message = failure.error_message
-    FROM {rows:failures(id uuid, status text, next_at timestamptz, error_class text, error_message text)} AS failure
+    FROM {rows:failures(id uuid, status text, next_at timestamptz, error_class text, error_message text, counted int)}
+      AS failure
     WHERE order_ref = failure.id AND {no_index}pending_stock_operations.status = 'processing'
     RETURNING pending_stock_operations.id, order_ref, retry_count""")
 _RELEASE = Statement(f"""
@@ -96,6 +96,11 @@ _RESCUE = Statement(f"""
                       THEN NULL ELSE :now END
     WHERE id IN (SELECT id FROM stranded)
     RETURNING id, token_id, due_at, waiting""")
+_END_OUTAGE = Statement("""
+    UPDATE stock_sync_orders SET due_at = :now, waiting = 'new' WHERE id IN (
+      SELECT id FROM stock_sync_orders
+      WHERE due_at IS NOT NULL AND claim_id IS NULL AND waiting = 'outage' LIMIT :limit {skip_locked})
+    RETURNING id""")
 _DUE_LANES = Statement("""
     SELECT token_id, MIN(due_at) FROM stock_sync_orders
     WHERE due_at IS NOT NULL AND claim_id IS NULL GROUP BY token_id""")
@@ -116,6 +121,7 @@ class ClaimedOrder:
     is_stock_updated: bool
     state_version: int
     attempts: int
+    last_attempt_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +143,11 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class NotDelivered:
-    """An attempt failed. `next_at` None: given up. `action` is `sync_failed` (it said no) or `sync_error`."""
+    """A delivery failed. `next_at` None: given up. `action` is `sync_failed` (it said no) or `sync_error`.
+
+    `counted` False: no attempt is used up, and `waiting` says what the order waits for. `for_good`: the remote
+    said that trying again is no use.
+    """
 
     order: ClaimedOrder
     duration_ms: int
@@ -145,6 +155,9 @@ class NotDelivered:
     error_class: str
     error_message: str
     next_at: datetime | None
+    waiting: str = "retry"
+    counted: bool = True
+    for_good: bool = False
 
 
 @dataclass(slots=True)
@@ -171,6 +184,10 @@ class Deliveries:
         """Take up to `limit` due orders of one lane, the longest waiting first."""
         return self._claim(_CLAIM_LANE, lane, limit, claim_id, now, lease_until)
 
+    def claim_probe(self, lane: str, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
+        """Take the one due order of the lane that was tried longest ago: another one for each probe."""
+        return self._claim(_CLAIM_PROBE, lane, 1, claim_id, now, lease_until)
+
     def claim_order(self, order_ref: UUID, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
         """Take one order if it is due and free; an empty claim otherwise."""
         return self._claim(_CLAIM_ORDER, order_ref, 1, claim_id, now, lease_until)
@@ -191,7 +208,8 @@ class Deliveries:
                 )
             )
             orders = [
-                ClaimedOrder(uuid_of(row[0]), row[1], row[2], bool(row[3]), row[4], row[5]) for row in rows
+                ClaimedOrder(uuid_of(row[0]), row[1], row[2], bool(row[3]), row[4], row[5], as_utc(row[6]))
+                for row in rows
             ]
             if orders:
                 marked = rows_of(self._database.run(_MARK_PROCESSING, orders=[o.id for o in orders], now=now))
@@ -253,21 +271,35 @@ class Deliveries:
         self, claim_id: UUID, failures: Sequence[NotDelivered], now: datetime, settled: Settled
     ) -> set[UUID]:
         given = [
-            {"id": f.order.id, "next_at": f.next_at, "waiting": FAILED if f.next_at is None else "retry"}
+            {
+                "id": f.order.id,
+                "next_at": f.next_at,
+                "waiting": FAILED if f.next_at is None else f.waiting,
+                "counted": int(f.counted),
+            }
             for f in failures
         ]
         rows = rows_of(self._database.run(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now))
         written = {uuid_of(row[0]): (as_utc(row[1]), row[2]) for row in rows}
         failure_of = {f.order.id: f for f in failures if f.order.id in written}
         marked = self._mark_failed(
-            [(ref, *written[ref], f.error_class, f.error_message) for ref, f in failure_of.items()], now
+            [
+                (ref, *written[ref], f.error_class, f.error_message, f.counted)
+                for ref, f in failure_of.items()
+            ],
+            now,
         )
         entries: list[LogEntry] = []
         for operation_id, order_ref, retry_count in marked:
             failure = failure_of[order_ref]
-            said = {"class": failure.error_class, "message": failure.error_message}
+            said: dict[str, Any] = {"class": failure.error_class, "message": failure.error_message}
+            if not failure.counted:
+                said["counted"] = False
+            if failure.for_good and written[order_ref][1] == FAILED:
+                entries.append(LogEntry(operation_id, failure.action, FAILED, said, failure.duration_ms))
+                continue
             entries.append(LogEntry(operation_id, failure.action, "processing", said, failure.duration_ms))
-            entries.append(_after_failure(operation_id, retry_count, *written[order_ref]))
+            entries.append(_after_failure(operation_id, retry_count, *written[order_ref], failure.counted))
         self._log.add(entries, now)
         given_up = {order_ref for order_ref, (_, waiting) in written.items() if waiting == FAILED}
         settled.failed += len(given_up)
@@ -277,7 +309,7 @@ class Deliveries:
         return set(written)
 
     def _mark_failed(
-        self, failures: Iterable[tuple[UUID, datetime | None, str | None, str, str]], now: datetime
+        self, failures: Iterable[tuple[UUID, datetime | None, str | None, str, str, bool]], now: datetime
     ) -> list[tuple[UUID, UUID, int]]:
         rows: list[dict[str, Any]] = [
             {
@@ -286,8 +318,9 @@ class Deliveries:
                 "next_at": next_at,
                 "error_class": error_class,
                 "error_message": error_message,
+                "counted": int(counted),
             }
-            for order_ref, next_at, waiting, error_class, error_message in failures
+            for order_ref, next_at, waiting, error_class, error_message, counted in failures
         ]
         if not rows:
             return []
@@ -313,7 +346,7 @@ class Deliveries:
             written = {uuid_of(row[0]): (as_utc(row[2]), row[3]) for row in rows}
             marked = self._mark_failed(
                 [
-                    (ref, due_at, waiting, "LeaseExpired", LEASE_RAN_OUT)
+                    (ref, due_at, waiting, "LeaseExpired", LEASE_RAN_OUT, True)
                     for ref, (due_at, waiting) in written.items()
                 ],
                 now,
@@ -322,9 +355,16 @@ class Deliveries:
             for operation_id, order_ref, retry_count in marked:
                 entries.append(LogEntry(operation_id, "rescued", "processing", {"message": LEASE_RAN_OUT}))
                 if written[order_ref][1] == FAILED:
-                    entries.append(_after_failure(operation_id, retry_count, *written[order_ref]))
+                    entries.append(_after_failure(operation_id, retry_count, *written[order_ref], True))
             self._log.add(entries, now)
         return len(rows)
+
+    def end_outage(self, now: datetime, batch: int = 1000, batches: int = 1000) -> None:
+        """Make due at once what waits for the remote alone, in batches of a short transaction each."""
+        for _ in range(batches):
+            with self._database.transaction_scope():
+                if len(rows_of(self._database.run(_END_OUTAGE, now=now, limit=batch))) < batch:
+                    return
 
     def due_lanes(self) -> dict[str, datetime]:
         """When each lane with waiting work has something due next."""
@@ -337,9 +377,11 @@ class Deliveries:
 
 
 def _after_failure(
-    operation_id: UUID, retry_count: int, next_at: datetime | None, waiting: str | None
+    operation_id: UUID, retry_count: int, next_at: datetime | None, waiting: str | None, counted: bool
 ) -> LogEntry:
     if waiting == FAILED:
         return LogEntry(operation_id, "max_retries", FAILED, {"attempts": retry_count})
     details = {"attempts": retry_count, "next_at": None if next_at is None else next_at.isoformat()}
+    if not counted:
+        return LogEntry(operation_id, "snoozed", PENDING, {"waiting": waiting, "next_at": details["next_at"]})
     return LogEntry(operation_id, "retry_failed", PENDING, details)

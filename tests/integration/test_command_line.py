@@ -275,7 +275,7 @@ def test_bad_lines_are_reported_with_number_and_reason_and_the_good_ones_go_thro
         "line 2: order (without id): not JSON",
         "line 3: order (without id): id: Field required\n",
         "line 4: order negative: lineItems.1.quantity: Input should be greater than or equal to 1, got -1\n",
-        "line 6: too little stock in warehouse Ирина: B needs 6, has 5\n",
+        "line 6: order too-much: too little stock in warehouse Ирина: B needs 6, has 5\n",
         "line 7: order (without id): expected a JSON object, got list\n",
         "2 orders taken, 2 operations recorded, 5 lines refused\n",
     ):
@@ -494,7 +494,7 @@ def test_deliver_tells_the_remote_and_completes_the_operations(
 
 @on_sqlite
 def test_what_the_remote_refuses_waits_for_its_next_try(at: CommandLine, shop: Shop, remote: Sandbox) -> None:
-    remote.set_faults(error_share=1.0)
+    remote.set_faults(not_success_share=1.0)
     operation = shop.deduct()
 
     said = at.run("deliver --json").document

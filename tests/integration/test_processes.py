@@ -64,10 +64,10 @@ def test_a_failure_comes_back_through_the_scheduler(
         shop.start("jobs.worker")
         shop.start("jobs.scheduler")
         wait_until(lambda: "periodic task" in shop.logs(), message="the scheduler")
-        sandbox.set_faults(error_share=1.0)
+        sandbox.set_faults(not_success_share=1.0)
         take_orders(shop, range(1))
         wait_until(lambda: sandbox.stats()["requests"].get("PUT", 0) >= 2, timeout=20, message="a retry")
-        sandbox.set_faults(error_share=0.0)
+        sandbox.set_faults(not_success_share=0.0)
         shop.wait_for_rest()
 
         (operation,) = shop.command("operations", "list")["operations"]

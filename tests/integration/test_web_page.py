@@ -300,7 +300,9 @@ def test_another_name_for_this_machine_is_refused(page: FlaskClient, path: str, 
 
 
 @on_sqlite
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-Ip", "Forwarded", "Via"])
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via"]
+)
 def test_whoever_comes_through_a_proxy_is_refused(page: FlaskClient, header: str) -> None:
     answer = page.get("/", headers={header: "127.0.0.1"})
 

@@ -279,7 +279,7 @@ def test_a_secret_is_read_from_its_file_without_the_line_end(tmp_path: Path, var
 
     from_file = StockSyncConfig.load({f"{variable}_FILE": str(file)})
 
-    assert from_file == StockSyncConfig.load({variable: SECRETS[variable]})
+    assert from_file.model_dump() == StockSyncConfig.load({variable: SECRETS[variable]}).model_dump()
 
 
 def test_a_file_that_is_missing_is_named_with_the_reason(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.orders",
         "stocksync.delivery",
         "stocksync.sending",
+        "stocksync.outcomes",
         "stocksync.inventory",
         "stocksync.upkeep",
         "stocksync.queueing",

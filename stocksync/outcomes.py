@@ -1,0 +1,134 @@
+"""What answers mean beyond their own order: for the breaker, for the lane, for the credentials."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from stocksync.domain.answers import Answer, Verdict
+from stocksync.domain.consequences import consequence_of, snooze_seconds
+from stocksync.domain.retry import RetryPolicy
+from stocksync.remote.breaker import CREDENTIALS, Breaker
+from stocksync.sending import Sender, Sent
+from stocksync.store.deliveries import ClaimedOrder, Delivered, NotDelivered
+from stocksync.store.lanes import Lanes
+
+log = logging.getLogger(__name__)
+
+REFUSALS_IN_A_ROW = 20
+"""Orders refused for good, with no success between, before the lane is paused: not the orders are wrong then."""
+_CREDENTIALS_SNOOZE = timedelta(seconds=60)
+_SAID_NO = frozenset({Verdict.REJECTED, Verdict.INVALID})
+_SERVED = frozenset({Verdict.DELIVERED, Verdict.REJECTED, Verdict.INVALID})
+
+
+@dataclass(slots=True)
+class Judged:
+    """Answers, sorted by what is to be written. `halt`: nothing more of this lane should go out now."""
+
+    delivered: list[Delivered] = field(default_factory=list)
+    failures: list[NotDelivered] = field(default_factory=list)
+    unsent: list[ClaimedOrder] = field(default_factory=list)
+    halt: bool = False
+    recovered: bool = False
+
+
+class Outcomes:
+    """Judges answers in the order they came, and tells the breaker and the lane what follows."""
+
+    def __init__(
+        self, sender: Sender, breaker: Breaker, lanes: Lanes, policy: RetryPolicy, rng: random.Random
+    ) -> None:
+        self._sender = sender
+        self._breaker = breaker
+        self._lanes = lanes
+        self._policy = policy
+        self._rng = rng
+        self._refused: dict[str, set[UUID]] = {}
+
+    def judge(self, lane: str, results: Sequence[Sent], now: datetime, *, probing: bool = False) -> Judged:
+        """Sort `results` of one lane; `probing`: they answer the one order that was let through."""
+        judged = Judged()
+        unclear = any(sent.answer and sent.answer.verdict is Verdict.UNCLEAR for sent in results)
+        served_at = self._breaker.served_at() if unclear else None
+        served, failing = False, 0
+        for sent in results:
+            answer = sent.answer
+            if answer is None:
+                judged.unsent.append(sent.order)
+                continue
+            if answer.verdict in _SERVED:
+                served, failing = True, 0
+            if answer.success:
+                self._refused.pop(lane, None)
+                judged.delivered.append(Delivered(sent.order, sent.duration_ms))
+            elif answer.verdict is Verdict.INVALID and self._refuses_all(lane, sent.order, answer):
+                judged.unsent.append(sent.order)
+                judged.halt = True
+            else:
+                failing += answer.verdict is Verdict.UNCLEAR
+                judged.halt |= self._hold_back(lane, answer, now)
+                judged.failures.append(self._failure(sent, answer, served_at, now))
+        if served:
+            judged.recovered = self._breaker.served()
+        if failing and self._breaker.failed(times=failing, probing=probing and not served):
+            judged.halt = True
+        return judged
+
+    def _failure(self, sent: Sent, answer: Answer, served_at: datetime | None, now: datetime) -> NotDelivered:
+        order = sent.order
+        consequence = consequence_of(
+            answer,
+            attempts=order.attempts,
+            last_attempt_at=order.last_attempt_at,
+            served_at=served_at,
+            policy=self._policy,
+            now=now,
+            rng=self._rng,
+        )
+        return NotDelivered(
+            order,
+            sent.duration_ms,
+            action="sync_failed" if answer.verdict in _SAID_NO else "sync_error",
+            error_class=answer.error_class or "Unknown",
+            error_message=answer.error or "no reason given",
+            next_at=consequence.next_at,
+            waiting=consequence.waiting,
+            counted=consequence.counted,
+            for_good=answer.verdict is Verdict.INVALID,
+        )
+
+    def _hold_back(self, lane: str, answer: Answer, now: datetime) -> bool:
+        """Snooze the lane, or pause the remote, where the answer asks for it. True: it does."""
+        if answer.verdict is Verdict.THROTTLED:
+            self._lanes.snooze(
+                lane, now + timedelta(seconds=snooze_seconds(answer.retry_after, now)), "throttled"
+            )
+            return True
+        if answer.verdict is Verdict.CREDENTIALS:
+            self._sender.forget_token()
+            log.error(
+                "the remote refuses our credentials (%s: %s); tried again once a minute",
+                answer.status,
+                answer.error,
+            )
+            if answer.status == 403:
+                self._lanes.snooze(lane, now + _CREDENTIALS_SNOOZE, CREDENTIALS)
+            else:
+                self._breaker.failed(CREDENTIALS)
+            return True
+        return False
+
+    def _refuses_all(self, lane: str, order: ClaimedOrder, answer: Answer) -> bool:
+        refused = self._refused.setdefault(lane, set())
+        refused.add(order.id)
+        if len(refused) < REFUSALS_IN_A_ROW:
+            return False
+        reason = f"{REFUSALS_IN_A_ROW} orders in a row were refused for good: {answer.error}"
+        if self._lanes.pause(lane, reason):
+            log.error("lane %s is paused until a person resumes it: %s", lane, reason)
+        return True

@@ -1,0 +1,220 @@
+"""The breaker of the remote, shared by all workers: closed, open, half-open (one probe at a time).
+
+What it knows lives in Redis; without Redis it counts as closed, because the row is the truth and a request more
+is the lesser harm. A process without Redis keeps the same in its own memory.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Protocol
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from stocksync.domain.identifiers import Clock
+
+log = logging.getLogger(__name__)
+
+OUTAGE = "outage"
+CREDENTIALS = "credentials"
+
+
+class Gate(Enum):
+    """What a worker may send now."""
+
+    CLOSED = "closed"
+    """Everything that is due."""
+    PROBE = "probe"
+    """One order, or a question for the remote's health; nobody else does the same meanwhile."""
+    OPEN = "open"
+    """Nothing before `until`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The breaker's answer. `until` (aware UTC) is when to ask again, where the gate is open."""
+
+    gate: Gate
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSettings:
+    """When it opens and how often it probes. Times in seconds."""
+
+    failures_in_a_row: int = 5
+    first_interval: float = 5.0
+    longest_interval: float = 30.0
+    credentials_interval: float = 60.0
+    probe_lasts: float = 20.0
+    """How long a probe is somebody's, if that somebody dies."""
+
+
+class BreakerMemory(Protocol):
+    """Where the breaker's few words are kept. May raise RedisError or OSError."""
+
+    def read(self) -> Mapping[str, str]:
+        """All words; empty when there are none."""
+
+    def write(self, words: Mapping[str, str]) -> None:
+        """Add or replace words."""
+
+    def add_failures(self, times: int) -> int:
+        """Count more failures in a row; answers with the count."""
+
+    def take_probe(self, seconds: float) -> bool:
+        """Become the one who probes, for at most `seconds`; False: somebody else is."""
+
+    def give_probe_back(self) -> None:
+        """Let the next one probe."""
+
+
+class RedisBreakerMemory:
+    """One hash and one lock under our prefix."""
+
+    def __init__(self, connection: Redis, prefix: str) -> None:
+        """`connection`: with short timeouts and no retries."""
+        self._redis = connection
+        self._key = f"{prefix}:breaker"
+        self._probe_key = f"{prefix}:breaker:probe"
+
+    def read(self) -> Mapping[str, str]:
+        found: Mapping[bytes, bytes] = self._redis.hgetall(self._key)  # type: ignore[assignment]
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    def write(self, words: Mapping[str, str]) -> None:
+        self._redis.hset(self._key, mapping=dict(words))  # type: ignore[arg-type]
+
+    def add_failures(self, times: int) -> int:
+        return int(self._redis.hincrby(self._key, "failures", times))
+
+    def take_probe(self, seconds: float) -> bool:
+        return bool(self._redis.set(self._probe_key, "1", nx=True, px=int(seconds * 1000)))
+
+    def give_probe_back(self) -> None:
+        self._redis.delete(self._probe_key)
+
+
+class LocalBreakerMemory:
+    """The same within one process, for those that work without Redis. Its clock decides when a probe is over."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._words: dict[str, str] = {}
+        self._probe_until: datetime | None = None
+
+    def read(self) -> Mapping[str, str]:
+        return dict(self._words)
+
+    def write(self, words: Mapping[str, str]) -> None:
+        self._words.update(words)
+
+    def add_failures(self, times: int) -> int:
+        self._words["failures"] = str(int(self._words.get("failures", "0")) + times)
+        return int(self._words["failures"])
+
+    def take_probe(self, seconds: float) -> bool:
+        if self._probe_until is not None and self._clock() < self._probe_until:
+            return False
+        self._probe_until = self._clock() + timedelta(seconds=seconds)
+        return True
+
+    def give_probe_back(self) -> None:
+        self._probe_until = None
+
+
+class Breaker:
+    """Decides whether to send. Never raises: a memory that can't be reached counts as closed."""
+
+    def __init__(self, memory: BreakerMemory, settings: BreakerSettings, clock: Clock) -> None:
+        self._memory = memory
+        self._settings = settings
+        self._clock = clock
+        self._served_at: datetime | None = None
+
+    def open_until(self) -> datetime | None:
+        """When to ask again; None: it is closed."""
+        try:
+            words = self._memory.read()
+            return datetime.fromisoformat(words["probe_at"]) if words.get("state") == "open" else None
+        except (RedisError, OSError, ValueError, KeyError):
+            return None
+
+    def admit(self) -> Admission:
+        """What may be sent now. After `Gate.PROBE` the caller says `served` or `failed`."""
+        until = self.open_until()
+        if until is None:
+            return Admission(Gate.CLOSED)
+        if until > self._clock():
+            return Admission(Gate.OPEN, until)
+        try:
+            if self._memory.take_probe(self._settings.probe_lasts):
+                return Admission(Gate.PROBE)
+        except (RedisError, OSError):
+            return Admission(Gate.CLOSED)
+        return Admission(Gate.OPEN, self._clock() + timedelta(seconds=self._settings.first_interval))
+
+    def served(self) -> bool:
+        """The remote answered somebody in a way that shows it works. True: this closed the breaker."""
+        self._served_at = self._clock()
+        try:
+            opened = self._memory.read().get("state") == "open"
+            self._memory.write({"state": "closed", "failures": "0", "served_at": self._clock().isoformat()})
+            if opened:
+                self._memory.give_probe_back()
+                log.warning("the remote answers again; everything that waited for it is due")
+            return opened
+        except (RedisError, OSError):
+            return False
+
+    def failed(self, reason: str = OUTAGE, *, times: int = 1, probing: bool = False) -> bool:
+        """The remote gave no answer that tells anything, or refuses our credentials. True: the breaker is open.
+
+        Args:
+            times: failures in a row since the remote last served anybody.
+            probing: the one that was let through to see.
+        """
+        try:
+            failures = self._memory.add_failures(times)
+            if not probing and reason == OUTAGE and failures < self._settings.failures_in_a_row:
+                return False
+            self._open(reason, probing)
+            return True
+        except (RedisError, OSError):
+            return False
+
+    def served_at(self) -> datetime | None:
+        """When the remote last served anybody, as far as is known (aware UTC)."""
+        try:
+            known = self._memory.read().get("served_at")
+            return datetime.fromisoformat(known).astimezone(UTC) if known else self._served_at
+        except (RedisError, OSError, ValueError):
+            return self._served_at
+
+    def _open(self, reason: str, probing: bool) -> None:
+        words = self._memory.read()
+        was_open, settings = words.get("state") == "open", self._settings
+        interval = settings.first_interval
+        if reason == CREDENTIALS:
+            interval = settings.credentials_interval
+        elif was_open:
+            last = float(words.get("interval", interval))
+            # Only a probe's failure makes the waits longer; those that were under way say nothing new.
+            interval = min(last * 2, settings.longest_interval) if probing else last
+            if not probing:
+                return
+        until = self._clock() + timedelta(seconds=interval)
+        self._memory.write(
+            {"state": "open", "reason": reason, "interval": str(interval), "probe_at": until.isoformat()}
+            | ({} if was_open else {"opened_at": self._clock().isoformat()})
+        )
+        self._memory.give_probe_back()
+        if not was_open:
+            log.warning(
+                "the remote does not serve us (%s); deliveries wait, one probe in %g s", reason, interval
+            )
