@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from stocksync.queueing import StockSyncJob
 from stocksync.sandbox import Sandbox
 from tests.processes import Processes
 from tests.servers import RedisServer, wait_until
@@ -203,8 +204,6 @@ def test_a_plain_rq_worker_runs_the_jobs_too(shop: Processes, sandbox: Sandbox) 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_job_tells_what_it_did(shop: Processes, sandbox: Sandbox, redis_url: str) -> None:
-    from stocksync.queueing import StockSyncJob
-
     shop.start("jobs.worker")
     take_orders(shop, range(4))
     redis = Redis.from_url(redis_url)
@@ -225,3 +224,30 @@ def test_an_idle_worker_stays_under_sixty_megabytes(shop: Processes) -> None:
 
     proportional = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     assert proportional < 60 * 1024
+
+
+def test_a_large_seller_delays_a_small_one_by_no_more_than_a_slice_and_a_half(
+    tmp_path: Path, sqlite_url: str, redis_url: str, sandbox: Sandbox
+) -> None:
+    sandbox.set_faults(latency_ms=10)
+    settings = QUICK | {"STOCK_SYNC_DELIVERY_SLICE_SECONDS": "1", "STOCK_SYNC_SWEEP_INTERVAL_SECONDS": "300"}
+    with Processes(tmp_path, sqlite_url, redis_url, sandbox, **settings) as shop:
+        shop.command("stock", "import", "-", text="sku,warehouse,quantity\nA,Ирина,100000\n")
+        large = "\n".join(json.dumps(form(f"large-{number}", token_id="large")) for number in range(6000))
+        shop.command("orders", "process", "-", text=large)
+        shop.start("jobs.worker")
+        wait_until(lambda: flagged(sandbox), message="the large seller's first delivery")
+        shop.command("orders", "process", "-", text=json.dumps(form("small", token_id="small")))
+        wait_until(lambda: "small" in flagged(sandbox), timeout=30, message="the small seller's delivery")
+        # Orders told before the small one's, in the order of the remote's own clock; a slice by the job's own account.
+        told = sorted(sandbox.orders(), key=lambda row: row["updated_at"])
+        before = [row["order_id"] for row in told].index("small")
+        redis = Redis.from_url(redis_url)
+        first = StockSyncJob.fetch(
+            redis.zrange("rq:finished:stock-sync", 0, 0)[0].decode(),  # type: ignore[union-attr]
+            connection=redis,
+        ).return_value()
+
+    assert first is not None
+    assert first["delivered"] < 6000
+    assert before <= 1.5 * first["delivered"]
