@@ -12,7 +12,7 @@ import sys
 import click
 from peewee import PeeweeException
 
-from stocksync.cli import operations, orders, processes, stock
+from stocksync.cli import lanes, operations, orders, processes, stock
 from stocksync.domain.errors import ConfigurationError, StockSyncError
 
 
@@ -27,7 +27,13 @@ def cli(verbose: bool) -> None:
     )
 
 
-for command in (*processes.COMMANDS, *stock.COMMANDS, *orders.COMMANDS, *operations.COMMANDS):
+for command in (
+    *processes.COMMANDS,
+    *stock.COMMANDS,
+    *orders.COMMANDS,
+    *operations.COMMANDS,
+    *lanes.COMMANDS,
+):
     cli.add_command(command)
 
 

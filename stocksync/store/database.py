@@ -68,6 +68,8 @@ class SqliteDialect:
     """SQLite: time and ids as text, lists and rows through json_each, no row locks."""
 
     name = "sqlite"
+    # Rows written together share their moment; putting it into text costs more than the rest of a row.
+    _last_moment: tuple[datetime, str] | None = None
 
     def compile(self, text: str) -> str:
         def rows(match: re.Match[str]) -> str:
@@ -82,7 +84,10 @@ class SqliteDialect:
 
     def adapt(self, value: Any) -> Any:
         if isinstance(value, datetime):
-            return to_text(value)
+            known = self._last_moment
+            if known is None or known[0] is not value:
+                known = self._last_moment = (value, to_text(value))
+            return known[1]
         if isinstance(value, UUID):
             return value.hex
         if isinstance(value, dict | list | tuple):

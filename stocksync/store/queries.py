@@ -13,6 +13,7 @@ from stocksync.domain.errors import InvalidInput, UnknownOperation, UnknownOrder
 from stocksync.domain.states import PENDING, STATUSES
 from stocksync.store.database import Database
 from stocksync.store.models import (
+    Account,
     Level,
     Movement,
     Order,
@@ -149,6 +150,27 @@ class Queries:
                 Order.is_stock_updated.is_null(False)
             )
             return {(row[0], row[1]): (row[2], row[3]) for row in rows.tuples()}
+
+    def lanes(self) -> list[dict[str, Any]]:
+        """Every seller account with the orders that wait for delivery, claimed ones left out."""
+        with self._database.scope():
+            waiting = (
+                Order.select(Order.token, fn.COUNT(SQL("*")), fn.MIN(Order.due_at))
+                .where(Order.due_at.is_null(False) & Order.claim_id.is_null())
+                .group_by(Order.token)
+            )
+            by_lane = {lane: (count, Order.due_at.python_value(due)) for lane, count, due in waiting.tuples()}
+            return [
+                row
+                | dict(
+                    zip(
+                        ("orders_waiting", "next_due_at"),
+                        by_lane.get(row["token_id"], (0, None)),
+                        strict=True,
+                    )
+                )
+                for row in Account.select().order_by(Account.token_id).dicts()
+            ]
 
     def stock(self, sku: str | None = None) -> list[dict[str, Any]]:
         """Levels by warehouse and SKU; of one SKU with its last 20 movements."""

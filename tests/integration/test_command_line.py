@@ -629,3 +629,23 @@ def test_a_reader_that_leaves_early_is_told_nothing(at: CommandLine, shop: Shop)
     _, err = process.communicate(timeout=60)
 
     assert (process.returncode, err) == (1, "")
+
+
+def test_a_lane_is_paused_and_resumed_by_a_person(at: CommandLine, shop: Shop, remote: Sandbox) -> None:
+    operation = shop.deduct()
+    assert at.run("lanes pause seller-1 --reason holiday").code == 0
+    at.run("deliver")
+    assert shop.operation(operation)["status"] == "pending"
+    (lane,) = at.run("lanes list --json").document["lanes"]
+    assert (lane["paused"], lane["paused_reason"], lane["orders_waiting"]) == (True, "holiday", 1)
+
+    assert at.run("lanes resume seller-1").code == 0
+    at.run("deliver")
+    assert shop.operation(operation)["status"] == "completed"
+
+
+@on_sqlite
+def test_a_lane_that_is_unknown_is_said_to_be(at: CommandLine, shop: Shop) -> None:
+    for command in ("lanes pause nobody --reason x", "lanes resume nobody"):
+        said = at.run(command)
+        assert (said.code, "nobody is unknown" in said.err) == (1, True)
