@@ -9,6 +9,7 @@ from types import FrameType
 
 from redis.exceptions import RedisError
 from rq import worker_registration
+from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.queue import Queue
 from rq.worker import SimpleWorker
@@ -36,6 +37,11 @@ class StockSyncWorker(SimpleWorker):
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
         except (RedisError, OSError):
             self._stop_requested = True  # RQ notes the request in Redis; without Redis it must do without
+
+    def _install_signal_handlers(self) -> None:
+        super()._install_signal_handlers()  # type: ignore[no-untyped-call]
+        if self.runtime.stop.is_set():
+            self._stop_requested = True  # the signal came while the worker was being made
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """A second signal changes nothing: stopping is bounded by the request under way."""
@@ -79,8 +85,12 @@ def run(runtime: Runtime) -> None:
             if not complaining:
                 log.warning("Redis does not answer (%s); the worker waits for it", type(error).__name__)
             complaining = True
-            # RQ's own handlers may be in place by now; a signal during the wait must still end it.
-            signal.signal(signal.SIGTERM, lambda *_: runtime.stop.set())
+        except StopRequested:
+            log.debug("told to stop outside of RQ's loop")  # where it raises this from its handler, too
+        finally:
+            # RQ's handlers stay behind its loop; a signal during the wait must still end it.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: runtime.stop.set())
         runtime.stop.wait(1.0)
 
 

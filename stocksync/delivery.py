@@ -20,13 +20,15 @@ from stocksync.domain.identifiers import Clock, NewId
 from stocksync.outcomes import Judged, Outcomes
 from stocksync.remote.breaker import CREDENTIALS, Breaker, Gate
 from stocksync.sending import Sender, SendPool, Sent, tell
-from stocksync.store.deliveries import ClaimedOrder, Deliveries
+from stocksync.store.deliveries import ClaimedOrder, Deliveries, Settled
 from stocksync.store.lanes import Lanes, LaneState
 
 log = logging.getLogger(__name__)
 
 _SETTLE_AFTER = 0.25
 """Seconds a result waits at most before it is written."""
+_WAIT_FOR_BUSY = 10.0
+"""Seconds a result waits for a caller's open transaction that holds its order."""
 
 
 class Wakeups(Protocol):
@@ -68,6 +70,16 @@ class DrainReport:
     next_due: datetime | None = None
     held_back: str | None = None
     """Why nothing (more) was sent though work is due: `outage`, `snoozed`, `paused`; None: nothing held it back."""
+
+    def add(self, settled: Settled) -> None:
+        """Count what one settlement came to."""
+        self.delivered += settled.delivered
+        self.retrying += settled.retrying
+        self.failed += settled.failed
+        self.lost += len(settled.lost)
+        self.operations_completed += settled.operations_completed
+        self.operations_retrying += settled.operations_retrying
+        self.operations_failed += settled.operations_failed
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
@@ -185,7 +197,7 @@ class DeliveryEngine:
     ) -> None:
         batch, pool = self._settings.batch_size, self._pool
         remaining = batch if limit is None else limit
-        dry = False
+        dry = shared = False
         unsettled: list[Sent] = []
         settle_by = 0.0
         while True:
@@ -200,6 +212,11 @@ class DeliveryEngine:
                 wanted = batch if limit is None else min(batch, remaining)
                 claimed = self._claim(report.lane, wanted)
                 dry = claimed < wanted
+                if not (dry or limit or shared):
+                    # More than a batch waits: a worker that has nothing to do may join. The slice's end would
+                    # wake the lane anyway, and finds this wake-up waiting then.
+                    self._wakeups.wake(report.lane)
+                    shared = True
                 remaining -= 0 if limit is None else claimed
             low_water = 0 if stopping else batch // 2 + 1
             arrived = pool.collect(batch // 2 + 1, low_water, _SETTLE_AFTER)
@@ -237,14 +254,16 @@ class DeliveryEngine:
     ) -> Judged:
         now = self._clock()
         judged = self._outcomes.judge(report.lane, sent, now, probing=probing)
-        settled = self._deliveries.settle(claim_id, judged.delivered, judged.failures, now)
-        report.delivered += settled.delivered
-        report.retrying += settled.retrying
-        report.failed += settled.failed
-        report.lost += len(settled.lost)
-        report.operations_completed += settled.operations_completed
-        report.operations_retrying += settled.operations_retrying
-        report.operations_failed += settled.operations_failed
+        delivered, failures = judged.delivered, judged.failures
+        give_up_at = self._monotonic() + _WAIT_FOR_BUSY
+        while True:
+            settled = self._deliveries.settle(claim_id, delivered, failures, now)
+            report.add(settled)
+            if not settled.busy or self._monotonic() >= give_up_at:
+                break  # what is still held by a caller then, the sweep returns when the lease is over
+            time.sleep(0.05)
+            delivered = [d for d in delivered if d.order.id in settled.busy]
+            failures = [f for f in failures if f.order.id in settled.busy]
         self._give_back(report, [(claim_id, order) for order in judged.unsent])
         self._recover(judged.recovered)
         return judged

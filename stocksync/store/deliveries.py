@@ -74,6 +74,8 @@ _MARK_FAILED = Statement("""
       AS failure
     WHERE order_ref = failure.id AND {no_index}pending_stock_operations.status = 'processing'
     RETURNING pending_stock_operations.id, order_ref, retry_count""")
+# What a caller's open transaction holds is settled later: waiting for it with other rows in hand could deadlock.
+_LOCK_SENT = Statement("SELECT id FROM stock_sync_orders WHERE id IN {orders:uuid} {skip_locked}")
 _RELEASE = Statement(f"""
     UPDATE stock_sync_orders SET {_FREED} WHERE {{no_index}}claim_id = :claim_id AND id IN {{orders:uuid}} RETURNING id""")
 _BACK_TO_PENDING = Statement("""
@@ -162,7 +164,10 @@ class NotDelivered:
 
 @dataclass(slots=True)
 class Settled:
-    """What a settlement came to, in orders and operations. `lost`: the fence was gone; those are told again."""
+    """What a settlement came to, in orders and operations. `lost`: the fence was gone; those are told again.
+
+    `busy`: somebody else's transaction holds these orders; nothing was written of them yet.
+    """
 
     delivered: int = 0
     retrying: int = 0
@@ -171,6 +176,7 @@ class Settled:
     operations_retrying: int = 0
     operations_failed: int = 0
     lost: list[UUID] = field(default_factory=list)
+    busy: set[UUID] = field(default_factory=set)
 
 
 class Deliveries:
@@ -233,13 +239,18 @@ class Deliveries:
         """
         settled = Settled()
         with self._database.transaction_scope():
+            sent = [d.order.id for d in delivered] + [f.order.id for f in failures]
+            if self._database.dialect.name == "postgresql" and sent:
+                free = {uuid_of(row[0]) for row in rows_of(self._database.run(_LOCK_SENT, orders=sent))}
+                settled.busy = set(sent) - free
+                delivered = [d for d in delivered if d.order.id in free]
+                failures = [f for f in failures if f.order.id in free]
             held: set[UUID] = set()
             if delivered:
                 held |= self._write_delivered(claim_id, delivered, now, settled)
             if failures:
                 held |= self._write_failures(claim_id, failures, now, settled)
-            sent = [d.order.id for d in delivered] + [f.order.id for f in failures]
-            settled.lost = [order_ref for order_ref in sent if order_ref not in held]
+            settled.lost = [ref for ref in sent if ref not in held and ref not in settled.busy]
             if settled.lost:
                 self._database.run(_TELL_AGAIN, orders=settled.lost, now=now)
         return settled

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from stocksync.domain.answers import Answer
@@ -306,3 +307,31 @@ def test_the_database_itself_refuses_an_order_claimed_without_a_lease(shop: Shop
     shop.deduct()
     with pytest.raises(Exception, match=r"(?i)check"), shop.runtime.database.transaction_scope():
         shop.runtime.database.execute_sql("UPDATE stock_sync_orders SET lease_until = updated_at")
+
+
+def test_an_order_held_by_a_callers_transaction_is_settled_afterwards_and_holds_up_nobody(
+    postgres_url: str,
+) -> None:
+    with open_shop(postgres_url) as shop:
+        for name in ("held", "free"):
+            shop.deduct(name)
+        taken = claim(shop)
+        caller = psycopg.connect(postgres_url)
+        caller.execute("SELECT id FROM stock_sync_orders WHERE order_id = 'held' FOR UPDATE")
+        settled = shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
+        assert (settled.delivered, len(settled.busy), settled.lost) == (1, 1, [])
+        caller.close()
+
+        again = shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
+        assert again.delivered == 1
+        assert shop.order("held").delivered_version == 1
+
+
+def test_more_than_a_batch_invites_another_worker(shop: Shop) -> None:
+    with shop.runtime.database.transaction_scope():
+        for number in range(450):
+            shop.deduct(f"order-{number}")
+    shop.wakeups.woken.clear()
+    shop.drain()
+
+    assert shop.wakeups.woken == [SELLER]

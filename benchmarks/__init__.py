@@ -1,0 +1,1 @@
+"""How fast stocksync delivers, beside what teams use today: `python -m benchmarks.delivery`."""

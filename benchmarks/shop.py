@@ -1,0 +1,140 @@
+"""A shop to measure: our runtime on a database that was filled in bulk, far faster than through the service."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from stocksync.config import StockSyncConfig
+from stocksync.delivery import Wakeups
+from stocksync.queueing import NoWakeups
+from stocksync.runtime import Runtime
+from stocksync.store.database import Database
+from stocksync.store.fields import to_text
+from stocksync.store.migrate import migrate
+
+LANE = "seller-1"
+
+# Ids rise as the factory's do (UUID 7) and lie below all that are made today.
+_SERIES = {
+    "sqlite": "WITH RECURSIVE series(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM series WHERE i < {last})",
+    "postgresql": "WITH series(i) AS (SELECT generate_series({first}, {last}))",
+}
+_ID = {
+    "sqlite": "printf('00{kind}0{era}000000070008000%012x', i)",
+    "postgresql": "('00{kind}0{era}000000070008000' || lpad(to_hex(i), 12, '0'))::uuid",
+}
+_MODULO = "('seller-' || (1 + i - i / {lanes} * {lanes}))"
+_FILL = (
+    """INSERT INTO stock_sync_orders (id, token_id, order_id, has_form, is_stock_updated, state_version,
+         delivered_version, told_true, remote_flag, attempts, due_at, waiting, created_at, updated_at)
+       {series} SELECT {order}, {lane}, '{era}order-' || i, FALSE, TRUE, 1, {version}, {done}, {flag}, 0, {due},
+         {waiting}, '{now}', '{now}' FROM series""",
+    """INSERT INTO stock_sync_order_lines (id, order_ref, line_id, sku, warehouse, quantity, deducted, refunded,
+         waived, created_at)
+       {series} SELECT {line}, {order}, 'A@Ирина', 'A', 'Ирина', 1, 1, 0, FALSE, '{now}' FROM series""",
+    """INSERT INTO pending_stock_operations (id, order_ref, order_id, allegro_order_id, token_id, operation_type,
+         status, sku, quantity, warehouse, state_version, applied, moves_stock, retry_count, max_retries,
+         next_retry_at, created_at, updated_at, completed_at)
+       {series} SELECT {operation}, {order}, '{era}order-' || i, '{era}order-' || i, {lane}, 'deduction', '{status}',
+         'A', 1, 'Ирина', 1, 'yes', FALSE, 0, 5, {due}, '{now}', '{now}', {completed} FROM series""",
+    """INSERT INTO stock_synchronization_logs (id, operation_id, action, status, details, timestamp)
+       {series} SELECT {log}, {operation}, 'created', 'pending', '{{}}', '{now}' FROM series""",
+)
+_FILL_DONE = """INSERT INTO stock_synchronization_logs (id, operation_id, action, status, details, timestamp)
+       {series} SELECT {said}, {operation}, '{action}', 'completed', '{{}}', '{now}' FROM series"""
+
+
+@contextmanager
+def open_runtime(url: str, wakeups: Wakeups | None = None, **settings: str) -> Iterator[Runtime]:
+    """Our parts on a migrated database; lanes are woken by nobody unless `wakeups` says how."""
+    config = StockSyncConfig.load({"DATABASE_URL": url, **settings})
+    runtime = Runtime(config, wakeups=wakeups or NoWakeups())
+    migrate(runtime.database)
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+        if url.startswith("sqlite"):
+            # The file is copied as it is: nothing may be left in its log.
+            connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.close()
+
+
+def fill(
+    database: Database, count: int, *, done: bool = False, lanes: int = 1, era: str = "a", first: int = 1
+) -> None:
+    """`count` orders of one operation each, due now or delivered long ago, with lines and logs.
+
+    Args:
+        era: a hexadecimal digit; ids of a later one are above those of an earlier.
+        first: number of the first order.
+    """
+    dialect = database.dialect.name
+    words: dict[str, Any] = {
+        kind: _ID[dialect].format(kind=digit, era=era)
+        for kind, digit in (("order", "a"), ("line", "b"), ("operation", "c"), ("log", "d"))
+    }
+    now = to_text(datetime.now(UTC))
+    words |= {
+        "lane": _MODULO.format(lanes=lanes),
+        "now": now,
+        "era": era,
+        "done": done,
+        "version": int(done),
+        "flag": "TRUE" if done else "NULL",
+        "due": "NULL" if done else _moment(dialect, now),
+        "completed": _moment(dialect, now) if done else "NULL",
+        "waiting": "NULL" if done else "'new'",
+        "status": "completed" if done else "pending",
+    }
+    statements = [*_FILL, *([_FILL_DONE] * 2 if done else [])]
+    with database.transaction_scope():
+        for lane in range(1, lanes + 1):
+            database.execute_sql(
+                "INSERT INTO stock_sync_accounts (token_id, active, paused, created_at)"
+                f" VALUES ('seller-{lane}', TRUE, FALSE, '{now}') ON CONFLICT (token_id) DO NOTHING"
+            )
+        for start in range(first, first + count, 100_000):
+            span = {"first": start, "last": min(start + 100_000, first + count) - 1}
+            series = _SERIES[dialect].format(**span)
+            for number, statement in enumerate(statements):
+                said = _ID[dialect].format(kind="ef"[number % 2], era=era)
+                action = ("sync_success", "completed")[number % 2]
+                text = statement.format(**words, series=series, said=said, action=action)
+                database.execute_sql(_typed(text, dialect, now))
+    if dialect == "postgresql" and count >= 1000:
+        with database.scope():
+            database.execute_sql("VACUUM ANALYZE")
+
+
+def _moment(dialect: str, text: str) -> str:
+    return f"'{text}'::timestamptz" if dialect == "postgresql" else f"'{text}'"
+
+
+def _typed(text: str, dialect: str, now: str) -> str:
+    """PostgreSQL does not guess the types of literals in a SELECT from where they go."""
+    if dialect != "postgresql":
+        return text
+    text = text.replace(f"'{now}'", f"'{now}'::timestamptz").replace(
+        "::timestamptz::timestamptz", "::timestamptz"
+    )
+    return text.replace("'{}'", "'{}'::jsonb").replace("TRUE, NULL, 0", "TRUE, NULL::boolean, 0")
+
+
+def drop_orders(database: Database, era: str) -> None:
+    """Take away what `fill` made under `era`."""
+    like = f"{era}order-%%" if database.dialect.name == "postgresql" else f"{era}order-%"
+    orders = f"(SELECT id FROM stock_sync_orders WHERE order_id LIKE '{like}')"
+    with database.transaction_scope():
+        database.execute_sql(
+            "DELETE FROM stock_synchronization_logs WHERE operation_id IN"
+            f" (SELECT id FROM pending_stock_operations WHERE order_ref IN {orders})"
+        )
+        for table in ("pending_stock_operations", "stock_sync_order_lines"):
+            database.execute_sql(f"DELETE FROM {table} WHERE order_ref IN {orders}")
+        database.execute_sql(f"DELETE FROM stock_sync_orders WHERE order_id LIKE '{like}'")
