@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _SETTLE_AFTER = 0.25
 """Seconds a result waits at most before it is written."""
+_HELD_BY_OTHERS = timedelta(seconds=1)
 _WAIT_FOR_BUSY = 10.0
 """Seconds a result waits for a caller's open transaction that holds its order."""
 
@@ -70,6 +71,11 @@ class DrainReport:
     next_due: datetime | None = None
     held_back: str | None = None
     """Why nothing (more) was sent though work is due: `outage`, `snoozed`, `paused`; None: nothing held it back."""
+
+    @property
+    def progressed(self) -> bool:
+        """Whether anything was claimed, whatever became of it."""
+        return self.delivered + self.retrying + self.failed + self.lost + self.released > 0
 
     def add(self, settled: Settled) -> None:
         """Count what one settlement came to."""
@@ -158,7 +164,7 @@ class DeliveryEngine:
             self._lanes.resume(lane)
         report.concurrency = self._pool.concurrency
         report.seconds = self._monotonic() - started
-        report.next_due = self._come_back(lane)
+        report.next_due = self._come_back(lane, report.progressed)
         log.info(
             "lane %s: %d delivered, %d to retry, %d failed in %.2f s over %d connections%s",
             lane, report.delivered, report.retrying, report.failed, report.seconds, report.concurrency,
@@ -276,14 +282,19 @@ class DeliveryEngine:
             self._deliveries.release(claim_id, orders, self._clock())
             report.released += len(orders)
 
-    def _come_back(self, lane: str) -> datetime | None:
-        """Wake the lane, or plan its next wake-up: not before what holds it back has passed."""
+    def _come_back(self, lane: str, progressed: bool = True) -> datetime | None:
+        """Wake the lane, or plan its next wake-up: not before what holds it back has passed.
+
+        Due work that could not be claimed is held by somebody's open transaction: asked for again in a second,
+        or a worker would spin on it.
+        """
         moment = self._deliveries.next_due(lane)
         state = self._lanes.state(lane)
         if moment is None or state.paused:
             self._wakeups.wake_at(lane, None)
             return None
-        moment = max(filter(None, (moment, state.snoozed_until, self._breaker.open_until())))
+        soon = None if progressed else self._clock() + _HELD_BY_OTHERS
+        moment = max(filter(None, (moment, state.snoozed_until, self._breaker.open_until(), soon)))
         if moment <= self._clock():
             self._wakeups.wake(lane)
         else:

@@ -236,7 +236,14 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
             ) from error
         return SqliteDatabase(
             path,
-            pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -8000},
+            pragmas={
+                # First, so that switching to WAL waits as well. The pool keeps `timeout` for itself.
+                "busy_timeout": int(busy_timeout * 1000),
+                "journal_mode": "wal",
+                "synchronous": "full",
+                "foreign_keys": 1,
+                "cache_size": -8000,
+            },
             lock_type="IMMEDIATE",
             timeout=busy_timeout,
             max_connections=max_connections,

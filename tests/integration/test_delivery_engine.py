@@ -335,3 +335,24 @@ def test_more_than_a_batch_invites_another_worker(shop: Shop) -> None:
     shop.drain()
 
     assert shop.wakeups.woken == [SELLER]
+
+
+def test_due_work_that_a_caller_holds_is_asked_for_again_in_a_second_and_not_at_once(
+    postgres_url: str,
+) -> None:
+    with open_shop(postgres_url) as shop:
+        shop.deduct("held")
+        shop.wakeups.woken.clear()
+        caller = psycopg.connect(postgres_url)
+        caller.execute("SELECT id FROM stock_sync_orders FOR UPDATE")
+        shop.drain()
+        caller.close()
+
+        assert shop.wakeups.woken == []
+        assert shop.wakeups.planned == {SELLER: shop.clock.now + timedelta(seconds=1)}
+        assert shop.drain().delivered == 1
+
+
+def test_a_writer_waits_for_another_as_long_as_the_setting_says(sqlite_url: str) -> None:
+    with open_shop(sqlite_url, STOCK_SYNC_DATABASE_BUSY_TIMEOUT="7") as shop, shop.runtime.database.scope():
+        assert shop.runtime.database.execute_sql("PRAGMA busy_timeout").fetchone()[0] == 7000
