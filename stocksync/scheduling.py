@@ -149,7 +149,14 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
             found = pipe.execute()
         for task, score, description in zip(self._tasks, found[::2], found[1::2], strict=True):
             wanted = f"{task.description}, every {task.interval} s"
-            if score is None or description is None or description.decode("utf-8", "replace") != wanted:
+            # Further ahead than its interval: the clock went back since, and it would rest all that time.
+            ahead = score is not None and score > self._now() + task.interval + 1
+            if (
+                score is None
+                or ahead
+                or description is None
+                or description.decode("utf-8", "replace") != wanted
+            ):
                 self._plan(task, wanted)
 
     def _plan(self, task: PeriodicTask, description: str) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 from uuid import UUID
 
 from stocksync.domain.answers import Answer, Verdict
+from stocksync.domain.identifiers import joined
 from stocksync.store.deliveries import Claim, ClaimedOrder
 
 _CPU_PER_SEND = 0.0005
@@ -53,14 +54,21 @@ class Sent:
 
 
 def tell(sender: Sender, order: ClaimedOrder, timeout: float | None = None) -> Answer:
-    """Send one order's state, under the idempotency key of its state version."""
-    return sender.update_stock_status(
-        token_id=order.token_id,
-        order_id=order.order_id,
-        is_stock_updated=order.is_stock_updated,
-        idempotency_key=f"{order.token_id}:{order.order_id}:{order.state_version}",
-        timeout=timeout,
-    )
+    """Send one order's state, under the idempotency key of its state version.
+
+    A sender must not raise; if it does, the order fails, not the thread. What such an error says is not kept: it
+    may quote a header, and so a secret.
+    """
+    try:
+        return sender.update_stock_status(
+            token_id=order.token_id,
+            order_id=order.order_id,
+            is_stock_updated=order.is_stock_updated,
+            idempotency_key=joined(order.token_id, order.order_id, str(order.state_version)),
+            timeout=timeout,
+        )
+    except Exception as error:
+        return Answer(Verdict.UNCLEAR, type(error).__name__, "the client itself failed; see the worker's log")
 
 
 class SendPool:
@@ -171,7 +179,7 @@ class SendPool:
                 self._in_flight += 1
                 begun_in = self._round
             started = self._monotonic()
-            answer = None if started > send_until else self._tell(order)
+            answer = None if started > send_until else tell(self._sender, order)
             elapsed = self._monotonic() - started
             with self._changed:
                 if begun_in != self._round:
@@ -182,12 +190,6 @@ class SendPool:
                     self._follow(elapsed)
                 if self._worth_waking():
                     self._changed.notify_all()
-
-    def _tell(self, order: ClaimedOrder) -> Answer:
-        try:
-            return tell(self._sender, order)
-        except Exception as error:  # a sender must not raise; if it does, the order fails, not the thread
-            return Answer(Verdict.UNCLEAR, type(error).__name__, str(error)[:300])
 
     def _follow(self, elapsed: float) -> None:
         # The fastest of the last sends: unlike their mean it does not grow by the threads' own rivalry.

@@ -14,7 +14,7 @@ from uuid import UUID
 from stocksync.delivery import DeliveryEngine, Wakeups
 from stocksync.domain.checkout_form import check_quantity, check_word
 from stocksync.domain.errors import IdempotencyConflict, InvalidInput, OrderHasForm, UnknownOperation
-from stocksync.domain.identifiers import Clock, NewId
+from stocksync.domain.identifiers import Clock, NewId, joined
 from stocksync.domain.order_state import LineState, order_state
 from stocksync.store.database import Database, after_commit
 from stocksync.store.deliveries import Deliveries
@@ -261,7 +261,7 @@ def content_hash(*parts: Any) -> str:
 
 def deduction_key(token_id: str, order_id: str, line_id: str) -> str:
     """The key under which one order line deducts, once."""
-    return f"deduct:{token_id}:{order_id}:{line_id}"
+    return joined("deduct", token_id, order_id, line_id)
 
 
 def _keys(token_id: str, order_id: str, line_item_id: str | None, given: str | None) -> tuple[str, ...]:

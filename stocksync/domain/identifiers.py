@@ -17,6 +17,11 @@ Clock = Callable[[], datetime]
 _RANDOM_BITS = 74
 
 
+def joined(*parts: str) -> str:
+    """`parts` with colons between, so that no two lists of parts give one text; colons inside are escaped."""
+    return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
+
+
 class IdFactory:
     """Makes ids; those of one factory rise strictly (RFC 9562, section 6.2), so that rows of one moment keep order."""
 

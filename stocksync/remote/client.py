@@ -107,7 +107,7 @@ class OrdersClient:
         request.headers["Content-Length"] = str(len(body))
         if idempotency_key is not None:
             # A header must be ASCII; ids that are not are quoted the same way every time.
-            request.headers["Idempotency-Key"] = quote(idempotency_key, safe=":-_.~ ")
+            request.headers["Idempotency-Key"] = quote(idempotency_key, safe="%:-_.~ ")
         total = self.timeout if timeout is None else timeout
         deadline = self._monotonic() + total
         try:
@@ -139,7 +139,7 @@ class OrdersClient:
             )
         try:
             document = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         return understand(response.status_code, document, response.headers.get("Retry-After"))
 

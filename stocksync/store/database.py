@@ -202,7 +202,11 @@ class PostgresDatabase(_Executing, PooledPostgresqlDatabase):  # type: ignore[mi
     def _is_closed(self, conn: Any) -> bool:
         # An idle connection with something to read was ended by the server: better found out here, at
         # check-out, than by the first statement of a caller.
-        return bool(super()._is_closed(conn) or select.select([conn.fileno()], [], [], 0)[0])
+        if super()._is_closed(conn):
+            return True
+        poll = select.poll()  # unlike select it takes any descriptor
+        poll.register(conn.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(poll.poll(0))
 
     def wait_for_migration_lock(self) -> None:
         self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (self._MIGRATION_LOCK,))
