@@ -203,7 +203,7 @@ class DeliveryEngine:
     ) -> None:
         batch, pool = self._settings.batch_size, self._pool
         remaining = batch if limit is None else limit
-        dry = shared = False
+        dry = False
         unsettled: list[Sent] = []
         settle_by = 0.0
         while True:
@@ -218,11 +218,6 @@ class DeliveryEngine:
                 wanted = batch if limit is None else min(batch, remaining)
                 claimed = self._claim(report.lane, wanted)
                 dry = claimed < wanted
-                if not (dry or limit or shared):
-                    # More than a batch waits: a worker that has nothing to do may join. The slice's end would
-                    # wake the lane anyway, and finds this wake-up waiting then.
-                    self._wakeups.wake(report.lane)
-                    shared = True
                 remaining -= 0 if limit is None else claimed
             low_water = 0 if stopping else batch // 2 + 1
             arrived = pool.collect(batch // 2 + 1, low_water, _SETTLE_AFTER)

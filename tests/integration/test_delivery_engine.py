@@ -327,16 +327,6 @@ def test_an_order_held_by_a_callers_transaction_is_settled_afterwards_and_holds_
         assert shop.order("held").delivered_version == 1
 
 
-def test_more_than_a_batch_invites_another_worker(shop: Shop) -> None:
-    with shop.runtime.database.transaction_scope():
-        for number in range(450):
-            shop.deduct(f"order-{number}")
-    shop.wakeups.woken.clear()
-    shop.drain()
-
-    assert shop.wakeups.woken == [SELLER]
-
-
 def test_due_work_that_a_caller_holds_is_asked_for_again_in_a_second_and_not_at_once(
     postgres_url: str,
 ) -> None:
