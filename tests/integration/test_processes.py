@@ -243,11 +243,9 @@ def test_a_large_seller_delays_a_small_one_by_no_more_than_a_slice_and_a_half(
         told = sorted(sandbox.orders(), key=lambda row: row["updated_at"])
         before = [row["order_id"] for row in told].index("small")
         redis = Redis.from_url(redis_url)
-        first = StockSyncJob.fetch(
-            redis.zrange("rq:finished:stock-sync", 0, 0)[0].decode(),  # type: ignore[union-attr]
-            connection=redis,
-        ).return_value()
+        ids: list[bytes] = redis.zrange("rq:finished:stock-sync", 0, -1)  # type: ignore[assignment]
+        reports = [StockSyncJob.fetch(raw.decode(), connection=redis).return_value() or {} for raw in ids]
+    a_slice = max(report["delivered"] for report in reports if report.get("lane") == "large")
 
-    assert first is not None
-    assert first["delivered"] < 6000
-    assert before <= 1.5 * first["delivered"]
+    assert 1 < a_slice < 6000
+    assert before <= 1.5 * a_slice
