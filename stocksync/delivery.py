@@ -10,17 +10,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from stocksync.domain.answers import Answer
+from stocksync.domain.errors import DatabaseUnavailable
 from stocksync.domain.identifiers import Clock, NewId
-from stocksync.outcomes import Judged, Outcomes
+from stocksync.outcomes import Outcomes
 from stocksync.remote.breaker import CREDENTIALS, Breaker, Gate
 from stocksync.sending import Sender, SendPool, Sent, tell
-from stocksync.store.deliveries import ClaimedOrder, Deliveries, Settled
+from stocksync.settling import DrainReport, Settlements
+from stocksync.store.deliveries import Claim, ClaimedOrder, Deliveries
 from stocksync.store.lanes import Lanes, LaneState
 
 log = logging.getLogger(__name__)
@@ -28,8 +30,6 @@ log = logging.getLogger(__name__)
 _SETTLE_AFTER = 0.25
 """Seconds a result waits at most before it is written."""
 _HELD_BY_OTHERS = timedelta(seconds=1)
-_WAIT_FOR_BUSY = 10.0
-"""Seconds a result waits for a caller's open transaction that holds its order."""
 
 
 class Wakeups(Protocol):
@@ -51,48 +51,6 @@ class DeliverySettings:
     slice_seconds: float = 5.0
     lease_seconds: float = 60.0
     immediate_timeout: float = 3.0
-
-
-@dataclass(slots=True)
-class DrainReport:
-    """What one slice did to a lane, in orders; `operations_*` count the operations that mirror them."""
-
-    lane: str
-    delivered: int = 0
-    retrying: int = 0
-    failed: int = 0
-    lost: int = 0
-    released: int = 0
-    operations_completed: int = 0
-    operations_retrying: int = 0
-    operations_failed: int = 0
-    concurrency: int = 1
-    seconds: float = 0.0
-    next_due: datetime | None = None
-    held_back: str | None = None
-    """Why nothing (more) was sent though work is due: `outage`, `snoozed`, `paused`; None: nothing held it back."""
-
-    @property
-    def progressed(self) -> bool:
-        """Whether anything was claimed, whatever became of it."""
-        return self.delivered + self.retrying + self.failed + self.lost + self.released > 0
-
-    def add(self, settled: Settled) -> None:
-        """Count what one settlement came to."""
-        self.delivered += settled.delivered
-        self.retrying += settled.retrying
-        self.failed += settled.failed
-        self.lost += len(settled.lost)
-        self.operations_completed += settled.operations_completed
-        self.operations_retrying += settled.operations_retrying
-        self.operations_failed += settled.operations_failed
-
-    def as_dict(self) -> dict[str, object]:
-        """For JSON: results of jobs and commands."""
-        document: dict[str, object] = asdict(self)
-        document["next_due"] = self.next_due.isoformat() if self.next_due else None
-        document["seconds"] = round(self.seconds, 3)
-        return document
 
 
 class DeliveryEngine:
@@ -123,6 +81,7 @@ class DeliveryEngine:
         self._new_id = new_id
         self._monotonic = monotonic
         self._pool = SendPool(sender, settings.concurrency, monotonic)
+        self._settlements = Settlements(deliveries, outcomes, clock)
         self._draining = threading.Lock()
 
     def close(self) -> None:
@@ -139,32 +98,38 @@ class DeliveryEngine:
 
         Args:
             limit: orders to claim at most; None: all that are due.
+
+        Raises:
+            DatabaseUnavailable: for longer than a lease; answers that are known are written by the next drain.
         """
         report = DrainReport(lane)
         with self._draining:
             started = self._monotonic()
-            state = self._lanes.state(lane)
-            admission = self._breaker.admit() if self._is_open(state) else None
             try:
+                self._settlements.add(self._pool.collect(0, 0, 0))
+                self._write(report, should_stop)  # what an earlier slice had to leave
+                state = self._lanes.state(lane)
+                admission = self._breaker.admit() if self._is_open(state) else None
                 if admission is None:
                     report.held_back = "paused" if state.paused else "snoozed"
                 elif admission.gate is Gate.OPEN:
                     report.held_back = "outage"
                 elif admission.gate is Gate.PROBE:
-                    self._probe(report)
+                    self._probe(report, should_stop)
                 else:
                     # A lane whose credentials were refused is tried with one order, not with a batch.
                     limit = 1 if state.reason == CREDENTIALS else limit
                     self._run(report, started + self._settings.slice_seconds, should_stop, limit)
+                if state.reason == CREDENTIALS and report.delivered:
+                    self._lanes.resume(lane)
+                report.concurrency = self._pool.concurrency
+                report.seconds = self._monotonic() - started
+                report.next_due = self._come_back(lane, report.progressed)
             except BaseException:
-                # A job's timeout, a lost database: what is in flight is nobody's now, its lease will tell.
-                self._pool.abandon()
+                # A job's timeout, a database that stays away: what was not sent is given back by the next drain.
+                self._settlements.add(self._pool.withdraw())
+                self._wakeups.wake_at(lane, self._clock() + _HELD_BY_OTHERS)
                 raise
-        if state.reason == CREDENTIALS and report.delivered:
-            self._lanes.resume(lane)
-        report.concurrency = self._pool.concurrency
-        report.seconds = self._monotonic() - started
-        report.next_due = self._come_back(lane, report.progressed)
         log.info(
             "lane %s: %d delivered, %d to retry, %d failed in %.2f s over %d connections%s",
             lane, report.delivered, report.retrying, report.failed, report.seconds, report.concurrency,
@@ -175,107 +140,97 @@ class DeliveryEngine:
     def _is_open(self, state: LaneState) -> bool:
         return not state.paused and (state.snoozed_until is None or state.snoozed_until <= self._clock())
 
-    def _probe(self, report: DrainReport) -> None:
+    def _probe(self, report: DrainReport, should_stop: Callable[[], bool]) -> None:
         """One order, another one each time; when that tells nothing, the remote's own word on its health."""
         claim = self._deliveries.claim_probe(report.lane, self._new_id(), *self._lease())
         for order in claim.orders:
-            started = self._monotonic()
-            answer = tell(self._sender, order)
-            duration_ms = round((self._monotonic() - started) * 1000)
-            self._write(report, claim.id, [Sent(claim.id, order, answer, duration_ms)], probing=True)
+            self._settlements.add([self._sent(claim.id, order)])
+            self._write(report, should_stop, probing=True)
         if self._breaker.open_until() is not None:
             if self._sender.is_healthy():
-                self._recover(self._breaker.served())
+                if self._breaker.served():
+                    self._recover()
             elif not claim.orders:
                 self._breaker.failed(probing=True)
         if self._breaker.open_until() is not None:
             report.held_back = "outage"
 
-    def _recover(self, closed: bool) -> None:
-        """Once the breaker has closed, what waited for that alone is due, and every lane is woken."""
-        if closed:
-            self._deliveries.end_outage(self._clock())
-            for lane in self._deliveries.due_lanes():
-                self._wakeups.wake(lane)
+    def _sent(self, claim_id: UUID, order: ClaimedOrder, timeout: float | None = None) -> Sent:
+        started = self._monotonic()
+        answer = tell(self._sender, order, timeout)
+        return Sent(claim_id, order, answer, round((self._monotonic() - started) * 1000))
+
+    def _recover(self) -> None:
+        """The breaker has closed: what waited for that alone is due, and every lane is woken."""
+        self._deliveries.end_outage(self._clock())
+        for lane in self._deliveries.due_lanes():
+            self._wakeups.wake(lane)
 
     def _run(
         self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int | None
     ) -> None:
         batch, pool = self._settings.batch_size, self._pool
         remaining = batch if limit is None else limit
-        dry = False
-        unsettled: list[Sent] = []
-        settle_by = 0.0
+        dry = shared = False
+        unsettled, settle_by = 0, 0.0
         while True:
             halted = report.held_back is not None or self._monotonic() >= ends or should_stop()
             stopping = halted or dry or remaining <= 0
             if halted and pool.queued:
-                self._give_back(report, pool.withdraw())
+                unsettled += self._settlements.add(pool.withdraw())
             if not stopping and pool.queued < batch // 2 + 1:
                 if self._breaker.open_until() is not None:  # another worker found the remote gone
                     report.held_back = "outage"
                     continue
                 wanted = batch if limit is None else min(batch, remaining)
-                claimed = self._claim(report.lane, wanted)
+                claimed = self._claim(self._deliveries.claim, report.lane, wanted)
                 dry = claimed < wanted
                 remaining -= 0 if limit is None else claimed
+                if claimed == batch and not shared:
+                    # A backlog: an idle worker may share it. If there is none, this wake-up waits for the slice's end.
+                    shared = self._wakeups.wake(report.lane)
             low_water = 0 if stopping else batch // 2 + 1
             arrived = pool.collect(batch // 2 + 1, low_water, _SETTLE_AFTER)
             if arrived and not unsettled:
                 settle_by = self._monotonic() + _SETTLE_AFTER
-            unsettled += arrived
+            unsettled += self._settlements.add(arrived)
             idle = pool.idle
-            if unsettled and (idle or len(unsettled) > batch // 2 or self._monotonic() >= settle_by):
-                self._settle(report, unsettled)
-                unsettled = []
+            if unsettled and (idle or unsettled > batch // 2 or self._monotonic() >= settle_by):
+                self._write(report, should_stop)
+                unsettled = 0
             if idle and stopping:
-                return
+                if halted or remaining <= 0 or not self._claim(self._deliveries.claim_suspect, report.lane):
+                    return
+                remaining -= 0 if limit is None else 1
 
     def _lease(self) -> tuple[datetime, datetime]:
         now = self._clock()
         return now, now + timedelta(seconds=self._settings.lease_seconds)
 
-    def _claim(self, lane: str, limit: int) -> int:
+    def _claim(self, claim: Callable[..., Claim], *which: Any) -> int:
         send_until = self._monotonic() + self._settings.lease_seconds - self._sender.timeout
-        claim = self._deliveries.claim(lane, limit, self._new_id(), *self._lease())
-        if claim.orders:
-            self._pool.submit(claim, send_until)
-        return len(claim.orders)
+        claimed = claim(*which, self._new_id(), *self._lease())
+        if claimed.orders:
+            self._pool.submit(claimed, send_until)
+        return len(claimed.orders)
 
-    def _settle(self, report: DrainReport, results: list[Sent]) -> None:
-        by_claim: dict[UUID, list[Sent]] = {}
-        for result in results:
-            by_claim.setdefault(result.claim_id, []).append(result)
-        for claim_id, sent in by_claim.items():
-            if self._write(report, claim_id, sent).halt:
-                report.held_back = "outage" if self._breaker.open_until() is not None else "snoozed"
-
-    def _write(
-        self, report: DrainReport, claim_id: UUID, sent: list[Sent], *, probing: bool = False
-    ) -> Judged:
-        now = self._clock()
-        judged = self._outcomes.judge(report.lane, sent, now, probing=probing)
-        delivered, failures = judged.delivered, judged.failures
-        give_up_at = self._monotonic() + _WAIT_FOR_BUSY
+    def _write(self, report: DrainReport, should_stop: Callable[[], bool], *, probing: bool = False) -> None:
+        """Write what is known. A database that is away is waited for as long as a lease may last."""
+        give_up_at = self._monotonic() + self._settings.lease_seconds
         while True:
-            settled = self._deliveries.settle(claim_id, delivered, failures, now)
-            report.add(settled)
-            if not settled.busy or self._monotonic() >= give_up_at:
-                break  # what is still held by a caller then, the sweep returns when the lease is over
-            time.sleep(0.05)
-            delivered = [d for d in delivered if d.order.id in settled.busy]
-            failures = [f for f in failures if f.order.id in settled.busy]
-        self._give_back(report, [(claim_id, order) for order in judged.unsent])
-        self._recover(judged.recovered)
-        return judged
-
-    def _give_back(self, report: DrainReport, unsent: list[tuple[UUID, ClaimedOrder]]) -> None:
-        by_claim: dict[UUID, list[UUID]] = {}
-        for claim_id, order in unsent:
-            by_claim.setdefault(claim_id, []).append(order.id)
-        for claim_id, orders in by_claim.items():
-            self._deliveries.release(claim_id, orders, self._clock())
-            report.released += len(orders)
+            try:
+                written = self._settlements.write(report, probing=probing)
+                break
+            except DatabaseUnavailable:
+                if should_stop() or self._monotonic() >= give_up_at:
+                    raise
+                time.sleep(_SETTLE_AFTER)
+        if report.lane in written.halted:
+            report.held_back = "outage" if self._breaker.open_until() is not None else "snoozed"
+        if written.recovered:
+            self._recover()
+        for lane in written.lanes - {report.lane}:
+            self._come_back(lane)
 
     def _come_back(self, lane: str, progressed: bool = True) -> datetime | None:
         """Wake the lane, or plan its next wake-up: not before what holds it back has passed.
@@ -285,11 +240,15 @@ class DeliveryEngine:
         """
         moment = self._deliveries.next_due(lane)
         state = self._lanes.state(lane)
+        soon = self._clock() + _HELD_BY_OTHERS
+        if self._settlements.holds(lane):
+            self._wakeups.wake_at(lane, soon)
+            return soon
         if moment is None or state.paused:
             self._wakeups.wake_at(lane, None)
             return None
-        soon = None if progressed else self._clock() + _HELD_BY_OTHERS
-        moment = max(filter(None, (moment, state.snoozed_until, self._breaker.open_until(), soon)))
+        moment = max(filter(None, (moment, state.snoozed_until, self._breaker.open_until())))
+        moment = moment if progressed else max(moment, soon)
         if moment <= self._clock():
             self._wakeups.wake(lane)
         else:
@@ -300,16 +259,19 @@ class DeliveryEngine:
         """Claim and send one order in this thread, with the short timeout of immediate mode.
 
         None: it was not due, somebody else has it, or something holds its lane back.
+
+        Raises:
+            DatabaseUnavailable: the answer could not be written; the lease will tell.
         """
         if not self._is_open(self._lanes.state(lane)) or self._breaker.open_until() is not None:
             return None
         claim = self._deliveries.claim_order(order_ref, self._new_id(), *self._lease())
         if not claim.orders:
             return None
-        order = claim.orders[0]
-        started = self._monotonic()
-        answer = tell(self._sender, order, self._settings.immediate_timeout)
-        duration_ms = round((self._monotonic() - started) * 1000)
-        self._write(DrainReport(lane), claim.id, [Sent(claim.id, order, answer, duration_ms)])
+        sent = self._sent(claim.id, claim.orders[0], self._settings.immediate_timeout)
+        settlements = Settlements(self._deliveries, self._outcomes, self._clock)
+        settlements.add([sent])
+        if settlements.write(DrainReport(lane)).recovered:
+            self._recover()
         self._come_back(lane)
-        return answer
+        return sent.answer

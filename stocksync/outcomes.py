@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -35,6 +35,12 @@ class Judged:
     unsent: list[ClaimedOrder] = field(default_factory=list)
     halt: bool = False
     recovered: bool = False
+
+    def keep(self, orders: Container[UUID]) -> None:
+        """Forget all but `orders`: the others are written."""
+        self.delivered = [result for result in self.delivered if result.order.id in orders]
+        self.failures = [result for result in self.failures if result.order.id in orders]
+        self.unsent = [order for order in self.unsent if order.id in orders]
 
 
 class Outcomes:

@@ -17,7 +17,7 @@ from redis import Redis
 from rq.queue import Queue
 
 from stocksync.config import StockSyncConfig
-from stocksync.delivery import DeliveryEngine, DeliverySettings, DrainReport, Wakeups
+from stocksync.delivery import DeliveryEngine, DeliverySettings, Wakeups
 from stocksync.domain.errors import ConfigurationError
 from stocksync.domain.identifiers import Clock, IdFactory
 from stocksync.domain.retry import RetryPolicy
@@ -36,6 +36,7 @@ from stocksync.remote.breaker import (
 from stocksync.remote.client import ForeignClient, OrdersClient, StatusClient
 from stocksync.sending import Sender
 from stocksync.service import StockSynchronizationService
+from stocksync.settling import DrainReport
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.inventory import OrderLines, StockLedger

@@ -85,7 +85,6 @@ class SendPool:
         self._threads: list[threading.Thread] = []
         self._in_flight = 0
         self._wanted = 1
-        self._round = 0
         self._wake_at_results = 1
         self._wake_at_queued = 0
         self._closed = False
@@ -135,20 +134,12 @@ class SendPool:
             or not (self._queue or self._in_flight)
         )
 
-    def withdraw(self) -> list[tuple[UUID, ClaimedOrder]]:
-        """Take back what was not begun."""
+    def withdraw(self) -> list[Sent]:
+        """Take back what was not begun, as unsent."""
         with self._changed:
-            taken = [(claim_id, order) for claim_id, order, _ in self._queue]
+            taken = [Sent(claim_id, order, None, 0) for claim_id, order, _ in self._queue]
             self._queue.clear()
         return taken
-
-    def abandon(self) -> None:
-        """Forget everything: results still under way belong to nobody (their leases run out)."""
-        with self._changed:
-            self._queue.clear()
-            self._results.clear()
-            self._in_flight = 0
-            self._round += 1
 
     def close(self, timeout: float) -> None:
         """End the threads; waits `timeout` seconds for those in a request."""
@@ -177,13 +168,10 @@ class SendPool:
                     return
                 claim_id, order, send_until = self._queue.popleft()
                 self._in_flight += 1
-                begun_in = self._round
             started = self._monotonic()
             answer = None if started > send_until else tell(self._sender, order)
             elapsed = self._monotonic() - started
             with self._changed:
-                if begun_in != self._round:
-                    continue
                 self._in_flight -= 1
                 self._results.append(Sent(claim_id, order, answer, round(elapsed * 1000)))
                 if answer is not None:

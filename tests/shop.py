@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stocksync import StockSyncConfig
-from stocksync.delivery import DrainReport
 from stocksync.domain.answers import Answer, Verdict
 from stocksync.runtime import Runtime
+from stocksync.settling import DrainReport
 from stocksync.store.migrate import migrate
 from stocksync.store.models import Order, PendingStockOperation
 from stocksync.upkeep.audit import audit

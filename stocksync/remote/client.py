@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import requests
-import urllib3.exceptions
-from requests.utils import get_environ_proxies
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from stocksync.domain.answers import Answer, Verdict, printable, understand
 from stocksync.remote.deadline import Watch
+from stocksync.remote.route import route
 
 _LARGEST_BODY = 64 * 1024
 STATUS_PATH = "/orders/{order_id}/stock-status"
@@ -47,46 +47,37 @@ class OrdersClient:
         """
         Args:
             base_url: of the microservice, without the path.
-            jwt_token: sent as bearer; a callable is asked once per thread, and again after `forget_token`.
+            jwt_token: sent as bearer; a callable is asked once, and again after `forget_token`.
             connect_timeout: seconds to connect.
             timeout: seconds for a whole call, from connecting to the last byte.
             status_path: contains `{order_id}`.
             health_path: answers 200 with JSON when the remote is well.
+
+        Raises:
+            ConfigurationError: the address can't be used.
         """
-        self._url = base_url.rstrip("/") + status_path
-        self._health_url = base_url.rstrip("/") + health_path
+        self._base = base_url.rstrip("/")
+        self._watch = Watch(monotonic)
+        self._make_pool = route(self._base, self._watch)
+        self._status_path = status_path
+        self._health_path = health_path
         self._token = jwt_token if callable(jwt_token) else lambda: jwt_token
         self._connect_timeout = connect_timeout
         self.timeout = timeout
         self._monotonic = monotonic
-        # Read once here: with trust_env requests asks the environment again for every call, at half the speed.
-        self._proxies = get_environ_proxies(base_url)
         self._local = threading.local()
-        self._token_generation = 0
-        self._watch = Watch(monotonic)
+        self._headers: dict[str, str] | None = None
 
     def forget_token(self) -> None:
         """Ask for the token again before the next call: the one in use was refused."""
-        self._token_generation += 1
+        self._headers = None
 
     def is_healthy(self, timeout: float = 3.0) -> bool:
         """Whether the remote says that it is well: 200 and a JSON object, within `timeout` seconds."""
-        session, _ = self._session()
-        deadline = self._monotonic() + timeout
         try:
-            with (
-                self._watch.until(deadline),
-                session.get(
-                    self._health_url,
-                    timeout=timeout,
-                    stream=True,
-                    allow_redirects=False,
-                    proxies=self._proxies,
-                ) as response,
-            ):
-                text = self._read(response, deadline) if response.status_code == 200 else None
-            return text is not None and isinstance(json.loads(text), dict)
-        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+            status, text, _ = self._call("GET", self._health_path, None, self._standing_headers(), timeout)
+            return status == 200 and text is not None and isinstance(json.loads(text), dict)
+        except (HTTPError, OSError, ValueError):
             return False
 
     def update_stock_status(
@@ -99,55 +90,66 @@ class OrdersClient:
         timeout: float | None = None,
     ) -> Answer:
         """Tell the remote. `timeout`: seconds for the whole call, None: the client's own."""
-        session, template = self._session()
-        body = json.dumps({"token_id": token_id, "is_stock_updated": is_stock_updated}).encode()
-        request = template.copy()
-        request.url = self._url.replace("{order_id}", quote(order_id, safe=""))
-        request.body = body
-        request.headers["Content-Length"] = str(len(body))
+        try:
+            headers = self._standing_headers()
+        except ValueError:  # never quoted: it is a secret
+            return Answer(Verdict.CREDENTIALS, "BadToken", "the token holds characters that no header can")
         if idempotency_key is not None:
             # A header must be ASCII; ids that are not are quoted the same way every time.
-            request.headers["Idempotency-Key"] = quote(idempotency_key, safe="%:-_.~ ")
+            headers = headers | {"Idempotency-Key": quote(idempotency_key, safe="%:-_.~ ")}
+        body = json.dumps({"token_id": token_id, "is_stock_updated": is_stock_updated}).encode()
+        path = self._status_path.replace("{order_id}", quote(order_id, safe=""))
         total = self.timeout if timeout is None else timeout
         deadline = self._monotonic() + total
         try:
-            with self._watch.until(deadline):
-                response = session.send(
-                    request,
-                    timeout=(min(self._connect_timeout, total), total),
-                    stream=True,
-                    allow_redirects=False,
-                    proxies=self._proxies,
-                )
-                with response:
-                    text = self._read(response, deadline)
-        except requests.exceptions.ConnectTimeout:
-            return Answer(
-                Verdict.UNCLEAR, "ConnectTimeout", f"no connection within {self._connect_timeout:g} s"
-            )
-        except (requests.exceptions.Timeout, TimeoutError, urllib3.exceptions.TimeoutError):
-            return Answer(Verdict.UNCLEAR, "Timeout", f"no complete answer within {total:g} s")
-        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            if self._monotonic() >= deadline:
+            status, text, retry_after = self._call("PUT", path, body, headers, total)
+        except (HTTPError, OSError) as error:
+            # urllib3 counts a refused connection among those that took too long.
+            if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
+                words = f"no connection within {self._connect_timeout:g} s"
+                return Answer(Verdict.UNCLEAR, "ConnectTimeout", words)
+            if isinstance(error, TimeoutError | ReadTimeoutError) or self._monotonic() >= deadline:
                 return Answer(Verdict.UNCLEAR, "Timeout", f"no complete answer within {total:g} s")
             return Answer(Verdict.UNCLEAR, "ConnectionError", _reason(error))
         if text is None:
-            return Answer(
-                Verdict.UNCLEAR,
-                "NotTheContract",
-                f"HTTP {response.status_code}: body over {_LARGEST_BODY} bytes",
-            )
+            words = f"HTTP {status}: body over {_LARGEST_BODY} bytes"
+            return Answer(Verdict.UNCLEAR, "NotTheContract", words, status)
         try:
             document = json.loads(text)
         except (ValueError, RecursionError):
             document = None
-        return understand(response.status_code, document, response.headers.get("Retry-After"))
+        return understand(status, document, retry_after)
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes | None:
+    def _call(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], total: float
+    ) -> tuple[int, bytes | None, str | None]:
+        """Status, body (None: too large) and Retry-After, within `total` seconds. No redirect is followed."""
+        deadline = self._monotonic() + total
+        kept: tuple[HTTPConnectionPool, str] | None = getattr(self._local, "kept", None)
+        if kept is None:
+            kept = self._local.kept = self._make_pool()
+        pool, prefix = kept
+        with self._watch.until(deadline):
+            response = pool.urlopen(
+                method,
+                prefix + path,
+                body,
+                headers,
+                retries=False,
+                timeout=Timeout(connect=min(self._connect_timeout, total), read=total),
+                preload_content=False,
+            )
+            try:
+                text = self._read(response, deadline)
+            finally:
+                response.close()  # gives back a connection that was read to its end, ends any other
+        return response.status, text, response.headers.get("Retry-After")
+
+    def _read(self, response: BaseHTTPResponse, deadline: float) -> bytes | None:
         """The body; None when it is too large. Raises TimeoutError past the deadline."""
         parts: list[bytes] = []
         size = 0
-        while chunk := response.raw.read1(_LARGEST_BODY, decode_content=True):
+        while chunk := response.read1(_LARGEST_BODY, decode_content=True):
             parts.append(chunk)
             size += len(chunk)
             if size > _LARGEST_BODY:
@@ -156,25 +158,21 @@ class OrdersClient:
                 raise TimeoutError
         return b"".join(parts)
 
-    def _session(self) -> tuple[requests.Session, requests.PreparedRequest]:
-        kept: tuple[requests.Session, requests.PreparedRequest] | None = getattr(self._local, "kept", None)
-        if kept is None or self._local.generation != self._token_generation:
-            self._local.generation = self._token_generation
-            session = requests.Session()
-            session.trust_env = False
-            self._watch.mount(session)
+    def _standing_headers(self) -> dict[str, str]:
+        """Those of every call. Raises ValueError for a token that can't be sent."""
+        headers = self._headers
+        if headers is None:
             headers = {
                 "Content-Type": "application/json",
                 "Accept": "application/json",
                 "User-Agent": "stocksync",
             }
             if token := self._token():
+                if not (token.isascii() and token.isprintable()):
+                    raise ValueError("token")
                 headers["Authorization"] = f"Bearer {token}"
-            prepared = session.prepare_request(
-                requests.Request("PUT", self._url.replace("{order_id}", "-"), headers=headers, data=b"{}")
-            )
-            kept = self._local.kept = (session, prepared)
-        return kept
+            self._headers = headers
+        return headers
 
 
 class ForeignClient:

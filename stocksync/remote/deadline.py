@@ -1,6 +1,6 @@
 """A total deadline for a blocking call: past it the call's socket is shut down by a watching thread.
 
-A time-out of `requests` bounds each read; a remote that sends one header byte a second is never caught by it.
+A time-out of urllib3 bounds each read; a remote that sends one header byte a second is never caught by it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from requests import Session
-from requests.adapters import HTTPAdapter
+from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -31,16 +30,12 @@ class Watch:
         self._deadlines: dict[int, float] = {}
         self._watching = False
 
-    def mount(self, session: Session) -> None:
-        """Have the connections of `session` known to the watch; each belongs to the thread that opens it."""
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1)
-        pools = {
+    def over(self, manager: PoolManager) -> None:
+        """Have the connections of `manager` known to the watch; each belongs to the thread that opens it."""
+        manager.pool_classes_by_scheme = {
             "http": _pool_of(HTTPConnectionPool, _watched(HTTPConnection, self._sockets)),
             "https": _pool_of(HTTPSConnectionPool, _watched(HTTPSConnection, self._sockets)),
         }
-        adapter.poolmanager.pool_classes_by_scheme = pools
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
 
     @contextlib.contextmanager
     def until(self, deadline: float) -> Iterator[None]:

@@ -21,7 +21,7 @@ from threading import Event
 from typing import Any
 
 import click
-import requests
+import urllib3
 
 from stocksync.config import PREFIX, StockSyncConfig
 from stocksync.domain.checkout_form import READY
@@ -135,8 +135,8 @@ class _Stage:
     def page_answers(self) -> bool:
         """Whether the page's process is there."""
         try:
-            return requests.get(f"{self.page}healthz", timeout=2, proxies={"no_proxy": _HOST}).ok
-        except requests.RequestException:
+            return urllib3.request("GET", f"{self.page}healthz", timeout=2, retries=False).status == 200
+        except urllib3.exceptions.HTTPError:
             return False
 
 

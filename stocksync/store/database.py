@@ -161,9 +161,21 @@ class _Executing:
 
     @contextmanager
     def transaction_scope(self) -> Iterator[None]:
-        """A write transaction on a connection of this thread; nested calls become savepoints."""
-        with self.scope(), cast(Any, self).atomic():
-            yield
+        """A write transaction on a connection of this thread; nested calls become savepoints.
+
+        Raises:
+            DatabaseUnavailable: the database went away, or kept us waiting for too long; nothing was written.
+        """
+        database = cast(Any, self)
+        try:
+            with self.scope(), database.atomic():
+                yield
+        except (peewee.OperationalError, peewee.InterfaceError) as error:
+            if not database.in_transaction() and not database.is_closed():
+                database.manual_close()  # whatever ails this connection, the next call begins with another
+            raise DatabaseUnavailable(
+                f"the database did not take the change: {_first_line(error)}"
+            ) from error
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -257,6 +269,9 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
         options = dict(parse_qsl(parts.query))
         options.setdefault("connect_timeout", "5")
         options.setdefault("application_name", "stocksync")
+        # A server that is gone without a word is noticed within half a minute, not after two hours.
+        options = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3"} | options
+        options.setdefault("tcp_user_timeout", "30000")
         options["options"] = f"{options.get('options', '')} -c timezone=UTC".strip()
         # What the URL does not say is left to libpq (PGHOST, its socket folder, a password file).
         places = {"host": parts.hostname, "user": parts.username, "password": parts.password}

@@ -31,7 +31,12 @@ _CLAIM = """
 _OF_LANE = """token_id = :which AND EXISTS (
           SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = :which AND NOT lane.paused
           AND (lane.snoozed_until IS NULL OR lane.snoozed_until <= :now))"""
-_CLAIM_LANE = Statement(_CLAIM.format(which=_OF_LANE, order="due_at"))
+# An order at whose side workers died twice is sent alone, so that no other is blamed for what it does.
+_SUSPECT = "waiting = 'rescued' AND attempts >= 2"
+_CLAIM_LANE = Statement(
+    _CLAIM.format(which=f"NOT COALESCE({_SUSPECT}, FALSE) AND {_OF_LANE}", order="due_at")
+)
+_CLAIM_SUSPECT = Statement(_CLAIM.format(which=f"{_SUSPECT} AND {_OF_LANE}", order="due_at"))
 # Never tried ones come first, said so that both databases agree on where NULL sorts.
 _CLAIM_PROBE = Statement(_CLAIM.format(which=_OF_LANE, order="last_attempt_at IS NOT NULL, last_attempt_at"))
 _CLAIM_ORDER = Statement(_CLAIM.format(which="id = :which", order="due_at"))
@@ -85,17 +90,16 @@ _TELL_AGAIN = Statement("""
     UPDATE stock_sync_orders
     SET state_version = state_version + 1, due_at = :now, waiting = 'new', updated_at = :now
     WHERE id IN {orders:uuid} AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') <> 'cancelled'""")
+# Only a suspect was alone in its claim; any other may have died beside the one that did it.
+_CONVICTED = f"{_SUSPECT} AND attempts + 1 >= :max_attempts AND state_version = claimed_version"
 _RESCUE = Statement(f"""
     WITH stranded AS MATERIALIZED (
       SELECT id FROM stock_sync_orders WHERE claim_id IS NOT NULL AND lease_until < :now
       LIMIT :limit {{skip_locked}})
     UPDATE stock_sync_orders
     SET attempts = attempts + 1, last_attempt_at = :now, updated_at = :now, {_FREED},
-        waiting = CASE WHEN due_at IS NULL THEN waiting
-                       WHEN attempts + 1 >= :max_attempts AND state_version = claimed_version THEN 'failed'
-                       ELSE 'rescued' END,
-        due_at = CASE WHEN due_at IS NULL OR (attempts + 1 >= :max_attempts AND state_version = claimed_version)
-                      THEN NULL ELSE :now END
+        waiting = CASE WHEN due_at IS NULL THEN waiting WHEN {_CONVICTED} THEN 'failed' ELSE 'rescued' END,
+        due_at = CASE WHEN due_at IS NULL OR ({_CONVICTED}) THEN NULL ELSE :now END
     WHERE id IN (SELECT id FROM stranded)
     RETURNING id, token_id, due_at, waiting""")
 _END_OUTAGE = Statement("""
@@ -172,6 +176,7 @@ class Settled:
     delivered: int = 0
     retrying: int = 0
     failed: int = 0
+    released: int = 0
     operations_completed: int = 0
     operations_retrying: int = 0
     operations_failed: int = 0
@@ -187,12 +192,16 @@ class Deliveries:
         self._log = log
 
     def claim(self, lane: str, limit: int, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
-        """Take up to `limit` due orders of one lane, the longest waiting first."""
+        """Take up to `limit` due orders of one lane, the longest waiting first; none that `claim_suspect` takes."""
         return self._claim(_CLAIM_LANE, lane, limit, claim_id, now, lease_until)
 
     def claim_probe(self, lane: str, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
         """Take the one due order of the lane that was tried longest ago: another one for each probe."""
         return self._claim(_CLAIM_PROBE, lane, 1, claim_id, now, lease_until)
+
+    def claim_suspect(self, lane: str, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
+        """Take one order at whose side workers died before, alone."""
+        return self._claim(_CLAIM_SUSPECT, lane, 1, claim_id, now, lease_until)
 
     def claim_order(self, order_ref: UUID, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
         """Take one order if it is due and free; an empty claim otherwise."""
@@ -230,21 +239,33 @@ class Deliveries:
         return Claim(claim_id, lease_until, orders)
 
     def settle(
-        self, claim_id: UUID, delivered: Sequence[Delivered], failures: Sequence[NotDelivered], now: datetime
+        self,
+        claim_id: UUID,
+        delivered: Sequence[Delivered],
+        failures: Sequence[NotDelivered],
+        now: datetime,
+        unsent: Sequence[ClaimedOrder] = (),
     ) -> Settled:
-        """Write the results of a claim, in one transaction.
+        """Write the results of a claim and give back what was not sent, in one transaction.
 
         Orders whose fence was lost after sending are made due again under a new state version, so that the
         last word at the remote is the current state, whichever request came last.
+
+        Raises:
+            DatabaseUnavailable: nothing was written.
         """
         settled = Settled()
+        sent = [d.order.id for d in delivered] + [f.order.id for f in failures]
+        back = [order.id for order in unsent]
         with self._database.transaction_scope():
-            sent = [d.order.id for d in delivered] + [f.order.id for f in failures]
-            if self._database.dialect.name == "postgresql" and sent:
-                free = {uuid_of(row[0]) for row in rows_of(self._database.run(_LOCK_SENT, orders=sent))}
-                settled.busy = set(sent) - free
+            if self._database.dialect.name == "postgresql":
+                free = {
+                    uuid_of(row[0]) for row in rows_of(self._database.run(_LOCK_SENT, orders=sent + back))
+                }
+                settled.busy = {*sent, *back} - free
                 delivered = [d for d in delivered if d.order.id in free]
                 failures = [f for f in failures if f.order.id in free]
+                back = [ref for ref in back if ref in free]
             held: set[UUID] = set()
             if delivered:
                 held |= self._write_delivered(claim_id, delivered, now, settled)
@@ -253,7 +274,15 @@ class Deliveries:
             settled.lost = [ref for ref in sent if ref not in held and ref not in settled.busy]
             if settled.lost:
                 self._database.run(_TELL_AGAIN, orders=settled.lost, now=now)
+            if back:
+                self._release(claim_id, back, now)
+                settled.released = len(back)
         return settled
+
+    def _release(self, claim_id: UUID, orders: list[UUID], now: datetime) -> None:
+        freed = rows_of(self._database.run(_RELEASE, claim_id=claim_id, orders=orders))
+        if freed:
+            self._database.run(_BACK_TO_PENDING, orders=[uuid_of(row[0]) for row in freed], now=now)
 
     def _write_delivered(
         self, claim_id: UUID, delivered: Sequence[Delivered], now: datetime, settled: Settled
@@ -338,18 +367,10 @@ class Deliveries:
         cursor = self._database.run(_MARK_FAILED, failures=rows, now=now)
         return [(uuid_of(row[0]), uuid_of(row[1]), row[2]) for row in rows_of(cursor)]
 
-    def release(self, claim_id: UUID, orders: Sequence[UUID], now: datetime) -> None:
-        """Give back orders that were claimed and not sent; no attempt is used up."""
-        if not orders:
-            return
-        with self._database.transaction_scope():
-            freed = rows_of(self._database.run(_RELEASE, claim_id=claim_id, orders=list(orders)))
-            if freed:
-                self._database.run(_BACK_TO_PENDING, orders=[uuid_of(row[0]) for row in freed], now=now)
-
     def rescue(self, now: datetime, max_attempts: int, limit: int = 500) -> int:
-        """Return orders whose lease ran out to due. It counts as an attempt, so that an order that kills
-        its worker ends as failed. Answers with how many; call again while it is `limit`."""
+        """Return orders whose lease ran out to due. It counts as an attempt; only an order that was out alone,
+        at the third death of its worker or later, ends as failed. Answers with how many; call again while it
+        is `limit`."""
         with self._database.transaction_scope():
             rows = rows_of(self._database.run(_RESCUE, now=now, max_attempts=max_attempts, limit=limit))
             if not rows:

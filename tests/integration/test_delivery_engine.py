@@ -256,7 +256,7 @@ def test_an_order_that_kills_its_worker_each_time_ends_as_failed(shop: Shop) -> 
 def test_what_is_claimed_and_not_sent_is_given_back_without_an_attempt(shop: Shop) -> None:
     operation = shop.deduct()
     taken = claim(shop)
-    shop.runtime.deliveries.release(taken.id, [order.id for order in taken.orders], shop.clock.now)
+    shop.runtime.deliveries.settle(taken.id, [], [], shop.clock.now, taken.orders)
 
     row = shop.operation(operation)
     assert (row["status"], row["retry_count"], shop.order().attempts) == ("pending", 0, 0)

@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.delivery",
         "stocksync.sending",
         "stocksync.outcomes",
+        "stocksync.settling",
         "stocksync.inventory",
         "stocksync.upkeep",
         "stocksync.queueing",
