@@ -59,16 +59,16 @@ class Outcomes:
     def judge(self, lane: str, results: Sequence[Sent], now: datetime, *, probing: bool = False) -> Judged:
         """Sort `results` of one lane; `probing`: they answer the one order that was let through."""
         judged = Judged()
-        unclear = any(sent.answer and sent.answer.verdict is Verdict.UNCLEAR for sent in results)
-        served_at = self._breaker.served_at() if unclear else None
-        served, failing = False, 0
+        in_question = any(sent.answer and sent.answer.verdict is Verdict.UNCLEAR for sent in results)
+        served_at = self._breaker.served_at() if in_question else None
+        served = unclear = failing = 0
         for sent in results:
             answer = sent.answer
             if answer is None:
                 judged.unsent.append(sent.order)
                 continue
             if answer.verdict in _SERVED:
-                served, failing = True, 0
+                served, failing = served + 1, 0
             if answer.success:
                 self._refused.pop(lane, None)
                 judged.delivered.append(Delivered(sent.order, sent.duration_ms))
@@ -76,13 +76,15 @@ class Outcomes:
                 judged.unsent.append(sent.order)
                 judged.halt = True
             else:
-                failing += answer.verdict is Verdict.UNCLEAR
+                if answer.verdict is Verdict.UNCLEAR:
+                    unclear, failing = unclear + 1, failing + 1
                 judged.halt |= self._hold_back(lane, answer, now)
                 judged.failures.append(self._failure(sent, answer, served_at, now))
         if served:
             judged.recovered = self._breaker.served()
-        if failing and self._breaker.failed(times=failing, probing=probing and not served):
-            judged.halt = True
+        mostly = self._breaker.tally(served, unclear)
+        if failing or (unclear and mostly):
+            judged.halt |= self._breaker.failed(times=failing, probing=probing and not served, mostly=mostly)
         return judged
 
     def _failure(self, sent: Sent, answer: Answer, served_at: datetime | None, now: datetime) -> NotDelivered:

@@ -152,6 +152,12 @@ class RedisWakeups:
         """From here on a new wake-up makes a new job: called by the job before it looks for work."""
         self._attempt(lambda: self._redis.delete(self.marker(lane)))
 
+    def others_wait(self) -> bool:
+        """Whether more jobs wait in the queue. Without Redis: no."""
+        waiting: list[int] = []
+        self._attempt(lambda: waiting.append(self._queue.count))
+        return bool(waiting and waiting[0])
+
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Have the lane's one entry at `moment`, rounded up to the second; None: have none."""
 

@@ -37,6 +37,7 @@ from stocksync.remote.client import ForeignClient, OrdersClient, StatusClient
 from stocksync.sending import Sender
 from stocksync.service import StockSynchronizationService
 from stocksync.settling import DrainReport
+from stocksync.stopping import Stop
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.inventory import OrderLines, StockLedger
@@ -76,11 +77,12 @@ class Runtime:
         """
         self.config = config
         self.clock = clock
-        self.stop = threading.Event()
+        self.stop = Stop()
         self._rng = rng or random.SystemRandom()
         self._client = client
         self._wakeups = wakeups
         self._new_id = IdFactory(clock, self._rng)
+        self._last_lane: str | None = None
 
     # The store
 
@@ -209,9 +211,16 @@ class Runtime:
         )
 
     def deliver_lane(self, lane: str) -> DrainReport:
-        """One slice of a lane, as its wake-up asks for."""
+        """One slice of a lane, as its wake-up asks for.
+
+        A lane whose next wake-up was queued during its own slice, before another lane's, lets that one go first.
+        """
         if isinstance(self.wakeups, RedisWakeups):
             self.wakeups.clear_marker(lane)
+            again, self._last_lane = self._last_lane == lane, lane
+            if again and self.wakeups.others_wait() and self.wakeups.wake(lane):
+                self._last_lane = None  # once: the one that waits may be this lane's too
+                return DrainReport(lane, held_back="turn")
         with self.database.scope():
             return self.engine.drain(lane, self.stop.is_set)
 

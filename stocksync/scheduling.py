@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from rq.queue import Queue
 from rq_scheduler import Scheduler
 
 from stocksync.queueing import RedisWakeups, StockSyncJob
+from stocksync.stopping import Stop
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         self._tasks = tuple(tasks)
         self._now = now
 
-    def run_until(self, stop: threading.Event) -> None:
+    def run_until(self, stop: Stop) -> None:
         """Tick until `stop` is set. A lost Redis is waited for, in steps of at most two seconds."""
         wait, complaining = self._interval, False
         while not stop.is_set():

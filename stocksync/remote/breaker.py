@@ -7,6 +7,8 @@ is the lesser harm. A process without Redis keeps the same in its own memory.
 from __future__ import annotations
 
 import logging
+import threading
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -48,6 +50,10 @@ class BreakerSettings:
     """When it opens and how often it probes. Times in seconds."""
 
     failures_in_a_row: int = 5
+    window: float = 30.0
+    failing_share: float = 0.5
+    fewest_answers: int = 20
+    """Of `window` seconds that are judged by the share that failed."""
     first_interval: float = 5.0
     longest_interval: float = 30.0
     credentials_interval: float = 60.0
@@ -136,6 +142,8 @@ class Breaker:
         self._settings = settings
         self._clock = clock
         self._served_at: datetime | None = None
+        self._window: deque[tuple[datetime, int, int]] = deque()
+        self._counting = threading.Lock()
 
     def open_until(self) -> datetime | None:
         """When to ask again; None: it is closed."""
@@ -159,6 +167,20 @@ class Breaker:
             return Admission(Gate.CLOSED)
         return Admission(Gate.OPEN, self._clock() + timedelta(seconds=self._settings.first_interval))
 
+    def tally(self, served: int, failed: int) -> bool:
+        """Count answers of this process. True: a high share of those in the window failed.
+
+        The window is each worker's own: all ask the same remote, and what one concludes they share.
+        """
+        now = self._clock()
+        with self._counting:
+            self._window.append((now, served, failed))
+            while (now - self._window[0][0]).total_seconds() > self._settings.window:
+                self._window.popleft()
+            failures = sum(failed for _, _, failed in self._window)
+            answers = failures + sum(served for _, served, _ in self._window)
+        return answers >= self._settings.fewest_answers and failures >= self._settings.failing_share * answers
+
     def served(self) -> bool:
         """The remote answered somebody in a way that shows it works. True: this closed the breaker."""
         self._served_at = self._clock()
@@ -172,17 +194,23 @@ class Breaker:
         except (RedisError, OSError):
             return False
 
-    def failed(self, reason: str = OUTAGE, *, times: int = 1, probing: bool = False) -> bool:
+    def failed(
+        self, reason: str = OUTAGE, *, times: int = 1, probing: bool = False, mostly: bool = False
+    ) -> bool:
         """The remote gave no answer that tells anything, or refuses our credentials. True: the breaker is open.
 
         Args:
             times: failures in a row since the remote last served anybody.
             probing: the one that was let through to see.
+            mostly: `tally` says so, whatever came last.
         """
         try:
             failures = self._memory.add_failures(times)
-            if not probing and reason == OUTAGE and failures < self._settings.failures_in_a_row:
+            few = failures < self._settings.failures_in_a_row
+            if few and reason == OUTAGE and not probing and not mostly:
                 return False
+            with self._counting:
+                self._window.clear()
             self._open(reason, probing)
             return True
         except (RedisError, OSError):

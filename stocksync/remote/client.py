@@ -176,11 +176,17 @@ class OrdersClient:
 
 
 class ForeignClient:
-    """A monolith's own client, made to answer as ours does."""
+    """A monolith's own client, made to answer as ours does, within `timeout` seconds.
+
+    Each call has a thread of its own, which a call that hangs keeps; `_MOST_HANGING` of them at most.
+    """
+
+    _MOST_HANGING = 32
 
     def __init__(self, client: StatusClient, timeout: float = 8.0) -> None:
         self._client = client
         self.timeout = timeout
+        self._free = threading.BoundedSemaphore(self._MOST_HANGING)
 
     def forget_token(self) -> None:
         """Its token is its own affair."""
@@ -191,21 +197,44 @@ class ForeignClient:
         return False
 
     def update_stock_status(
-        self, *, token_id: str, order_id: str, is_stock_updated: bool, **_: Any
+        self,
+        *,
+        token_id: str,
+        order_id: str,
+        is_stock_updated: bool,
+        timeout: float | None = None,
+        **_: Any,
     ) -> Answer:
         """Ask the foreign client; what it raises is an answer that can't be told."""
+        answers: list[Answer] = []
+        total = self.timeout if timeout is None else timeout
+
+        def ask() -> None:
+            try:
+                answers.append(self._ask(token_id, order_id, is_stock_updated))
+            finally:
+                self._free.release()
+
+        if not self._free.acquire(timeout=total):
+            words = f"{self._MOST_HANGING} earlier calls of the client have not come back"
+            return Answer(Verdict.UNCLEAR, "Timeout", words)
+        asking = threading.Thread(target=ask, daemon=True, name="foreign-client")
+        asking.start()
+        asking.join(total)
+        return answers[0] if answers else Answer(Verdict.UNCLEAR, "Timeout", f"no answer within {total:g} s")
+
+    def _ask(self, token_id: str, order_id: str, is_stock_updated: bool) -> Answer:
         try:
             result = self._client.update_stock_status(
                 token_id=token_id, order_id=order_id, is_stock_updated=is_stock_updated
             )
+            if getattr(result, "success", None) is True:
+                return Answer(Verdict.DELIVERED)
+            said = printable(str(getattr(result, "error", None) or "no reason given"))[:300]
+            return Answer(Verdict.REJECTED, "NotSuccessful", said)
         except Exception as error:  # its errors are not ours to know
-            return Answer(
-                Verdict.UNCLEAR, type(error).__name__, printable(str(error))[:300] or type(error).__name__
-            )
-        if getattr(result, "success", None) is True:
-            return Answer(Verdict.DELIVERED)
-        said = getattr(result, "error", None)
-        return Answer(Verdict.REJECTED, "NotSuccessful", printable(str(said or "no reason given"))[:300])
+            words = printable(str(error))[:300] or type(error).__name__
+            return Answer(Verdict.UNCLEAR, type(error).__name__, words)
 
 
 def _reason(error: BaseException) -> str:

@@ -242,15 +242,62 @@ def test_a_lease_that_still_holds_is_left_alone(shop: Shop) -> None:
     assert shop.order().claim_id is not None
 
 
-def test_an_order_that_kills_its_worker_each_time_ends_as_failed(shop: Shop) -> None:
-    operation = shop.deduct()
+def test_an_order_that_kills_its_worker_each_time_is_found_and_ends_as_failed_alone(shop: Shop) -> None:
+    operations = {name: shop.deduct(name) for name in ("innocent", "deadly", "bystander")}
+    now = shop.clock
+
+    def die(order_id: str) -> Answer:
+        if order_id == "deadly":
+            raise KeyboardInterrupt  # nothing that runs after it, as after SIGKILL
+        return DELIVERED
+
+    shop.remote.answer = die
     for _ in range(5):
+        work_until_death(shop)
+        now.advance(61)
+        shop.runtime.sweep()
+
+    assert {name: shop.operation(id)["status"] for name, id in operations.items()} == {
+        "innocent": "completed",
+        "deadly": "failed",
+        "bystander": "completed",
+    }
+    assert shop.broken_promises() == []
+
+
+def work_until_death(shop: Shop) -> None:
+    """A worker that claims as the engine does, sends, and settles nothing if it dies on the way."""
+    deliveries, now = shop.runtime.deliveries, shop.clock.now
+    while (taken := claim(shop)).orders or (
+        taken := deliveries.claim_suspect(SELLER, uuid4(), now, now + timedelta(seconds=60))
+    ).orders:
+        try:
+            for order in taken.orders:
+                shop.remote.answer(order.order_id)
+        except KeyboardInterrupt:
+            return
+        deliveries.settle(taken.id, delivered(taken), [], now)
+
+
+def test_an_order_at_whose_side_workers_died_goes_out_when_nothing_else_is_out(shop: Shop) -> None:
+    shop.deduct("suspect")
+    for _ in range(2):
         claim(shop)
         shop.clock.advance(61)
         shop.runtime.sweep()
+    for name in ("one", "two"):
+        shop.deduct(name)
+    out: list[str] = []
 
-    assert (shop.operation(operation)["status"], shop.order().due_at) == ("failed", None)
-    assert shop.broken_promises() == []
+    def at_once(order_id: str) -> Answer:
+        out.append(order_id)
+        time.sleep(0.05)
+        return DELIVERED
+
+    shop.remote.answer = at_once
+    assert shop.drain().delivered == 3
+    assert out[-1] == "suspect"
+    assert shop.order("suspect").attempts == 0
 
 
 def test_what_is_claimed_and_not_sent_is_given_back_without_an_attempt(shop: Shop) -> None:

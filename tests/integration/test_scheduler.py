@@ -11,6 +11,7 @@ from redis import Redis
 
 from stocksync.queueing import RedisWakeups, StockSyncJob, connect_redis, make_queue
 from stocksync.scheduling import PeriodicTask, StockSyncScheduler
+from stocksync.stopping import Stop
 from tests.servers import RedisServer, wait_until
 from tests.shop import START, Clock
 
@@ -200,7 +201,7 @@ def test_the_lock_is_renewed_and_never_taken_from_another(bench: Bench) -> None:
 
 def test_it_goes_on_after_redis_was_away(redis_server: RedisServer, redis_url: str) -> None:
     bench = Bench(redis_url)
-    scheduler, stop = bench.another(interval=0.02), threading.Event()
+    scheduler, stop = bench.another(interval=0.02), Stop()
     thread = threading.Thread(target=scheduler.run_until, args=(stop,))
     thread.start()
     try:
@@ -217,7 +218,7 @@ def test_it_goes_on_after_redis_was_away(redis_server: RedisServer, redis_url: s
 
 
 def test_stopped_it_gives_up_its_lock(bench: Bench) -> None:
-    stop = threading.Event()
+    stop = Stop()
     bench.scheduler.tick()
     stop.set()
     bench.scheduler.run_until(stop)

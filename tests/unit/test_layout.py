@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.sending",
         "stocksync.outcomes",
         "stocksync.settling",
+        "stocksync.stopping",
         "stocksync.inventory",
         "stocksync.upkeep",
         "stocksync.queueing",
