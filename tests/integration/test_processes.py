@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from benchmarks.shop import LANE, fill
 from stocksync.queueing import StockSyncJob
 from stocksync.sandbox import Sandbox
+from stocksync.store.database import open_database
 from tests.processes import Processes
 from tests.servers import RedisServer, wait_until
 from tests.shop import SELLER, form
@@ -233,8 +235,10 @@ def test_a_large_seller_delays_a_small_one_by_no_more_than_a_slice_and_a_half(
     settings = QUICK | {"STOCK_SYNC_DELIVERY_SLICE_SECONDS": "1", "STOCK_SYNC_SWEEP_INTERVAL_SECONDS": "300"}
     with Processes(tmp_path, sqlite_url, redis_url, sandbox, **settings) as shop:
         shop.command("stock", "import", "-", text="sku,warehouse,quantity\nA,Ирина,100000\n")
-        large = "\n".join(json.dumps(form(f"large-{number}", token_id="large")) for number in range(6000))
-        shop.command("orders", "process", "-", text=large)
+        database = open_database(sqlite_url)
+        fill(database, 50_000)
+        database.close_all()
+        shop.command("sweep")
         shop.start("jobs.worker")
         wait_until(lambda: flagged(sandbox), message="the large seller's first delivery")
         shop.command("orders", "process", "-", text=json.dumps(form("small", token_id="small")))
@@ -245,7 +249,7 @@ def test_a_large_seller_delays_a_small_one_by_no_more_than_a_slice_and_a_half(
         redis = Redis.from_url(redis_url)
         ids: list[bytes] = redis.zrange("rq:finished:stock-sync", 0, -1)  # type: ignore[assignment]
         reports = [StockSyncJob.fetch(raw.decode(), connection=redis).return_value() or {} for raw in ids]
-    a_slice = max(report["delivered"] for report in reports if report.get("lane") == "large")
+    a_slice = max(report["delivered"] for report in reports if report.get("lane") == LANE)
 
-    assert 1 < a_slice < 6000
+    assert 1 < a_slice < 50_000
     assert before <= 1.5 * a_slice

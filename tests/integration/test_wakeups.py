@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 from rq.exceptions import DeserializationError
 
-from stocksync.queueing import RedisWakeups, StockSyncJob, connect_redis, make_queue
+from stocksync.queueing import NoWakeups, RedisWakeups, StockSyncJob, connect_redis, make_queue
+from stocksync.settling import DrainReport
 from tests.servers import RedisServer, free_port
 from tests.shop import SELLER, START, Shop, open_shop
 
@@ -174,3 +175,71 @@ def test_a_restarted_redis_is_not_mistaken_for_one_that_is_down(
 
     assert wakeups.wake("a")
     assert wakeups.failures == 0
+
+
+# A backlog is shared, and turns are taken
+
+
+@pytest.fixture
+def worker(sqlite_url: str, redis_url: str) -> Iterator[Shop]:
+    """A shop whose engine wakes lanes through Redis, as a worker's does."""
+    with open_shop(sqlite_url, REDIS_URL=redis_url) as opened:
+        opened.runtime._wakeups = None
+        opened.runtime.__dict__.pop("wakeups", None)
+        opened.service._wakeups = opened.runtime.wakeups
+        yield opened
+
+
+def lanes(redis: Redis) -> list[str]:
+    return [job.args[0] for job in jobs(redis)]
+
+
+def work(worker: Shop, redis: Redis) -> DrainReport:
+    """Do the first job of the queue."""
+    lane = lanes(redis)[0]
+    redis.lpop("rq:queue:stock-sync")
+    return worker.runtime.deliver_lane(lane)
+
+
+def test_a_backlog_of_more_than_a_claim_wakes_one_more_worker_while_it_is_drained(
+    worker: Shop, redis: Redis
+) -> None:
+    with worker.runtime.database.transaction_scope():
+        for number in range(250):
+            worker.deduct(f"order-{number}")
+    waiting: list[int] = []
+    worker.remote.takes_time = lambda: waiting.append(len(jobs(redis)))
+    work(worker, redis)
+
+    assert max(waiting) == 1
+    assert lanes(redis) == [SELLER]
+
+
+def test_a_lane_that_had_its_slice_lets_one_that_waits_behind_it_go_first(worker: Shop, redis: Redis) -> None:
+    at = worker.runtime
+    worker.deduct("large-1")
+    work(worker, redis)
+    worker.deduct("large-2")
+    at.wakeups.wake("small")
+    report = work(worker, redis)
+
+    assert (report.held_back, report.delivered) == ("turn", 0)
+    assert lanes(redis) == ["small", SELLER]
+
+
+def test_a_lane_waits_for_its_turn_once_and_not_for_ever(worker: Shop, redis: Redis) -> None:
+    at = worker.runtime
+    at.deliver_lane(SELLER)
+    at.wakeups.wake("small")
+    worker.deduct("large")
+
+    assert at.deliver_lane(SELLER).held_back == "turn"
+    assert at.deliver_lane(SELLER).delivered == 1
+
+
+def test_a_lane_alone_in_the_queue_goes_on_at_once(worker: Shop) -> None:
+    worker.runtime.deliver_lane(SELLER)
+    worker.service._wakeups = NoWakeups()
+    worker.deduct("large")
+
+    assert worker.runtime.deliver_lane(SELLER).delivered == 1
