@@ -35,6 +35,19 @@ _ROWS = re.compile(r"\{rows:(\w+)\(([^)]*)\)\}")
 Parameters = Mapping[str, Any]
 
 
+class Adapters(dict[type, Callable[[Any], Any]]):
+    """By type, what makes a parameter as the driver takes it; heirs go with their parents, others stay as they are."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], Any]:
+        known = [self[parent] for parent in kind.__mro__[1:] if parent in self]
+        self[kind] = known[0] if known else _as_it_is
+        return self[kind]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 class Statement:
     """SQL stated once, put into each dialect's words at first use and then kept."""
 
@@ -60,8 +73,7 @@ class Dialect(Protocol):
     def compile(self, text: str) -> str:
         """A statement's text in this database's words, with its driver's named parameters."""
 
-    def adapt(self, value: Any) -> Any:
-        """One parameter as this database's driver takes it."""
+    adapters: Adapters
 
 
 class SqliteDialect:
@@ -82,17 +94,25 @@ class SqliteDialect:
         text = _LIST.sub(r"IN (SELECT value FROM json_each(:\1))", text)
         return text.replace("{skip_locked}", "").replace("{for_update}", "").replace("{no_index}", "+")
 
-    def adapt(self, value: Any) -> Any:
-        if isinstance(value, datetime):
-            known = self._last_moment
-            if known is None or known[0] is not value:
-                known = self._last_moment = (value, to_text(value))
-            return known[1]
-        if isinstance(value, UUID):
-            return value.hex
-        if isinstance(value, dict | list | tuple):
-            return json.dumps(value, ensure_ascii=False, default=self.adapt)
-        return value
+    def __init__(self) -> None:
+        encode = json.JSONEncoder(
+            ensure_ascii=False, default=lambda value: self.adapters[type(value)](value)
+        ).encode
+        self.adapters = Adapters(
+            {
+                datetime: self._moment,
+                UUID: lambda value: value.hex,
+                dict: encode,
+                list: encode,
+                tuple: encode,
+            }
+        )
+
+    def _moment(self, value: datetime) -> str:
+        known = self._last_moment
+        if known is None or known[0] is not value:
+            known = self._last_moment = (value, to_text(value))
+        return known[1]
 
 
 class PostgresDialect:
@@ -108,14 +128,18 @@ class PostgresDialect:
         text = text.replace("{for_update}", "FOR NO KEY UPDATE").replace("{no_index}", "")
         return _NAME.sub(r"%(\1)s", text)
 
-    def adapt(self, value: Any) -> Any:
-        if isinstance(value, dict) or (
-            isinstance(value, list | tuple) and value and isinstance(value[0], dict)
-        ):
-            from psycopg.types.json import Jsonb  # only where PostgreSQL is in use
+    _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
-            return Jsonb(value, dumps=lambda given: json.dumps(given, ensure_ascii=False, default=str))
-        return value
+    def __init__(self) -> None:
+        self.adapters = Adapters({dict: self._json, list: self._rows, tuple: self._rows})
+
+    def _rows(self, value: Sequence[Any]) -> Any:
+        return self._json(value) if value and isinstance(value[0], dict) else list(value)
+
+    def _json(self, value: Any) -> Any:
+        from psycopg.types.json import Jsonb  # only where PostgreSQL is in use
+
+        return Jsonb(value, dumps=self._encode)
 
 
 class _Executing:
@@ -126,14 +150,19 @@ class _Executing:
 
     def run(self, statement: Statement, **parameters: Any) -> Any:
         """Execute `statement`; answers with the cursor (rows of SELECT and RETURNING, `rowcount`)."""
-        adapt = self.dialect.adapt
-        bound = {name: adapt(value) for name, value in parameters.items()}
-        return cast(Any, self).execute_sql(statement.sql(self.dialect), bound)
+        return cast(Any, self).execute_sql(statement.sql(self.dialect), self._bound(parameters))
+
+    def bound(self, value: Any) -> Any:
+        """One value as the driver takes it, and gives it back."""
+        return self.dialect.adapters[type(value)](value)
+
+    def _bound(self, parameters: Parameters) -> dict[str, Any]:
+        adapters = self.dialect.adapters
+        return {name: adapters[type(value)](value) for name, value in parameters.items()}
 
     def run_many(self, statement: Statement, rows: Iterable[Parameters]) -> None:
         """Execute `statement` once for each of `rows`, in one call of the driver."""
-        adapt = self.dialect.adapt
-        bound = [{name: adapt(value) for name, value in row.items()} for row in rows]
+        bound = [self._bound(row) for row in rows]
         if not bound:
             return
         database = cast(Any, self)

@@ -294,11 +294,14 @@ class Deliveries:
                 cursor = self._database.run(_DELIVERED, claim_id=claim_id, flag=flag, orders=orders, now=now)
                 held.update(uuid_of(row[0]) for row in rows_of(cursor))
         if held:
-            took = {result.order.id: result for result in delivered}
+            took = {self._database.bound(result.order.id): result for result in delivered}
             completed = rows_of(self._database.run(_COMPLETE, orders=list(held), now=now))
             entries: list[LogEntry] = []
-            for row in completed:
-                operation_id, result = uuid_of(row[0]), took[uuid_of(row[1])]
+            for (
+                operation_id,
+                order_ref,
+            ) in completed:  # ids stay the driver's: two a row, only to be written again
+                result = took[order_ref]
                 told = {"told": result.order.is_stock_updated, "version": result.order.state_version}
                 entries.append(LogEntry(operation_id, "sync_success", "processing", told, result.duration_ms))
                 entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))

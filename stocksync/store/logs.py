@@ -21,7 +21,7 @@ _ADD = Statement("""
 class LogEntry:
     """One event of one operation. `status` is the operation's after it; the time is in milliseconds."""
 
-    operation_id: UUID
+    operation_id: UUID | str
     action: str
     status: str
     details: Mapping[str, Any]
