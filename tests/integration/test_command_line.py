@@ -108,7 +108,7 @@ def on_hand(shop: Shop) -> tuple[int, int]:
 def test_migrate_makes_the_schema_and_finds_nothing_to_do_the_second_time(at: CommandLine) -> None:
     first, second = at.run("migrate"), at.run("migrate")
 
-    assert (first.code, first.out) == (0, "applied 0001_initial\n")
+    assert (first.code, first.out) == (0, "applied 0001_initial\napplied 0002_moving_lines\n")
     assert (second.code, second.out) == (0, "nothing to do\n")
 
 
@@ -117,7 +117,7 @@ def test_of_two_that_migrate_at_once_one_does_it_and_both_succeed(at: CommandLin
     said = [process.communicate(timeout=60) for process in both]
 
     assert [process.returncode for process in both] == [0, 0], said
-    assert sorted(len(json.loads(out)["applied"]) for out, _ in said) == [0, 1]
+    assert sorted(len(json.loads(out)["applied"]) for out, _ in said) == [0, 2]
 
 
 @on_sqlite
@@ -362,7 +362,7 @@ def test_an_order_is_shown_with_its_lines_and_operations(at: CommandLine, shop: 
 def test_an_unknown_order_is_said_to_be_unknown(at: CommandLine, shop: Shop) -> None:
     said = at.run("orders show two --token seller-1")
 
-    assert (said.code, said.err) == (1, "error: order two of account seller-1 is unknown\n")
+    assert (said.code, said.err) == (1, "error: order two of account seller-1 is unknown; check both ids\n")
 
 
 # Answers for programs

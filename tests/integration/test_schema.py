@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from stocksync.store.migrate import migrate, pending
 from stocksync.store.models import MODELS
 from tests.processes import ROOT
 
+APPLIED = ["0001_initial", "0002_moving_lines"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
 
 
@@ -87,7 +89,7 @@ def test_migrations_make_what_the_models_say_on_postgresql(postgres_server: obje
 def test_a_second_run_has_nothing_to_do(database_url: str) -> None:
     database = open_database(database_url)
 
-    assert migrate(database) == ["0001_initial"]
+    assert migrate(database) == APPLIED
     assert migrate(database) == []
     assert pending(database) == []
     database.close_all()
@@ -111,7 +113,7 @@ def test_several_that_migrate_at_once_apply_everything_once(database_url: str) -
     said = [process.communicate(timeout=60) for process in started]
 
     assert [process.returncode for process in started] == [0] * 4, said
-    assert sorted(out for out, _ in said) == [b'{"applied": ["0001_initial"]}\n'] + [b'{"applied": []}\n'] * 3
+    assert sorted(json.loads(out)["applied"] for out, _ in said) == [[], [], [], APPLIED]
 
 
 def test_our_tables_stay_out_of_the_monoliths_way(database_url: str) -> None:
