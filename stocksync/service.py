@@ -154,13 +154,14 @@ class StockSynchronizationService(Interventions):
         """
         token = checked_token(token_id)
         order_id = None if order_id is None else check_word("order_id", order_id)
-        keys = call_keys(idempotency_key)
+        sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
+        quantity, keys = check_difference("quantity", quantity), call_keys(idempotency_key)
         draft = OperationDraft(
             self.recorder.new_id(),
             "adjustment",
-            check_word("sku", sku),
-            check_difference("quantity", quantity),
-            check_word("warehouse", warehouse),
+            sku,
+            quantity,
+            warehouse,
             keys=keys,
             content_hash=content_hash("adjustment", token, order_id, sku, quantity, warehouse),
             actor=check_word("actor", actor),

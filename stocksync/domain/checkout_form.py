@@ -219,5 +219,7 @@ def is_newer(form: CheckoutForm, known_revision: str | None, known_updated_at: d
 def fault_in_words(fault: Any) -> str:
     """One of pydantic's faults, with its place and what was given."""
     place = ".".join(str(part) for part in fault["loc"])
-    got = "" if fault["type"] == "missing" else f", got {fault['input']!r:.40}"
-    return f"{place}: {fault['msg'].removeprefix('Value error, ')}{got}"
+    given = fault["input"]
+    got = _in_words(given) if isinstance(given, int) else f"{given!r:.40}"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {said}" + ("" if fault["type"] == "missing" else f", got {got}")
