@@ -101,13 +101,14 @@ def cancel(operation_id: str, reason: str, put_back: bool, as_json: bool) -> Non
 
 @operations.command()
 @click.argument("operation_id")
-@click.option(
-    "--deducted/--not-deducted", required=True, default=None, help="What the foreign inventory did."
-)
+@click.option("--deducted", is_flag=True, help="The foreign inventory did it.")
+@click.option("--not-deducted", is_flag=True, help="It did not: the operation is cancelled.")
 @click.option("--reason", help="How you know, for the log.")
 @json_option
-def confirm(operation_id: str, deducted: bool, reason: str | None, as_json: bool) -> None:
+def confirm(operation_id: str, deducted: bool, not_deducted: bool, reason: str | None, as_json: bool) -> None:
     """Say what an operation in doubt came to: the inventory did it (for a refund: took the goods back), or not."""
+    if deducted is not_deducted:
+        raise click.UsageError("say either --deducted or --not-deducted; nothing is guessed")
     _ready().service.confirm(operation_id, deducted, actor=who(), reason=reason)
     _said(operation_id, "confirmed as done" if deducted else "confirmed as not done", as_json)
 

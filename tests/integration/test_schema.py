@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from stocksync.store.database import Database, Statement, bind_models, open_data
 from stocksync.store.migrate import migrate, pending
 from stocksync.store.models import MODELS
 from tests.processes import ROOT
+from tests.shop import form, open_shop
 
 APPLIED = ["0001_initial", "0002_moving_lines"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
@@ -124,3 +126,24 @@ def test_our_tables_stay_out_of_the_monoliths_way(database_url: str) -> None:
 
     plan = {"pending_stock_operations", "stock_synchronization_logs"}
     assert all(name.startswith("stock_sync_") for name in tables - plan - {"sqlite_sequence"})
+
+
+def test_lines_that_moved_our_stock_before_the_second_migration_are_known_to(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_shop(database_url) as shop:
+        shop.stock(A=10)
+        shop.orders.process_order_stock_update(form())
+        shop.deduct("order-2", line_item_id="L")
+        shop.deduct("order-3")
+        second = import_module("stocksync.store.migrations.0002_moving_lines")
+        with shop.runtime.database.transaction_scope():
+            shop.runtime.database.execute_sql("DROP INDEX pending_stock_operations_in_doubt")
+            shop.runtime.database.execute_sql("ALTER TABLE stock_sync_order_lines DROP COLUMN moves_stock")
+            second.up(None, shop.runtime.database)
+
+        moved = [
+            shop.line(line, order)["moves_stock"]
+            for line, order in [("line-1", "order-1"), ("L", "order-2"), ("A@Ирина", "order-3")]
+        ]
+    assert moved == [True, False, False]
