@@ -1,10 +1,12 @@
-"""AllegroStockService: whole orders in. All lines of an order are deducted and recorded in one transaction."""
+"""AllegroStockService: whole orders in, their revisions and cancellations, and what comes back of them.
+
+Each call is one transaction: all lines of it are moved and recorded, or none.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,33 +15,38 @@ from stocksync.domain.checkout_form import (
     CANCELLED,
     READY,
     CheckoutForm,
-    FormLine,
     check_word,
+    form_of,
     is_newer,
     parse_form,
 )
 from stocksync.domain.errors import InsufficientStock, InvalidOrder
-from stocksync.domain.identifiers import Clock, NewId
-from stocksync.service import StockSynchronizationService, content_hash, deduction_key
-from stocksync.store.database import Database
-from stocksync.store.inventory import Change, Line, OrderLines, StockLedger
+from stocksync.domain.identifiers import content_hash, stored_key
+from stocksync.domain.returned_goods import ReturnedGoods, parse_return
+from stocksync.domain.revisions import LineChange, changes
+from stocksync.recording import Refund
+from stocksync.sales import Call, checked_token, deduction_key
+from stocksync.service import StockSynchronizationService
+from stocksync.store.inventory import Line
 from stocksync.store.models import DEFAULT_WAREHOUSE
-from stocksync.store.operations import OperationDraft, Operations, OrderRow
-
-log = logging.getLogger(__name__)
+from stocksync.store.operations import OperationDraft, OrderRow
 
 QUEUED = "queued"
 ALREADY_UPDATED = "already_updated"
 NOT_STOCK = "no_stock_lines"
 NOTED = "noted"
+ORDER_CANCELLED = "cancelled"
+ALREADY_CANCELLED = "already_cancelled"
+ALREADY_RETURNED = "already_returned"
 
 
 @dataclass(frozen=True, slots=True)
 class OrderResult:
     """What came of one order.
 
-    `status`: `queued` (deducted, its delivery is under way), `already_updated` (nothing new in it),
-    `no_stock_lines` (nothing to deduct), `noted` (its status asks for nothing).
+    `status`: `queued` (stock moved, its delivery is under way), `already_updated` (nothing new in it),
+    `no_stock_lines` (nothing to deduct), `noted` (its status asks for nothing), `cancelled` (now, or before this
+    form came: nothing is deducted), `already_cancelled` (cancelled again: nothing changed).
     """
 
     order_id: str
@@ -55,27 +62,26 @@ class OrderResult:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class ReturnResult:
+    """What came of one return. `status`: `queued`, or `already_returned` (nothing changed).
+
+    `operations`: the refund, when it was recorded now.
+    """
+
+    return_id: str
+    order_id: str
+    status: str
+    operations: Sequence[UUID] = ()
+
+
 class AllegroStockService:
     """Takes orders as Allegro states them and moves stock for them, each line once."""
 
-    def __init__(
-        self,
-        database: Database,
-        operations: Operations,
-        lines: OrderLines,
-        ledger: StockLedger,
-        service: StockSynchronizationService,
-        *,
-        clock: Clock,
-        new_id: NewId,
-    ) -> None:
-        self._database = database
-        self._operations = operations
-        self._lines = lines
-        self._ledger = ledger
+    def __init__(self, service: StockSynchronizationService) -> None:
         self._service = service
-        self._clock = clock
-        self._new_id = new_id
+        self._recorder = service.recorder
+        self._database = service.recorder.database
 
     def process_order_stock_update(
         self,
@@ -85,11 +91,14 @@ class AllegroStockService:
         token_id: str | None = None,
         actor: str | None = None,
     ) -> OrderResult:
-        """Deduct every line of a checkout form that was not deducted before.
+        """Make stock follow a checkout form: new lines go out, what a later revision drops or lowers comes back.
+
+        A form with status CANCELLED cancels its order, as `cancel_order` does.
 
         Args:
-            order: the form as decoded JSON, or an already parsed `CheckoutForm`.
-            warehouse: where the goods go out.
+            order: the form as decoded JSON, an already parsed `CheckoutForm`, or an object shaped like the plan's
+                `AllegroOrder` (see `domain.checkout_form.form_of`); one whose `is_stock_updated` is True is skipped.
+            warehouse: where the goods of new lines go out.
             token_id: the seller account, when the form does not name it.
             actor: who asked, kept with the operations.
 
@@ -98,98 +107,212 @@ class AllegroStockService:
             UnknownWarehouse: no stock was ever recorded for it.
             InsufficientStock: every SKU that is short is named. In each case nothing was written.
         """
-        form = order if isinstance(order, CheckoutForm) else parse_form(order, token_id)
-        warehouse = check_word("warehouse", warehouse)
+        warehouse, actor = check_word("warehouse", warehouse), _word("actor", actor)
+        if getattr(order, "is_stock_updated", None) is True:
+            return OrderResult(str(order.id), ALREADY_UPDATED)
+        if isinstance(order, CheckoutForm):
+            form = order
+        else:
+            form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
         with self._database.transaction_scope():
             try:
-                return self._process(form, warehouse, actor, self._clock())
+                return self._process(form, warehouse, actor, self._recorder.clock())
             except InsufficientStock as short:
                 raise InsufficientStock(short.shortages, form.id) from None
+
+    def cancel_order(
+        self,
+        order_id: str,
+        token_id: str,
+        *,
+        restock: bool = True,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> OrderResult:
+        """Give back what is still deducted of an order, and deduct nothing for it any more: this is final.
+
+        An unknown order is remembered as cancelled, so that its form, when it comes, deducts nothing. Deductions in
+        doubt stay so; confirmed as deducted, they are given back at once.
+
+        Args:
+            restock: put the units back into our stock, where they were taken from it.
+
+        Raises:
+            InvalidInput
+        """
+        token, order_id = checked_token(token_id), check_word("order_id", order_id)
+        actor, reason = _word("actor", actor), _word("reason", reason)
+        with self._database.transaction_scope():
+            now = self._recorder.clock()
+            order = self._recorder.operations.ensure_order(token, order_id, now)
+            if order.status == CANCELLED:
+                return OrderResult(order_id, ALREADY_CANCELLED)
+            self._recorder.operations.note_status(order, CANCELLED, now)
+            return self._cancel(order, now, restock=restock, actor=actor, reason=reason)
+
+    def process_return(
+        self,
+        document: Any,
+        *,
+        restock: bool = True,
+        token_id: str | None = None,
+        actor: str | None = None,
+    ) -> ReturnResult:
+        """Take goods back that belong to a known sale, each return once.
+
+        Args:
+            document: decoded JSON with `return_id`, `token_id`, `order_id`, `line_item_id` (without it the line is
+                found by SKU), `sku` and `quantity`; or an already parsed `ReturnedGoods`.
+            restock: put the units back into our stock, where they were taken from it.
+            token_id: the seller account, when the document does not name it.
+
+        Raises:
+            InvalidReturn: every fault is named.
+            OrphanRefund: no such sale is known.
+            RefundExceedsSale: fewer units are left of it.
+            IdempotencyConflict: the return was taken before with other content.
+        """
+        goods = document if isinstance(document, ReturnedGoods) else parse_return(document, token_id)
+        key = stored_key("return", goods.token_id, goods.return_id, goods.line_item_id or goods.sku)
+        call = Call.checked(
+            "refund", goods.token_id, goods.order_id, goods.sku, goods.quantity, DEFAULT_WAREHOUSE,
+            goods.line_item_id, None,
+        )  # fmt: skip
+        call, actor = replace(call, keys=(key,)), _word("actor", actor)
+        with self._database.transaction_scope():
+            done = self._service.sales.refund(call, restock=restock, actor=actor)
+        if done.repeated:
+            return ReturnResult(goods.return_id, goods.order_id, ALREADY_RETURNED)
+        return ReturnResult(goods.return_id, goods.order_id, QUEUED, [done.operation_id])
 
     def require_warehouse(self, warehouse: str) -> None:
         """Raises UnknownWarehouse when no stock was ever recorded for it."""
         with self._database.scope():
-            self._ledger.require_warehouse(check_word("warehouse", warehouse))
+            self._recorder.ledger.require_warehouse(check_word("warehouse", warehouse))
 
     def _process(self, form: CheckoutForm, warehouse: str, actor: str | None, now: datetime) -> OrderResult:
-        self._ledger.require_warehouse(warehouse)
-        order = self._operations.ensure_order(form.token_id, form.id, now)
+        at = self._recorder
+        order = at.operations.ensure_order(form.token_id, form.id, now)
+        if order.status == CANCELLED:
+            repeated = form.status == CANCELLED
+            return OrderResult(form.id, ALREADY_CANCELLED if repeated else ORDER_CANCELLED)
+        if form.status == CANCELLED:
+            self._take_form(order, form, now)
+            return self._cancel(order, now, actor=actor)
+        at.ledger.require_warehouse(warehouse)
         if order.has_form and not is_newer(form, order.revision, order.form_updated_at):
             return OrderResult(form.id, ALREADY_UPDATED)
         if form.status != READY:
-            return self._note(order, form, now)
-        known = self._lines.of(order.id)
-        self._refuse_changed_lines(form, known)
-        new = [line for line in form.line_items if line.id not in known]
-        stocked = [line for line in new if line.sku is not None]
+            if not order.has_form:
+                # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
+                at.operations.note_status(order, form.status, now)
+            return OrderResult(form.id, NOTED)
+        known = at.lines_of(order)
+        _refuse_unnamed_lines(order, known)
         self._take_form(order, form, now)
-        self._lines.add(
-            order.id,
-            [
-                Line(
-                    line.id,
-                    line.sku,
-                    warehouse if line.sku else None,
-                    line.quantity,
-                    line.quantity if line.sku else 0,
-                )
-                for line in new
-            ],
-            now,
-        )
-        if not stocked:
-            had_stock = any(line.sku is not None for line in known.values())
-            return OrderResult(form.id, ALREADY_UPDATED if had_stock else NOT_STOCK)
-        drafts = [self._draft(form, line, warehouse, actor) for line in stocked]
-        # Levels are locked last, after the order, its lines and its operations.
-        self._service.record(order, drafts, now)
-        self._ledger.take(
-            warehouse,
-            [
-                Change(draft.sku, draft.quantity, "deduction", draft.keys[0], draft.id, actor)
-                for draft in drafts
-            ],
-            now,
-        )
-        return OrderResult(form.id, QUEUED, [draft.id for draft in drafts])
+        named = {line_id: line for line_id, line in known.items() if not line.is_unnamed}
+        changed = list(changes(form.line_items, named))
+        drafts = self._apply(order, known, changed, warehouse, actor, now)
+        if drafts:
+            at.record(order, drafts, now)
+            return OrderResult(form.id, QUEUED, [draft.id for draft in drafts])
+        had_stock = any(line.sku is not None for line in known.values())
+        return OrderResult(form.id, ALREADY_UPDATED if had_stock else NOT_STOCK)
 
-    def _note(self, order: OrderRow, form: CheckoutForm, now: datetime) -> OrderResult:
-        if form.status == CANCELLED:
-            # Better refused aloud than noted and then deducted by a late form.
-            raise InvalidOrder(
-                form.id, ["status CANCELLED: giving an order's stock back is not part of this version"]
-            )
-        if not order.has_form:
-            # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
-            self._operations.note_status(order, form.status, now)
-        return OrderResult(form.id, NOTED)
+    def _apply(
+        self,
+        order: OrderRow,
+        known: dict[str, Line],
+        changed: list[LineChange],
+        warehouse: str,
+        actor: str | None,
+        now: datetime,
+    ) -> list[OperationDraft]:
+        """Write the lines as they become; answers with the operations to be recorded, refunds first."""
+        at, version = self._recorder, str(order.state_version + 1)
+        new: list[Line] = []
+        revised: list[tuple[Line, int]] = []
+        refunds: list[Refund] = []
+        deductions: list[OperationDraft] = []
+        for change in changed:
+            before = known.get(change.line_id)
+            key = deduction_key(order.token_id, order.order_id, change.line_id)
+            place = warehouse if change.sku else None
+            if before is None:
+                line = Line(change.line_id, change.sku, place, change.quantity, change.out)
+                new.append(line)
+            else:
+                line = replace(
+                    before, sku=change.sku, warehouse=before.warehouse or place, quantity=change.quantity
+                )
+                revised.append((line, change.out))
+                key = stored_key("deduct", order.token_id, order.order_id, change.line_id, version)
+                if change.back:
+                    back = stored_key("revise", order.token_id, order.order_id, change.line_id, version)
+                    refunds.append(Refund(before, change.back, back))
+            if change.out:
+                deductions.append(self._deduction(order, line, change.out, key, actor))
+        drafts = at.give_back(order, refunds, actor=actor)
+        at.lines.add(order.id, new, now)
+        at.lines.revise(order.id, revised)
+        return drafts + deductions
+
+    def _deduction(
+        self, order: OrderRow, line: Line, quantity: int, key: str, actor: str | None
+    ) -> OperationDraft:
+        sku, warehouse = str(line.sku), str(line.warehouse)
+        return OperationDraft(
+            self._recorder.new_id(),
+            "deduction",
+            sku,
+            quantity,
+            warehouse,
+            line.line_id,
+            (key,),
+            content_hash("deduction", order.token_id, order.order_id, line.line_id, sku, quantity, warehouse),
+            moves_stock=line.moves_stock,
+            actor=actor,
+        )
+
+    def _cancel(
+        self,
+        order: OrderRow,
+        now: datetime,
+        *,
+        restock: bool = True,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> OrderResult:
+        refunds = [
+            Refund(line, line.left, stored_key("cancel", order.token_id, order.order_id, line_id))
+            for line_id, line in self._recorder.lines_of(order).items()
+            if line.left > 0
+        ]
+        drafts = self._recorder.give_back(
+            order, refunds, restock=restock, actor=actor, reason=reason or "the order was cancelled"
+        )
+        if drafts:
+            self._recorder.record(order, drafts, now)
+        return OrderResult(order.order_id, ORDER_CANCELLED, [draft.id for draft in drafts])
 
     def _take_form(self, order: OrderRow, form: CheckoutForm, now: datetime) -> None:
         updated_at = None if form.updated_at is None else form.updated_at.astimezone(UTC)
-        self._operations.take_form(order, form.status, form.revision, updated_at, now)
+        self._recorder.operations.take_form(order, form.status, form.revision, updated_at, now)
 
-    def _refuse_changed_lines(self, form: CheckoutForm, known: dict[str, Line]) -> None:
-        changed = [
-            f"line {line.id}: {known[line.id].quantity} of {known[line.id].sku} became {line.quantity} of {line.sku}"
-            for line in form.line_items
-            if line.id in known and (known[line.id].quantity, known[line.id].sku) != (line.quantity, line.sku)
-        ]
-        if changed:
-            raise InvalidOrder(
-                form.id, [*changed, "lines that were deducted can't be changed by a form in this version"]
-            )
 
-    def _draft(self, form: CheckoutForm, line: FormLine, warehouse: str, actor: str | None) -> OperationDraft:
-        sku = str(line.sku)
-        return OperationDraft(
-            self._new_id(),
-            "deduction",
-            sku,
-            line.quantity,
-            warehouse,
-            line.id,
-            (deduction_key(form.token_id, form.id, line.id),),
-            content_hash("deduction", form.token_id, form.id, line.id, sku, line.quantity, warehouse),
-            moves_stock=True,
-            actor=actor,
+def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
+    """Nobody can say which of the form's lines they are. Raises InvalidOrder."""
+    unnamed = [line for line in known.values() if line.is_unnamed and line.left > 0]
+    if unnamed and not order.has_form:
+        listed = ", ".join(f"{line.left} of {line.sku}" for line in unnamed)
+        raise InvalidOrder(
+            order.order_id,
+            [
+                f"calls without line_item_id deducted {listed} for it, and the form would deduct them twice: "
+                "refund those first, or go on line by line"
+            ],
         )
+
+
+def _word(field: str, given: str | None) -> str | None:
+    return None if given is None else check_word(field, given)

@@ -26,6 +26,7 @@ from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
 from stocksync.outcomes import Outcomes
 from stocksync.queueing import RedisWakeups, connect_redis, make_queue
+from stocksync.recording import Recorder
 from stocksync.remote.breaker import (
     Breaker,
     BreakerMemory,
@@ -40,12 +41,14 @@ from stocksync.settling import DrainReport
 from stocksync.stopping import Stop
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
+from stocksync.store.interventions import OperationInterventions
 from stocksync.store.inventory import OrderLines, StockLedger
 from stocksync.store.lanes import Lanes
 from stocksync.store.logs import OperationLog
 from stocksync.store.migrate import require_current
 from stocksync.store.operations import Operations
 from stocksync.store.queries import Queries
+from stocksync.synced_inventory import InventoryManagerWithSync
 from stocksync.upkeep.sweep import SweepReport, sweep
 
 if TYPE_CHECKING:
@@ -101,8 +104,16 @@ class Runtime:
         return Operations(self.database, self._new_id, self._log, self.config.retry_max_attempts)
 
     @cached_property
-    def _lines(self) -> OrderLines:
-        return OrderLines(self.database, self._new_id)
+    def _recorder(self) -> Recorder:
+        return Recorder(
+            self.database,
+            self._operations,
+            OrderLines(self.database, self._new_id),
+            self._ledger,
+            self.wakeups,
+            clock=self.clock,
+            new_id=self._new_id,
+        )
 
     @cached_property
     def _ledger(self) -> StockLedger:
@@ -125,13 +136,12 @@ class Runtime:
     @cached_property
     def service(self) -> StockSynchronizationService:
         return StockSynchronizationService(
-            self.database,
-            self._operations,
-            self._lines,
+            self._recorder,
+            OperationInterventions(
+                self.database, self._operations, self._log, self.config.retry_max_attempts
+            ),
             self.deliveries,
             self.wakeups,
-            clock=self.clock,
-            new_id=self._new_id,
             engine=lambda: self.engine,
             reporting=self.queries,
         )
@@ -142,15 +152,12 @@ class Runtime:
 
     @cached_property
     def orders(self) -> AllegroStockService:
-        return AllegroStockService(
-            self.database,
-            self._operations,
-            self._lines,
-            self._ledger,
-            self.service,
-            clock=self.clock,
-            new_id=self._new_id,
-        )
+        return AllegroStockService(self.service)
+
+    @cached_property
+    def inventory_with_sync(self) -> InventoryManagerWithSync:
+        """Around our own stock; for an inventory kept elsewhere make `InventoryManagerWithSync(it, service)`."""
+        return InventoryManagerWithSync(self.inventory, self.service)
 
     # Delivery
 

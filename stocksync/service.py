@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from stocksync.delivery import DeliveryEngine, Wakeups
-from stocksync.domain.checkout_form import check_quantity, check_word
-from stocksync.domain.errors import IdempotencyConflict, InvalidInput, OrderHasForm, UnknownOperation
-from stocksync.domain.identifiers import Clock, NewId, joined
-from stocksync.domain.order_state import LineState, order_state
-from stocksync.store.database import Database, after_commit
+from stocksync.domain.checkout_form import check_difference, check_word
+from stocksync.domain.errors import IdempotencyConflict, UnknownOrder
+from stocksync.domain.identifiers import content_hash
+from stocksync.interventions import Interventions
+from stocksync.recording import Recorder
+from stocksync.sales import Call, Recorded, Sales, call_keys, checked_token
 from stocksync.store.deliveries import Deliveries
-from stocksync.store.inventory import Line, OrderLines
+from stocksync.store.interventions import OperationInterventions
 from stocksync.store.models import DEFAULT_WAREHOUSE
-from stocksync.store.operations import OperationDraft, Operations, OrderRow
-
-log = logging.getLogger(__name__)
+from stocksync.store.operations import OperationDraft, OrderRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +36,16 @@ class Reporting(Protocol):
     def status_of(self, operation_id: UUID) -> str | None: ...
 
 
-class StockSynchronizationService:
+class StockSynchronizationService(Interventions):
     """Records operations and has them delivered. Bad input and database errors raise; Redis being down does not."""
 
     def __init__(
         self,
-        database: Database,
-        operations: Operations,
-        lines: OrderLines,
+        recorder: Recorder,
+        interventions: OperationInterventions,
         deliveries: Deliveries,
         wakeups: Wakeups,
         *,
-        clock: Clock,
-        new_id: NewId,
         engine: Callable[[], DeliveryEngine],
         reporting: Reporting,
     ) -> None:
@@ -61,13 +53,11 @@ class StockSynchronizationService:
         Args:
             engine: asked for only where something is delivered in this process.
         """
-        self._database = database
-        self._operations = operations
-        self._lines = lines
+        super().__init__(recorder, interventions)
+        self.recorder = recorder
+        self.sales = Sales(recorder)
         self._deliveries = deliveries
         self._wakeups = wakeups
-        self._clock = clock
-        self._new_id = new_id
         self._engine = engine
         self._reporting = reporting
 
@@ -96,110 +86,105 @@ class StockSynchronizationService:
             InvalidInput: a value can't be taken.
             IdempotencyConflict: the key or line was used before with other content.
             OrderHasForm: the order came as a form and the call names neither line nor key.
+            OrderCancelled: nothing is deducted for it any more.
         """
-        token_id, order_id = str(check_word("token_id", str(token_id))), check_word("order_id", order_id)
-        sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
-        quantity = check_quantity("quantity", quantity)
-        line_item_id = None if line_item_id is None else check_word("line_item_id", line_item_id)
-        keys = _keys(token_id, order_id, line_item_id, idempotency_key)
-        content = content_hash("deduction", token_id, order_id, line_item_id, sku, quantity, warehouse)
-        draft = OperationDraft(
-            self._new_id(), "deduction", sku, quantity, warehouse, line_item_id, keys, content
+        call = Call.checked(
+            "deduction", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key
         )
+        return self.recorded(
+            lambda wake: self.sales.deduct(call, moves_stock=False, wake=wake), immediate=immediate
+        )
+
+    def sync_stock_refund(
+        self,
+        token_id: str,
+        order_id: str,
+        sku: str,
+        quantity: int,
+        warehouse: str = DEFAULT_WAREHOUSE,
+        *,
+        line_item_id: str | None = None,
+        idempotency_key: str | None = None,
+        immediate: bool = False,
+    ) -> SyncResult:
+        """Record that units of a recorded sale came back, and have the remote told. It never moves stock.
+
+        Args:
+            warehouse: of the sale, when it was recorded without a line id.
+            line_item_id: the order line. Without it: what calls without line id deducted, else the first line of
+                that SKU of which enough is left.
+            idempotency_key: with it a repeated call answers with the first operation; without it each is a new one.
+            immediate: as in `sync_stock_deduction`.
+
+        Raises:
+            InvalidInput, IdempotencyConflict
+            OrphanRefund: no such sale is known.
+            RefundExceedsSale: fewer units are left of it.
+        """
+        call = Call.checked(
+            "refund", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key
+        )
+        return self.recorded(
+            lambda wake: self.sales.refund(call, restock=False, wake=wake), immediate=immediate
+        )
+
+    def sync_stock_adjustment(
+        self,
+        token_id: str,
+        order_id: str | None,
+        sku: str,
+        quantity: int,
+        warehouse: str = DEFAULT_WAREHOUSE,
+        *,
+        reason: str,
+        actor: str,
+        idempotency_key: str | None = None,
+        immediate: bool = False,
+    ) -> SyncResult:
+        """Record that a person corrected stock. It never moves stock: `InventoryManager.set_on_hand` does.
+
+        Args:
+            order_id: the order whose state is told again because of it; None: complete at once.
+            quantity: signed, the units that were added; not zero.
+            idempotency_key, immediate: as in `sync_stock_refund`.
+
+        Raises:
+            InvalidInput, IdempotencyConflict
+            UnknownOrder: nothing was ever recorded for the order.
+        """
+        token = checked_token(token_id)
+        order_id = None if order_id is None else check_word("order_id", order_id)
+        sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
+        quantity, keys = check_difference("quantity", quantity), call_keys(idempotency_key)
+        draft = OperationDraft(
+            self.recorder.new_id(),
+            "adjustment",
+            sku,
+            quantity,
+            warehouse,
+            keys=keys,
+            content_hash=content_hash("adjustment", token, order_id, sku, quantity, warehouse),
+            actor=check_word("actor", actor),
+            reason=check_word("reason", reason),
+        )
+        if order_id is None:
+            return self._adjust_alone(token, draft)
+        return self.recorded(lambda wake: self._adjust(token, order_id, draft, wake), immediate=immediate)
+
+    def recorded(self, record: Callable[[bool], Recorded], *, immediate: bool = False) -> SyncResult:
+        """Call `record` in a transaction, and deliver at once where that is asked for and possible.
+
+        Args:
+            record: is told whether to wake the lane.
+        """
         immediate = immediate and not self._database.in_transaction()
         with self._database.scope():
             with self._database.transaction_scope():
-                now = self._clock()
-                order = self._operations.ensure_order(token_id, order_id, now)
-                first = self._first_with(keys, content)
-                if first is None:
-                    if order.has_form and not keys:
-                        raise OrderHasForm(order_id)
-                    self._add_to_line(order, draft, now)
-                    self.record(order, [draft], now, wake=not immediate)
+                done = record(not immediate)
             if immediate:
-                return self._deliver_now(order, first or draft.id)
-            return SyncResult(True, draft.id, None, "pending") if first is None else self._repeated(first)
-
-    def record(
-        self, order: OrderRow, drafts: list[OperationDraft], now: datetime, *, wake: bool = True
-    ) -> None:
-        """In the caller's transaction: write operations whose lines are written already, and set the order in motion.
-
-        The lane is woken after the commit, unless `wake` is False.
-        """
-        state = self.state_of(order)
-        version = self._operations.set_in_motion(order, state, now)
-        self._operations.record(order, drafts, version, now)
-        if state is not None and wake:
-            self.wake_after_commit(order.token_id)
-
-    def _first_with(self, keys: tuple[str, ...], content: str) -> UUID | None:
-        for key in keys:
-            if found := self._operations.find_key(key):
-                if found[0] != content:
-                    raise IdempotencyConflict(key, found[1])
-                return found[1]
-        return None
-
-    def _repeated(self, operation_id: UUID) -> SyncResult:
-        return SyncResult(True, operation_id, None, self._reporting.status_of(operation_id))
-
-    def state_of(self, order: OrderRow, *, in_doubt: bool = False) -> bool | None:
-        """What should be told of the order, by its lines as they are now."""
-        lines = self._lines.of(order.id).values()
-        return order_state(
-            [
-                LineState(line.sku is not None, line.quantity, line.deducted, line.refunded, line.waived)
-                for line in lines
-            ],
-            in_doubt=in_doubt,
-            told_true=order.told_true or order.is_stock_updated is True,
-        )
-
-    def wake_after_commit(self, lane: str) -> None:
-        """Wake the lane once the outermost transaction has committed."""
-
-        def hook() -> None:
-            try:
-                self._wakeups.wake(lane)
-            except Exception:  # raised here, it would report a committed transaction as failed
-                log.exception("waking lane %s failed; the sweep will deliver it", lane)
-
-        after_commit(self._database, hook)
-
-    def retry(self, operation_id: UUID | str, *, actor: str, reason: str | None = None) -> None:
-        """Have a waiting or given-up operation delivered now, with all attempts before it.
-
-        Raises:
-            UnknownOperation, TransitionRefused
-        """
-        with self._database.transaction_scope():
-            order = self._operations.retry(
-                _uuid(operation_id), check_word("actor", actor), reason, self._clock()
-            )
-            self.wake_after_commit(order.token_id)
-
-    def cancel(self, operation_id: UUID | str, *, actor: str, reason: str) -> None:
-        """Stop the delivery of an operation. Its stock stays deducted; its line no longer holds the order up.
-
-        Raises:
-            UnknownOperation, TransitionRefused, InvalidInput: no reason was given.
-        """
-        actor, reason = check_word("actor", actor), check_word("reason", reason)
-        with self._database.transaction_scope():
-            now = self._clock()
-            order, line_id = self._operations.cancel(_uuid(operation_id), actor, reason, now)
-            if line_id is not None:
-                self._lines.waive(order.id, line_id)
-            wanted = self._operations.still_wanted(order)
-            state = self.state_of(order, in_doubt=wanted.in_doubt > 0)
-            if wanted.operations == 0:
-                self._operations.rest(order, state, "cancelled", now)
-            elif order.is_stock_updated is None and state is not None:
-                # Only the cancelled one held the order up.
-                self._operations.set_in_motion(order, state, now)
-                self.wake_after_commit(order.token_id)
+                return self._deliver_now(done.order, done.operation_id)
+            status = self._reporting.status_of(done.operation_id)
+            return SyncResult(True, done.operation_id, None, status)
 
     def process_pending_operations(self, limit: int = 50) -> dict[str, int]:
         """Deliver what is due in this process, without RQ.
@@ -224,24 +209,33 @@ class StockSynchronizationService:
 
     def lanes_due(self) -> list[str]:
         """Lanes with something due now, the longest waiting first."""
-        now = self._clock()
+        now = self.recorder.clock()
         with self._database.scope():
             due = self._deliveries.due_lanes()
         return [lane for lane, moment in sorted(due.items(), key=lambda item: item[1]) if moment <= now]
 
-    def _add_to_line(self, order: OrderRow, draft: OperationDraft, now: datetime) -> None:
-        # Without a line id the SKU in its warehouse is the line; such calls add up.
-        line_id = draft.line_item_id or f"{draft.sku}@{draft.warehouse}"
-        known = self._lines.of(order.id).get(line_id)
-        if known is None:
-            line = Line(line_id, draft.sku, draft.warehouse, draft.quantity, draft.quantity)
-            self._lines.add(order.id, [line], now)
-        elif (known.sku, known.warehouse) != (draft.sku, draft.warehouse):
-            raise InvalidInput(
-                "line_item_id", f"line {line_id} is of SKU {known.sku} in warehouse {known.warehouse}"
-            )
-        else:
-            self._lines.grow(order.id, line_id, draft.quantity)
+    def _adjust(self, token_id: str, order_id: str, draft: OperationDraft, wake: bool) -> Recorded:
+        order = self.recorder.operations.lock_order(token_id, order_id)
+        if order is None:
+            raise UnknownOrder(token_id, order_id)
+        if first := self.recorder.first_with(draft.keys, draft.content_hash):
+            return Recorded(order, first, True)
+        self.recorder.record(order, [draft], self.recorder.clock(), wake=wake)
+        return Recorded(order, draft.id, False)
+
+    def _adjust_alone(self, token_id: str, draft: OperationDraft) -> SyncResult:
+        operations, now = self.recorder.operations, self.recorder.clock()
+        try:
+            with self._database.transaction_scope():
+                first = self.recorder.first_with(draft.keys, draft.content_hash)
+                if first is None:
+                    operations.record(None, token_id, [draft], 0, now)
+                    operations.complete(draft.id, now)
+        except IdempotencyConflict:
+            # No order's lock keeps the same call of another process out: it may have been first by a moment.
+            with self._database.transaction_scope():
+                first = self.recorder.first_with(draft.keys, draft.content_hash)
+        return SyncResult(True, first or draft.id, None, "completed")
 
     def _deliver_now(self, order: OrderRow, operation_id: UUID) -> SyncResult:
         answer = self._engine().deliver_now(order.id, order.token_id)
@@ -252,27 +246,3 @@ class StockSynchronizationService:
             return SyncResult(True, operation_id, None, status)
         said = "a delivery is under way" if answer is None else answer.error
         return SyncResult(False, operation_id, f"Immediate sync failed, queued for retry: {said}", status)
-
-
-def content_hash(*parts: Any) -> str:
-    """A short digest of what an idempotency key stands for."""
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:32]
-
-
-def deduction_key(token_id: str, order_id: str, line_id: str) -> str:
-    """The key under which one order line deducts, once."""
-    return joined("deduct", token_id, order_id, line_id)
-
-
-def _keys(token_id: str, order_id: str, line_item_id: str | None, given: str | None) -> tuple[str, ...]:
-    line = () if line_item_id is None else (deduction_key(token_id, order_id, line_item_id),)
-    return (f"call:{check_word('idempotency_key', given)}", *line) if given is not None else line
-
-
-def _uuid(value: UUID | str) -> UUID:
-    if isinstance(value, UUID):
-        return value
-    try:
-        return UUID(value)
-    except (ValueError, AttributeError, TypeError):
-        raise UnknownOperation(value) from None

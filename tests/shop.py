@@ -122,6 +122,28 @@ class Shop:
         """Record one deduction; answers with the operation's id."""
         return self.service.sync_stock_deduction(SELLER, order_id, sku, quantity, **more).operation_id
 
+    def refund(self, order_id: str = "order-1", sku: str = "A", quantity: int = 1, **more: Any) -> Any:
+        """Record one refund; answers with the operation's id."""
+        return self.service.sync_stock_refund(SELLER, order_id, sku, quantity, **more).operation_id
+
+    def line(self, line_id: str, order_id: str = "order-1") -> dict[str, Any]:
+        """One stored line."""
+        lines = self.runtime.queries.order(SELLER, order_id)["lines"]
+        return next(line for line in lines if line["line_id"] == line_id)
+
+    def flag(self, order_id: str = "order-1") -> bool | None:
+        """What the remote holds of the order; None: it was never told."""
+        return self.remote.flags.get((SELLER, order_id))
+
+    def meanwhile(self, act: Callable[[], Any]) -> None:
+        """Have `act` done while the next request is on its way."""
+
+        def once() -> None:
+            self.remote.takes_time = lambda: None
+            act()
+
+        self.remote.takes_time = once
+
     def drain(self, lane: str = SELLER) -> DrainReport:
         with self.runtime.database.scope():
             return self.runtime.engine.drain(lane)
@@ -161,6 +183,29 @@ def open_shop(database_url: str, **settings: str) -> Iterator[Shop]:
         yield shop
     finally:
         shop.close()
+
+
+def goods(
+    return_id: str = "return-1",
+    line: str = "line-1",
+    sku: str = "A",
+    quantity: int = 1,
+    order: str = "order-1",
+) -> dict[str, Any]:
+    """A return, as in a file of returns."""
+    return {
+        "return_id": return_id,
+        "token_id": SELLER,
+        "order_id": order,
+        "line_item_id": line,
+        "sku": sku,
+        "quantity": quantity,
+    }
+
+
+def later(lines: Mapping[str, tuple[str | None, int]], **more: Any) -> dict[str, Any]:
+    """The second revision of an order."""
+    return form(lines=lines, **{"revision": "r2", "updated_at": "2026-03-01T11:30:00Z"} | more)
 
 
 def form(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from stocksync import runtime
+from stocksync.cli.intake import who
 from stocksync.cli.output import answer, json_option, table
 from stocksync.domain.states import STATUSES
 from stocksync.queueing import NoWakeups
@@ -32,12 +32,17 @@ def operations() -> None:
 @operations.command("list")
 @click.option("--status", type=click.Choice(STATUSES))
 @click.option("--order", help="Of this order only.")
+@click.option("--in-doubt", is_flag=True, help="Those to be confirmed by a person only.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
 @click.option("--offset", type=click.IntRange(0, 100_000), default=0)
 @json_option
-def list_(status: str | None, order: str | None, limit: int, offset: int, as_json: bool) -> None:
+def list_(
+    status: str | None, order: str | None, in_doubt: bool, limit: int, offset: int, as_json: bool
+) -> None:
     """The newest operations."""
-    rows, total = _ready().queries.operations(status=status, order_id=order, limit=limit, offset=offset)
+    rows, total = _ready().queries.operations(
+        status=status, order_id=order, in_doubt=in_doubt, limit=limit, offset=offset
+    )
     columns = (
         "id",
         "order_id",
@@ -79,18 +84,33 @@ def show(operation_id: str, as_json: bool) -> None:
 @json_option
 def retry(operation_id: str, reason: str | None, as_json: bool) -> None:
     """Have a waiting or given-up operation delivered now."""
-    _ready().service.retry(operation_id, actor=_who(), reason=reason)
+    _ready().service.retry(operation_id, actor=who(), reason=reason)
     _said(operation_id, "queued for retry", as_json)
 
 
 @operations.command()
 @click.argument("operation_id")
 @click.option("--reason", required=True, help="Why, for the log.")
+@click.option("--put-back", is_flag=True, help="The deduction never was: its units come back into our stock.")
 @json_option
-def cancel(operation_id: str, reason: str, as_json: bool) -> None:
-    """Stop the delivery of an operation; its stock stays deducted."""
-    _ready().service.cancel(operation_id, actor=_who(), reason=reason)
-    _said(operation_id, "cancelled", as_json)
+def cancel(operation_id: str, reason: str, put_back: bool, as_json: bool) -> None:
+    """Stop the delivery of an operation; its stock stays deducted unless it is put back."""
+    _ready().service.cancel(operation_id, actor=who(), reason=reason, put_back=put_back)
+    _said(operation_id, "cancelled, its stock put back" if put_back else "cancelled", as_json)
+
+
+@operations.command()
+@click.argument("operation_id")
+@click.option("--deducted", is_flag=True, help="The foreign inventory did it.")
+@click.option("--not-deducted", is_flag=True, help="It did not: the operation is cancelled.")
+@click.option("--reason", help="How you know, for the log.")
+@json_option
+def confirm(operation_id: str, deducted: bool, not_deducted: bool, reason: str | None, as_json: bool) -> None:
+    """Say what an operation in doubt came to: the inventory did it (for a refund: took the goods back), or not."""
+    if deducted is not_deducted:
+        raise click.UsageError("say either --deducted or --not-deducted; nothing is guessed")
+    _ready().service.confirm(operation_id, deducted, actor=who(), reason=reason)
+    _said(operation_id, "confirmed as done" if deducted else "confirmed as not done", as_json)
 
 
 @click.command()
@@ -166,13 +186,6 @@ def audit(as_json: bool) -> None:
     answer(document, as_json, lines)
     if findings:
         raise click.exceptions.Exit(1)
-
-
-def _who() -> str:
-    try:
-        return f"{getpass.getuser()} (command line)"
-    except (KeyError, OSError):
-        return "command line"
 
 
 def _said(operation_id: str, what: str, as_json: bool) -> None:

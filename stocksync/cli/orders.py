@@ -1,17 +1,15 @@
-"""`orders process` and `orders show`."""
+"""`orders process|show|cancel` and `returns process`."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
 from stocksync import runtime
-from stocksync.cli.output import answer, json_option, progress, table
-from stocksync.domain.errors import InvalidOrder, StockSyncError
+from stocksync.cli.intake import take_lines, who
+from stocksync.cli.output import answer, json_option, table
 from stocksync.store.models import DEFAULT_WAREHOUSE
 
 
@@ -26,7 +24,7 @@ def orders() -> None:
 @click.option("--token", help="The seller account, for forms that do not name it.")
 @json_option
 def process(file: BinaryIO, warehouse: str, token: str | None, as_json: bool) -> None:
-    """Deduct the orders of FILE (`-`: stdin): one checkout form a line, as JSON.
+    """Make stock follow the orders of FILE (`-`: stdin): one checkout form a line, as JSON.
 
     A line that can't be taken is reported with its number and reason; the others go through. The exit code is
     then 1. Processing a file again deducts nothing again.
@@ -34,40 +32,35 @@ def process(file: BinaryIO, warehouse: str, token: str | None, as_json: bool) ->
     at = runtime.current()
     at.require_schema()
     at.orders.require_warehouse(warehouse)
-    found: Counter[str] = Counter()
-    refused: list[dict[str, Any]] = []
-    operations = 0
-    with at.database.scope():
-        for number, line in enumerate(progress(file.readlines(), "orders"), start=1):
-            if not line.strip():
-                continue
-            try:
-                result = at.orders.process_order_stock_update(_decoded(line), warehouse, token_id=token)
-                found[result.status] += 1
-                operations += len(result.operations)
-            except StockSyncError as error:
-                order_id = getattr(error, "order_id", None)
-                refused.append(
-                    {
-                        "line": number,
-                        "order_id": order_id,
-                        "error": type(error).__name__,
-                        "reason": str(error),
-                    }
-                )
-    document = {"orders": sum(found.values()), **found, "operations": operations, "refused": refused}
+    take_lines(
+        at,
+        file,
+        "orders",
+        lambda form: at.orders.process_order_stock_update(form, warehouse, token_id=token),
+        as_json,
+    )
 
-    def lines() -> Iterator[str]:
-        for fault in refused:
-            order, reason = fault["order_id"], fault["reason"]
-            named = f"order {order}: " if order and str(order) not in reason else ""
-            yield f"line {fault['line']}: {named}{reason}"
-        yield f"{document['orders']} orders taken, {operations} operations recorded, {len(refused)} lines refused"
-        yield from (f"  {status}: {count}" for status, count in sorted(found.items()))
 
-    answer(document, as_json, lines)
-    if refused:
-        raise click.exceptions.Exit(1)
+@orders.command()
+@click.argument("order")
+@click.option("--token", required=True, help="The seller account.")
+@click.option("--reason", help="Why, kept with the refunds.")
+@click.option("--no-restock", is_flag=True, help="The goods do not come back into our stock.")
+@json_option
+def cancel(order: str, token: str, reason: str | None, no_restock: bool, as_json: bool) -> None:
+    """Give back what is still deducted of an order, for good: its forms deduct nothing any more.
+
+    An unknown order is remembered as cancelled.
+    """
+    at = runtime.current()
+    at.require_schema()
+    result = at.orders.cancel_order(order, token, restock=not no_restock, actor=who(), reason=reason)
+    said = "was cancelled before" if result.status == "already_cancelled" else "is cancelled"
+    answer(
+        result.as_dict(),
+        as_json,
+        lambda: [f"order {order} {said}, {len(result.operations)} refunds recorded"],
+    )
 
 
 @orders.command()
@@ -83,6 +76,8 @@ def show(order: str, token: str, as_json: bool) -> None:
     def lines() -> Iterator[str]:
         yield f"order {row['order_id']} of {row['token_id']}: we say {row['is_stock_updated']}, "
         yield f"the remote last said {row['remote_flag']}; waiting: {row['waiting'] or 'for nothing'}"
+        if row["differs"]:
+            yield "the two differ"
         yield from table(row["lines"], ("line_id", "sku", "warehouse", "quantity", "deducted", "refunded"))
         yield from table(
             row["operations"], ("id", "operation_type", "status", "sku", "quantity", "retry_count")
@@ -91,13 +86,32 @@ def show(order: str, token: str, as_json: bool) -> None:
     answer(row, as_json, lines)
 
 
-def _decoded(line: bytes) -> Any:
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InvalidOrder(None, [f"not UTF-8 (byte {error.start})"]) from None
-    except (ValueError, RecursionError) as error:
-        raise InvalidOrder(None, [f"not JSON: {error}"]) from None
+@click.group()
+def returns() -> None:
+    """Goods that came back."""
 
 
-COMMANDS = (orders,)
+@returns.command("process")
+@click.argument("file", type=click.File("rb"))
+@click.option("--no-restock", is_flag=True, help="The goods do not come back into our stock.")
+@click.option("--token", help="The seller account, for returns that do not name it.")
+@json_option
+def process_returns(file: BinaryIO, no_restock: bool, token: str | None, as_json: bool) -> None:
+    """Take the returns of FILE (`-`: stdin) back: one a line, as JSON.
+
+    Each needs return_id, order_id, line_item_id, sku, quantity and the seller's token_id. A return without a known
+    sale is refused as an orphan, for a person; repeat it once the sale is recorded. Processing a file again changes
+    nothing.
+    """
+    at = runtime.current()
+    at.require_schema()
+    take_lines(
+        at,
+        file,
+        "returns",
+        lambda given: at.orders.process_return(given, restock=not no_restock, token_id=token),
+        as_json,
+    )
+
+
+COMMANDS = (orders, returns)

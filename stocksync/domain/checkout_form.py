@@ -105,7 +105,9 @@ def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
     try:
         form = CheckoutForm.model_validate(given)
     except ValidationError as error:
-        raise InvalidOrder(order_id, [_said(fault) for fault in error.errors(include_url=False)]) from None
+        raise InvalidOrder(
+            order_id, [fault_in_words(fault) for fault in error.errors(include_url=False)]
+        ) from None
     seen: set[str] = set()
     repeated = [line.id for line in form.line_items if line.id in seen or seen.add(line.id)]  # type: ignore[func-returns-value]
     if repeated:
@@ -113,6 +115,56 @@ def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
             form.id, [f"lineItems: id {line_id} appears more than once" for line_id in repeated]
         )
     return form
+
+
+def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
+    """The form in an object shaped like the plan's `AllegroOrder`.
+
+    Read are `id`, `token_id` and `order_items`, each with `line_item.id`, `line_item.external_id` and, where there
+    is one, its own `quantity` (else an item is one unit). Items of one line are added up. `revision`, `updated_at`
+    (naive: UTC) and the status CANCELLED are respected where present; an order without status is ready.
+
+    Raises:
+        InvalidOrder: with every fault found; nothing was written.
+    """
+    faults: list[str] = []
+    lines: dict[str, dict[str, Any]] = {}
+    for number, item in enumerate(order.order_items):
+        line_item = getattr(item, "line_item", None)
+        line_id, sku = (_text(getattr(line_item, name, None)) for name in ("id", "external_id"))
+        quantity = getattr(item, "quantity", None)
+        try:
+            line_id = check_word("line_item.id", line_id)
+            quantity = check_quantity("quantity", 1 if quantity is None else quantity)
+        except InvalidInput as fault:
+            faults.append(f"order_items.{number}.{fault}")
+            continue
+        line = lines.setdefault(line_id, {"id": line_id, "quantity": 0, "offer": {"external": {"id": sku}}})
+        line["quantity"] += quantity
+        if line["offer"]["external"]["id"] != sku:
+            faults.append(f"order_items.{number}: line {line_id} has another external_id before")
+    if faults:
+        raise InvalidOrder(_text(getattr(order, "id", None)), faults)
+    status = getattr(order, "status", None)
+    updated_at = getattr(order, "updated_at", None)
+    if isinstance(updated_at, datetime) and updated_at.tzinfo is None:
+        updated_at = updated_at.replace(tzinfo=UTC)
+    return parse_form(
+        {
+            "id": _text(order.id),
+            "token_id": _text(getattr(order, "token_id", None)),
+            "status": CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY,
+            "lineItems": list(lines.values()),
+            "revision": _text(getattr(order, "revision", None)),
+            "updatedAt": updated_at,
+        },
+        token_id,
+    )
+
+
+def _text(value: Any) -> str | None:
+    """Ids may be numbers or UUIDs there; an empty text says nothing."""
+    return None if value is None or value == "" else str(value)
 
 
 def check_word(field: str, value: Any) -> str:
@@ -132,10 +184,24 @@ def check_quantity(field: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
     if not 1 <= value <= MAX_QUANTITY:
-        # Python refuses to put a number of thousands of digits into words.
-        got = repr(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
-        raise InvalidInput(field, f"must be between 1 and {MAX_QUANTITY}, got {got}")
+        raise InvalidInput(field, f"must be between 1 and {MAX_QUANTITY}, got {_in_words(value)}")
     return value
+
+
+def check_difference(field: str, value: Any) -> int:
+    """`value` as a signed whole number of at most MAX_QUANTITY, not zero. Raises InvalidInput naming `field`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
+    if value == 0 or abs(value) > MAX_QUANTITY:
+        raise InvalidInput(
+            field, f"must be between -{MAX_QUANTITY} and {MAX_QUANTITY} and not 0, got {_in_words(value)}"
+        )
+    return value
+
+
+def _in_words(number: int) -> str:
+    # Python refuses to put a number of thousands of digits into words.
+    return repr(number) if number.bit_length() <= 128 else f"a number of {number.bit_length()} bits"
 
 
 def is_newer(form: CheckoutForm, known_revision: str | None, known_updated_at: datetime | None) -> bool:
@@ -150,7 +216,10 @@ def is_newer(form: CheckoutForm, known_revision: str | None, known_updated_at: d
     return True
 
 
-def _said(fault: Any) -> str:
+def fault_in_words(fault: Any) -> str:
+    """One of pydantic's faults, with its place and what was given."""
     place = ".".join(str(part) for part in fault["loc"])
-    got = "" if fault["type"] == "missing" else f", got {fault['input']!r:.40}"
-    return f"{place}: {fault['msg'].removeprefix('Value error, ')}{got}"
+    given = fault["input"]
+    got = _in_words(given) if isinstance(given, int) else f"{given!r:.40}"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {said}" + ("" if fault["type"] == "missing" else f", got {got}")

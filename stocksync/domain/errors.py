@@ -51,6 +51,15 @@ class InvalidOrder(StockSyncError):
         super().__init__(f"order {order_id or '(without id)'}: " + "; ".join(self.faults))
 
 
+class InvalidReturn(StockSyncError):
+    """A return can't be taken as it is. `faults` holds every fault found; nothing was written."""
+
+    def __init__(self, return_id: str | None, faults: Sequence[str]) -> None:
+        self.return_id = return_id
+        self.faults = tuple(faults)
+        super().__init__(f"return {return_id or '(without id)'}: " + "; ".join(self.faults))
+
+
 class UnknownWarehouse(InvalidInput):
     """No stock was ever recorded for this warehouse. `known` lists those that exist."""
 
@@ -104,6 +113,67 @@ class OrderHasForm(StockSyncError):
         )
 
 
+class OrderCancelled(StockSyncError):
+    """The order was cancelled, which is final: nothing is deducted for it any more."""
+
+    def __init__(self, token_id: str, order_id: str) -> None:
+        self.token_id = token_id
+        self.order_id = order_id
+        super().__init__(
+            f"order {order_id} of account {token_id} was cancelled; nothing was deducted, record a new order instead"
+        )
+
+
+class OrphanRefund(StockSyncError):
+    """A refund without a known sale: a person must look at it. Nothing was written."""
+
+    def __init__(self, token_id: str, order_id: str, sku: str, line_item_id: str | None = None) -> None:
+        self.token_id = token_id
+        self.order_id = order_id
+        self.sku = sku
+        self.line_item_id = line_item_id
+        line = f", line {line_item_id}" if line_item_id else ""
+        super().__init__(
+            f"no sale of {sku} is known for order {order_id} of account {token_id}{line}; "
+            "record the sale first and repeat, or correct the stock by hand"
+        )
+
+
+class RefundExceedsSale(StockSyncError):
+    """More was asked back than is left of the sale. Figures are units; nothing was written."""
+
+    def __init__(self, order_id: str, sku: str, *, deducted: int, refunded: int, asked: int) -> None:
+        self.order_id = order_id
+        self.sku = sku
+        self.deducted = deducted
+        self.refunded = refunded
+        self.asked = asked
+        super().__init__(
+            f"order {order_id} has {deducted} of {sku} deducted and {refunded} given back; "
+            f"{asked} can't come back: ask for at most {deducted - refunded}"
+        )
+
+
+class InDoubt(StockSyncError):
+    """Whether the foreign inventory acted is not known. Nothing is delivered until a person says so."""
+
+    def __init__(self, operation_id: object) -> None:
+        self.operation_id = operation_id
+        super().__init__(
+            f"operation {operation_id} is in doubt: look in the inventory, then run "
+            f"`operations confirm {operation_id} --deducted` or `--not-deducted`"
+        )
+
+
+class OpenTransaction(StockSyncError):
+    """A foreign inventory was to be called inside an open transaction, whose rollback would forget the call."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a foreign inventory can't be called inside an open transaction: commit it first, then call"
+        )
+
+
 class UnknownOperation(StockSyncError):
     """There is no operation with this id (it may have been cleaned up)."""
 
@@ -118,7 +188,7 @@ class UnknownOrder(StockSyncError):
     def __init__(self, token_id: str, order_id: str) -> None:
         self.token_id = token_id
         self.order_id = order_id
-        super().__init__(f"order {order_id} of account {token_id} is unknown")
+        super().__init__(f"order {order_id} of account {token_id} is unknown; check both ids")
 
 
 class TransitionRefused(StockSyncError):

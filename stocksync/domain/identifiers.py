@@ -5,21 +5,36 @@ Rows written together get neighbouring ids, so that inserting costs the same in 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 NewId = Callable[[], UUID]
 Clock = Callable[[], datetime]
 
 _RANDOM_BITS = 74
+_LONGEST_KEY = 1024
 
 
 def joined(*parts: str) -> str:
     """`parts` with colons between, so that no two lists of parts give one text; colons inside are escaped."""
     return ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
+
+
+def stored_key(*parts: str) -> str:
+    """`joined`, by its digest where it would be longer than a key's column."""
+    key = joined(*parts)
+    return key if len(key) <= _LONGEST_KEY else f"{parts[0]}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def content_hash(*parts: Any) -> str:
+    """A short digest of what an idempotency key stands for."""
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
 class IdFactory:

@@ -27,6 +27,11 @@ class LineState:
         return self.deducted - self.refunded
 
 
+def is_ready(lines: Iterable[LineState], *, in_doubt: bool = False) -> bool:
+    """Whether nothing holds the order up: every stock line is settled and no operation is in doubt."""
+    return not in_doubt and all(line.settled for line in lines)
+
+
 def order_state(
     lines: Iterable[LineState], *, in_doubt: bool = False, told_true: bool = False
 ) -> bool | None:
@@ -38,7 +43,7 @@ def order_state(
         told_true: the remote may have heard True from us before; False is only ever said after that.
     """
     stock_lines = [line for line in lines if line.stock]
-    if not stock_lines or in_doubt or not all(line.settled for line in stock_lines):
+    if not stock_lines or not is_ready(stock_lines, in_doubt=in_doubt):
         return None
     if sum(line.net for line in stock_lines) > 0:
         return True

@@ -59,10 +59,10 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
             LIMIT :limit"""),
     ),
     "line_deducted_beyond_order": (
-        "a line deducted more units than were ordered",
+        "of a line more units are deducted, and not given back, than were ordered",
         Statement("""
-            SELECT order_ref, line_id, sku, quantity, deducted FROM stock_sync_order_lines
-            WHERE deducted > quantity LIMIT :limit"""),
+            SELECT order_ref, line_id, sku, quantity, deducted, refunded FROM stock_sync_order_lines
+            WHERE deducted - refunded > quantity LIMIT :limit"""),
     ),
     "order_never_delivered": (
         "an order has something to tell and no way to be delivered",
@@ -78,7 +78,12 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
             SELECT o.id, o.order_id, o.status, r.waiting FROM pending_stock_operations AS o
             JOIN stock_sync_orders AS r ON r.id = o.order_ref
             WHERE o.status IN ('pending', 'processing') AND o.applied = 'yes'
-              AND r.due_at IS NULL AND r.claim_id IS NULL AND r.is_stock_updated IS NOT NULL
+              AND r.due_at IS NULL AND r.claim_id IS NULL
+              AND (r.is_stock_updated IS NOT NULL OR NOT EXISTS (
+                SELECT 1 FROM pending_stock_operations AS d WHERE d.order_ref = r.id AND d.applied = 'unknown'
+              ) AND NOT EXISTS (
+                SELECT 1 FROM stock_sync_order_lines AS n WHERE n.order_ref = r.id AND n.sku IS NOT NULL
+                  AND NOT n.waived AND n.deducted < n.quantity))
             LIMIT :limit"""),
     ),
     "processing_without_claim": (

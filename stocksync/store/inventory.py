@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.errors import InsufficientStock, Shortage, UnknownWarehouse
+from stocksync.domain.errors import InsufficientStock, InvalidInput, Shortage, UnknownWarehouse
 from stocksync.domain.identifiers import NewId
 from stocksync.store.database import Database, Statement, rows_of
 
@@ -42,18 +42,36 @@ _MOVE = Statement("""
       (id, warehouse, sku, delta, balance_after, cause, cause_key, operation_id, actor, reason, created_at)
     VALUES (:id, :warehouse, :sku, :delta, :balance_after, :cause, :cause_key, :operation_id, :actor, :reason, :now)""")
 _LINES = Statement("""
-    SELECT line_id, sku, warehouse, quantity, deducted, refunded, waived
-    FROM stock_sync_order_lines WHERE order_ref = :order_ref""")
+    SELECT line_id, sku, warehouse, quantity, deducted, refunded, waived, moves_stock
+    FROM stock_sync_order_lines WHERE order_ref = :order_ref ORDER BY id""")
 _ADD_LINE = Statement("""
     INSERT INTO stock_sync_order_lines
-      (id, order_ref, line_id, sku, warehouse, quantity, deducted, refunded, waived, created_at)
-    VALUES (:id, :order_ref, :line_id, :sku, :warehouse, :quantity, :deducted, 0, FALSE, :now)""")
-_GROW_LINE = Statement("""
-    UPDATE stock_sync_order_lines SET quantity = quantity + :quantity, deducted = deducted + :quantity
+      (id, order_ref, line_id, sku, warehouse, quantity, deducted, refunded, waived, moves_stock, created_at)
+    VALUES (:id, :order_ref, :line_id, :sku, :warehouse, :quantity, :deducted, 0, FALSE, :moves_stock, :now)""")
+_DEDUCT = Statement("""
+    UPDATE stock_sync_order_lines
+    SET deducted = deducted + :quantity,
+        quantity = CASE WHEN :grows AND quantity < deducted - refunded + :quantity
+                        THEN deducted - refunded + :quantity ELSE quantity END
+    WHERE order_ref = :order_ref AND line_id = :line_id""")
+_REFUND = Statement("""
+    UPDATE stock_sync_order_lines SET refunded = refunded + given.quantity
+    FROM {rows:items(line_id text, quantity bigint)} AS given
+    WHERE order_ref = :order_ref AND stock_sync_order_lines.line_id = given.line_id
+      AND refunded + given.quantity <= deducted
+    RETURNING stock_sync_order_lines.line_id""")
+_UNDO = Statement("""
+    UPDATE stock_sync_order_lines SET deducted = deducted - :quantity
+    WHERE order_ref = :order_ref AND line_id = :line_id AND deducted - :quantity >= refunded + :reserved
+    RETURNING line_id""")
+_REVISE = Statement("""
+    UPDATE stock_sync_order_lines
+    SET sku = :sku, warehouse = :warehouse, quantity = :quantity, deducted = deducted + :out
     WHERE order_ref = :order_ref AND line_id = :line_id""")
 _WAIVE_LINE = Statement(
     "UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id"
 )
+_LONGEST_LINE_ID = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +89,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One stored order line."""
+    """One stored order line. `reserved`: units whose refund is in doubt, which nobody else may give back."""
 
     line_id: str
     sku: str | None
@@ -80,6 +98,29 @@ class Line:
     deducted: int = 0
     refunded: int = 0
     waived: bool = False
+    moves_stock: bool = True
+    reserved: int = 0
+
+    @property
+    def left(self) -> int:
+        """Units deducted that can still come back."""
+        return self.deducted - self.refunded - self.reserved
+
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether it stands for calls that named no line id."""
+        return self.sku is not None and self.line_id == f"{self.sku}@{self.warehouse}"
+
+
+def unnamed_line(sku: str, warehouse: str) -> str:
+    """The line id of calls without one: the SKU in its warehouse is the line. Raises InvalidInput."""
+    line_id = f"{sku}@{warehouse}"
+    if len(line_id) > _LONGEST_LINE_ID:
+        raise InvalidInput(
+            "line_item_id",
+            f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line",
+        )
+    return line_id
 
 
 class StockLedger:
@@ -167,9 +208,12 @@ class OrderLines:
         self._new_id = new_id
 
     def of(self, order_ref: UUID) -> dict[str, Line]:
-        """Every line of the order by its line id."""
+        """Every line of the order by its line id, the oldest first."""
         rows = rows_of(self._database.run(_LINES, order_ref=order_ref))
-        return {row[0]: Line(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows}
+        return {
+            row[0]: Line(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), bool(row[7]))
+            for row in rows
+        }
 
     def add(self, order_ref: UUID, lines: Sequence[Line], now: datetime) -> None:
         """Write lines that are new to the order."""
@@ -184,15 +228,47 @@ class OrderLines:
                     "warehouse": line.warehouse,
                     "quantity": line.quantity,
                     "deducted": line.deducted,
+                    "moves_stock": line.moves_stock,
                     "now": now,
                 }
                 for line in lines
             ],
         )
 
-    def grow(self, order_ref: UUID, line_id: str, quantity: int) -> None:
-        """Add units, ordered and deducted at once: single calls without a form know no other way."""
-        self._database.run(_GROW_LINE, order_ref=order_ref, line_id=line_id, quantity=quantity)
+    def deduct(self, order_ref: UUID, line_id: str, quantity: int, *, grows: bool) -> None:
+        """Count units as deducted. `grows`: no form says how many were ordered, so these were ordered too."""
+        self._database.run(_DEDUCT, order_ref=order_ref, line_id=line_id, quantity=quantity, grows=grows)
+
+    def refund(self, order_ref: UUID, units: Mapping[str, int]) -> bool:
+        """Count `units` by line id as given back. False: a line has fewer left; roll the transaction back."""
+        items = [{"line_id": line_id, "quantity": quantity} for line_id, quantity in units.items()]
+        return len(rows_of(self._database.run(_REFUND, order_ref=order_ref, items=items))) == len(items)
+
+    def undo_deduction(self, order_ref: UUID, line_id: str, quantity: int, reserved: int) -> bool:
+        """Count units as never deducted. False: refunds, or those in doubt (`reserved`), need them."""
+        cursor = self._database.run(
+            _UNDO, order_ref=order_ref, line_id=line_id, quantity=quantity, reserved=reserved
+        )
+        return cursor.fetchone() is not None
+
+    def revise(self, order_ref: UUID, lines: Sequence[tuple[Line, int]]) -> None:
+        """Write what a form made of lines, each with the units deducted in addition."""
+        if not lines:
+            return
+        self._database.run_many(
+            _REVISE,
+            [
+                {
+                    "order_ref": order_ref,
+                    "line_id": line.line_id,
+                    "sku": line.sku,
+                    "warehouse": line.warehouse,
+                    "quantity": line.quantity,
+                    "out": out,
+                }
+                for line, out in lines
+            ],
+        )
 
     def waive(self, order_ref: UUID, line_id: str) -> None:
         """A person decided that this line no longer holds its order up."""

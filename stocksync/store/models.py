@@ -129,6 +129,8 @@ class OrderLine(_Table):
     deducted = BigIntegerField(default=0)
     refunded = BigIntegerField(default=0)
     waived = BooleanField(default=False)
+    # Whether its deductions move our stock; if not, the caller keeps the stock elsewhere.
+    moves_stock = BooleanField(default=False)
     created_at = UtcDateTimeField()
 
     class Meta:
@@ -195,6 +197,13 @@ PendingStockOperation.add_index(
     PendingStockOperation.index(
         PendingStockOperation.idempotency_key, unique=True, name="pending_stock_operations_key"
     ).where(SQL("idempotency_key IS NOT NULL"))
+)
+PendingStockOperation.add_index(
+    PendingStockOperation.index(
+        PendingStockOperation.order,
+        PendingStockOperation.created_at,
+        name="pending_stock_operations_in_doubt",
+    ).where(SQL("applied = 'unknown'"))
 )
 
 

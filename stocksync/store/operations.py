@@ -1,6 +1,6 @@
-"""What callers and people set in motion: orders made at need, operations recorded, retried, cancelled.
+"""What callers set in motion: orders made at need, operations recorded with their keys.
 
-With `deliveries` the only writer of delivery state and of an operation's status. Callers hold a write
+With `deliveries` and `interventions` the only writer of delivery state and of an operation's status. Callers hold a write
 transaction. Lock order everywhere: order, lines, operations, levels.
 """
 
@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.errors import TransitionRefused, UnknownOperation
+from stocksync.domain.errors import IdempotencyConflict
 from stocksync.domain.identifiers import NewId
-from stocksync.domain.states import CANCELLED, can_be_retried, origins
+from stocksync.domain.states import COMPLETED, origins
 from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
@@ -23,17 +23,17 @@ _ENSURE_ACCOUNT = Statement("""
     INSERT INTO stock_sync_accounts (token_id, active, paused, created_at)
     VALUES (:token_id, TRUE, FALSE, :now) ON CONFLICT (token_id) DO NOTHING""")
 # The no-op update locks the row and answers with it, whoever inserted it first.
-_ENSURE_ORDER = Statement("""
+_ORDER = """id, token_id, order_id, has_form, status, revision, form_updated_at, is_stock_updated, state_version,
+              told_true, due_at, claim_id"""
+_ENSURE_ORDER = Statement(f"""
     INSERT INTO stock_sync_orders
       (id, token_id, order_id, has_form, state_version, delivered_version, told_true, attempts, created_at, updated_at)
     VALUES (:id, :token_id, :order_id, FALSE, 0, 0, FALSE, 0, :now, :now)
     ON CONFLICT (token_id, order_id) DO UPDATE SET updated_at = stock_sync_orders.updated_at
-    RETURNING id, token_id, order_id, has_form, status, revision, form_updated_at, is_stock_updated, state_version,
-              told_true, due_at, claim_id""")
-_LOCK_ORDER = Statement("""
-    SELECT id, token_id, order_id, has_form, status, revision, form_updated_at, is_stock_updated, state_version,
-           told_true, due_at, claim_id
-    FROM stock_sync_orders WHERE id = :id {for_update}""")
+    RETURNING {_ORDER}""")
+_LOCK_ORDER = Statement(f"""
+    SELECT {_ORDER} FROM stock_sync_orders WHERE token_id = :token_id AND order_id = :order_id {{for_update}}""")
+_LOCK_ORDER_BY_ID = Statement(f"SELECT {_ORDER} FROM stock_sync_orders WHERE id = :id {{for_update}}")
 _TAKE_FORM = Statement("""
     UPDATE stock_sync_orders
     SET has_form = TRUE, status = :status, revision = :revision, form_updated_at = :form_updated_at, updated_at = :now
@@ -55,26 +55,24 @@ _ADD_OPERATION = Statement("""
     VALUES (:id, :order_ref, :order_id, :order_id, :token_id, :operation_type, 'pending', :sku, :quantity, :warehouse,
        :line_item_id, :idempotency_key, :state_version, :applied, :moves_stock, 0, :max_retries, :now,
        :now, :now, :actor, :reason)""")
-_ADD_KEY = Statement("""
+# Before the operations, so that a key that another transaction has just used is found here, in order.
+_ADD_KEYS = Statement("""
     INSERT INTO stock_sync_keys (key, content_hash, operation_id, created_at)
-    VALUES (:key, :content_hash, :operation_id, :now)""")
+    SELECT given.key, given.content_hash, given.operation_id, :now
+    FROM {rows:items(key text, content_hash text, operation_id uuid)} AS given WHERE TRUE ORDER BY given.key
+    ON CONFLICT (key) DO NOTHING RETURNING key""")
 _FIND_KEY = Statement("SELECT content_hash, operation_id FROM stock_sync_keys WHERE key = :key")
-_FIND_OPERATION = Statement(
-    "SELECT order_ref, status, line_item_id FROM pending_stock_operations WHERE id = :id"
-)
-_RETRY = Statement("""
+_DONE = f"""
     UPDATE pending_stock_operations
-    SET status = 'pending', retry_count = 0, max_retries = :max_retries, next_retry_at = :now, updated_at = :now,
+    SET status = 'completed', completed_at = :now, updated_at = :now, next_retry_at = NULL,
         error_message = NULL, error_class = NULL
-    WHERE order_ref = :order_ref AND {no_index}status IN ('pending', 'failed') RETURNING id""")
-_CANCEL = Statement(f"""
-    UPDATE pending_stock_operations
-    SET status = 'cancelled', next_retry_at = NULL, updated_at = :now, actor = COALESCE(:actor, actor), reason = :reason
-    WHERE id = :id AND status IN {among(origins(CANCELLED))} RETURNING id""")
-_STILL_WANTED = Statement("""
-    SELECT COUNT(*), SUM(CASE WHEN status = 'failed' THEN 1 ELSE 0 END),
-           SUM(CASE WHEN applied = 'unknown' THEN 1 ELSE 0 END)
-    FROM pending_stock_operations WHERE order_ref = :order_ref AND {no_index}status IN ('pending', 'processing', 'failed')""")
+    WHERE {{which}} AND {{{{no_index}}}}status IN {among(origins(COMPLETED))} AND applied = 'yes' RETURNING id"""
+_COMPLETE_ONE = Statement(_DONE.format(which="id = :which"))
+_COMPLETE_ORDER = Statement(_DONE.format(which="order_ref = :which"))
+_IN_DOUBT = Statement("""
+    SELECT COALESCE(line_item_id, sku || '@' || warehouse), operation_type, SUM(quantity)
+    FROM pending_stock_operations WHERE order_ref = :order_ref AND applied = 'unknown' GROUP BY 1, 2""")
+_IS_IN_DOUBT = Statement("SELECT 1 FROM pending_stock_operations WHERE id = :id AND applied = 'unknown'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,10 @@ class OrderRow:
 
 @dataclass(frozen=True, slots=True)
 class OperationDraft:
-    """An operation about to be recorded. `content_hash` goes with its keys, to tell a repeat from a conflict."""
+    """An operation about to be recorded. `content_hash` goes with its keys, to tell a repeat from a conflict.
+
+    `applied` "unknown": an intent, before a foreign inventory is asked.
+    """
 
     id: UUID
     operation_type: str
@@ -110,15 +111,7 @@ class OperationDraft:
     moves_stock: bool = False
     actor: str | None = None
     reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What of an order still wants delivery: operations in all, those given up, those in doubt."""
-
-    operations: int
-    failed: int
-    in_doubt: int
+    applied: str = "yes"
 
 
 class Operations:
@@ -136,7 +129,16 @@ class Operations:
         cursor = self._database.run(
             _ENSURE_ORDER, id=self._new_id(), token_id=token_id, order_id=order_id, now=now
         )
-        return _order_row(cursor.fetchone())
+        return order_row(cursor.fetchone())
+
+    def lock_order(self, token_id: str, order_id: str) -> OrderRow | None:
+        """The order's row, locked until the transaction ends; None: it is unknown."""
+        row = self._database.run(_LOCK_ORDER, token_id=token_id, order_id=order_id).fetchone()
+        return None if row is None else order_row(row)
+
+    def lock_order_by_id(self, order_ref: UUID) -> OrderRow:
+        """The row of an order that is there, locked until the transaction ends."""
+        return order_row(self._database.run(_LOCK_ORDER_BY_ID, id=order_ref).fetchone())
 
     def take_form(
         self,
@@ -169,17 +171,38 @@ class Operations:
         return int(cursor.fetchone()[0])
 
     def record(
-        self, order: OrderRow, drafts: Sequence[OperationDraft], state_version: int, now: datetime
+        self,
+        order: OrderRow | None,
+        token_id: str,
+        drafts: Sequence[OperationDraft],
+        state_version: int,
+        now: datetime,
     ) -> None:
-        """Write the operations with their keys and their first log row."""
+        """Write the operations with their keys and their first log rows. `order` None: they belong to none.
+
+        Raises:
+            IdempotencyConflict: a key was used meanwhile; the transaction must be rolled back.
+        """
+        keys = [
+            {"key": key, "content_hash": draft.content_hash, "operation_id": draft.id}
+            for draft in drafts
+            for key in draft.keys
+        ]
+        added = (
+            {row[0] for row in rows_of(self._database.run(_ADD_KEYS, items=keys, now=now))} if keys else ()
+        )
+        for row in keys:
+            if row["key"] not in added:
+                found = self.find_key(str(row["key"]))
+                raise IdempotencyConflict(str(row["key"]), found and found[1])
         self._database.run_many(
             _ADD_OPERATION,
             [
                 {
                     "id": draft.id,
-                    "order_ref": order.id,
-                    "order_id": order.order_id,
-                    "token_id": order.token_id,
+                    "order_ref": order and order.id,
+                    "order_id": order and order.order_id,
+                    "token_id": token_id,
                     "operation_type": draft.operation_type,
                     "sku": draft.sku,
                     "quantity": draft.quantity,
@@ -187,7 +210,7 @@ class Operations:
                     "line_item_id": draft.line_item_id,
                     "idempotency_key": draft.keys[0] if draft.keys else None,
                     "state_version": state_version,
-                    "applied": "yes",
+                    "applied": draft.applied,
                     "moves_stock": draft.moves_stock,
                     "max_retries": self._max_retries,
                     "actor": draft.actor,
@@ -197,89 +220,56 @@ class Operations:
                 for draft in drafts
             ],
         )
-        self._database.run_many(
-            _ADD_KEY,
-            [
-                {"key": key, "content_hash": draft.content_hash, "operation_id": draft.id, "now": now}
-                for draft in drafts
-                for key in draft.keys
-            ],
-        )
-        self._log.add(
-            [
-                LogEntry(
-                    draft.id, "created", "pending", {"type": draft.operation_type, "quantity": draft.quantity}
-                )
-                for draft in drafts
-            ],
-            now,
-        )
+        self._log.add([entry for draft in drafts for entry in _first_entries(draft)], now)
 
     def find_key(self, key: str) -> tuple[str, UUID] | None:
         """(content hash, operation id) of a key that was used before."""
         row = self._database.run(_FIND_KEY, key=key).fetchone()
         return None if row is None else (row[0], uuid_of(row[1]))
 
-    def lock_order_of(self, operation_id: UUID) -> tuple[OrderRow, str, str | None]:
-        """The locked order of an operation, the operation's status and its line id.
+    def in_doubt(self, order: OrderRow) -> dict[tuple[str, str], int]:
+        """Units in doubt by (line id, operation type)."""
+        rows = rows_of(self._database.run(_IN_DOUBT, order_ref=order.id))
+        return {(row[0], row[1]): int(row[2]) for row in rows}
 
-        Raises:
-            UnknownOperation: there is none, or it belongs to no order and so has nothing to deliver.
-        """
-        found = self._database.run(_FIND_OPERATION, id=operation_id).fetchone()
-        if found is None or found[0] is None:
-            raise UnknownOperation(operation_id)
-        order = _order_row(self._database.run(_LOCK_ORDER, id=uuid_of(found[0])).fetchone())
-        # Read again: what was seen before the lock may have changed while waiting for it.
-        _, status, line_item_id = self._database.run(_FIND_OPERATION, id=operation_id).fetchone()
-        return order, status, line_item_id
+    def is_in_doubt(self, operation_id: UUID) -> bool:
+        """Whether a person has to say if the operation was done."""
+        return self._database.run(_IS_IN_DOUBT, id=operation_id).fetchone() is not None
 
-    def retry(self, operation_id: UUID, actor: str, reason: str | None, now: datetime) -> OrderRow:
-        """Have the operation's order told again now, with all attempts before it.
+    def complete(self, operation_id: UUID, now: datetime) -> None:
+        """Complete an operation that belongs to no order: there is nobody to tell."""
+        self._completed(_COMPLETE_ONE, operation_id, "it belongs to no order", now)
 
-        Every waiting or given-up operation of the order goes with it: they mirror one delivery.
-
-        Raises:
-            UnknownOperation, TransitionRefused
-        """
-        order, status, _ = self.lock_order_of(operation_id)
-        if not can_be_retried(status) or order.is_stock_updated is None:
-            raise TransitionRefused(operation_id, "retried", status)
-        self.set_in_motion(order, order.is_stock_updated, now, waiting="manual")
-        retried = rows_of(
-            self._database.run(_RETRY, order_ref=order.id, max_retries=self._max_retries, now=now)
+    def complete_at_rest(self, order: OrderRow, now: datetime) -> None:
+        """Complete what waits of an order of which nothing has to be told: no delivery would ever do it."""
+        self._completed(
+            _COMPLETE_ORDER, order.id, "nothing of the order is deducted, and the remote was never told", now
         )
-        details = {"actor": actor, "reason": reason, "operation": str(operation_id)}
-        self._log.add([LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in retried], now)
-        return order
+        self.rest(order, None, None, now)
 
-    def cancel(
-        self, operation_id: UUID, actor: str, reason: str, now: datetime
-    ) -> tuple[OrderRow, str | None]:
-        """Stop the delivery of one operation; its stock stays as it is. Answers with its order and line id.
+    def _completed(self, statement: Statement, which: UUID, why: str, now: datetime) -> None:
+        done = rows_of(self._database.run(statement, which=which, now=now))
+        details = {"told": None, "why": f"nothing had to be told: {why}"}
+        self._log.add([LogEntry(uuid_of(row[0]), "completed", COMPLETED, details) for row in done], now)
 
-        Raises:
-            UnknownOperation, TransitionRefused
-        """
-        order, status, line_item_id = self.lock_order_of(operation_id)
-        row = self._database.run(_CANCEL, id=operation_id, actor=actor, reason=reason, now=now).fetchone()
-        if row is None:
-            raise TransitionRefused(operation_id, "cancelled", status)
-        details = {"actor": actor, "reason": reason, "was": status, "stock": "kept"}
-        self._log.add([LogEntry(operation_id, "cancelled", "cancelled", details)], now)
-        return order, line_item_id
-
-    def still_wanted(self, order: OrderRow) -> Wanted:
-        """What is left of the order to deliver."""
-        row = self._database.run(_STILL_WANTED, order_ref=order.id).fetchone()
-        return Wanted(int(row[0]), int(row[1] or 0), int(row[2] or 0))
-
-    def rest(self, order: OrderRow, state: bool | None, waiting: str, now: datetime) -> None:
+    def rest(self, order: OrderRow, state: bool | None, waiting: str | None, now: datetime) -> None:
         """Take the order out of delivery: nothing of it is wanted any more."""
         self._database.run(_REST, id=order.id, state=state, waiting=waiting, now=now)
 
 
-def _order_row(row: Any) -> OrderRow:
+def _first_entries(draft: OperationDraft) -> list[LogEntry]:
+    said: dict[str, Any] = {"type": draft.operation_type, "quantity": draft.quantity}
+    said |= {name: text for name in ("actor", "reason") if (text := getattr(draft, name)) is not None}
+    entries = [LogEntry(draft.id, "created", "pending", said)]
+    if draft.applied == "unknown":
+        entries.append(
+            LogEntry(draft.id, "in_doubt", "pending", {"why": "a foreign inventory is being asked"})
+        )
+    return entries
+
+
+def order_row(row: Any) -> OrderRow:
+    """An order's row as any of the statements here returned it."""
     return OrderRow(
         id=uuid_of(row[0]),
         token_id=row[1],

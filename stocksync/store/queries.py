@@ -84,9 +84,18 @@ class Queries:
         }
 
     def operations(
-        self, *, status: str | None = None, order_id: str | None = None, limit: int = 50, offset: int = 0
+        self,
+        *,
+        status: str | None = None,
+        order_id: str | None = None,
+        in_doubt: bool = False,
+        limit: int = 50,
+        offset: int = 0,
     ) -> tuple[list[dict[str, Any]], int]:
         """A page of operations, the newest first, and how many there are in all.
+
+        Args:
+            in_doubt: only those of which a person must say whether they were done.
 
         Raises:
             InvalidInput: no such status, or a page out of bounds.
@@ -101,6 +110,8 @@ class Queries:
             query = query.where(operation.status == status)
         if order_id is not None:
             query = query.where(operation.order_id == order_id)
+        if in_doubt:
+            query = query.where(SQL("applied = 'unknown'"))
         if order_id is not None and not is_storable(order_id):
             return [], 0  # no row can hold it
         with self._database.scope():
@@ -125,7 +136,10 @@ class Queries:
             return _columns(found) | {"log": [_columns(row) for row in log.dicts()]}
 
     def order(self, token_id: str, order_id: str) -> dict[str, Any]:
-        """One order with its `lines` and `operations`. Raises UnknownOrder."""
+        """One order with its `lines` and `operations`. Raises UnknownOrder.
+
+        `differs`: what we say is not what the remote last said or accepted.
+        """
         with self._database.scope():
             found = (
                 Order.select().where((Order.token == token_id) & (Order.order_id == order_id)).dicts().first()
@@ -138,7 +152,9 @@ class Queries:
                 .where(PendingStockOperation.order == found["id"])
                 .order_by(PendingStockOperation.id)
             )
+            says = found["is_stock_updated"]
             return _columns(found) | {
+                "differs": says is not None and says is not found["remote_flag"],
                 "lines": [_columns(row) for row in lines.dicts()],
                 "operations": [_columns(row) for row in operations.dicts()],
             }

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from stocksync import InDoubt, InventoryManagerWithSync
 from stocksync.sandbox import Sandbox
 from tests.processes import ROOT
 from tests.servers import free_port
-from tests.shop import SELLER, Shop, form, open_shop
+from tests.shop import SELLER, Shop, form, goods, open_shop
 
 UNKNOWN = "01a20a68-a1b1-7459-a326-d85c4cd3d65e"
 HEADER = "sku,warehouse,quantity\n"
@@ -108,7 +109,7 @@ def on_hand(shop: Shop) -> tuple[int, int]:
 def test_migrate_makes_the_schema_and_finds_nothing_to_do_the_second_time(at: CommandLine) -> None:
     first, second = at.run("migrate"), at.run("migrate")
 
-    assert (first.code, first.out) == (0, "applied 0001_initial\n")
+    assert (first.code, first.out) == (0, "applied 0001_initial\napplied 0002_moving_lines\n")
     assert (second.code, second.out) == (0, "nothing to do\n")
 
 
@@ -117,7 +118,7 @@ def test_of_two_that_migrate_at_once_one_does_it_and_both_succeed(at: CommandLin
     said = [process.communicate(timeout=60) for process in both]
 
     assert [process.returncode for process in both] == [0, 0], said
-    assert sorted(len(json.loads(out)["applied"]) for out, _ in said) == [0, 1]
+    assert sorted(len(json.loads(out)["applied"]) for out, _ in said) == [0, 2]
 
 
 @on_sqlite
@@ -362,7 +363,98 @@ def test_an_order_is_shown_with_its_lines_and_operations(at: CommandLine, shop: 
 def test_an_unknown_order_is_said_to_be_unknown(at: CommandLine, shop: Shop) -> None:
     said = at.run("orders show two --token seller-1")
 
-    assert (said.code, said.err) == (1, "error: order two of account seller-1 is unknown\n")
+    assert (said.code, said.err) == (1, "error: order two of account seller-1 is unknown; check both ids\n")
+
+
+# Returns, cancellations, doubts
+
+
+def test_returns_are_taken_and_orphans_reported(at: CommandLine, shop: Shop) -> None:
+    shop.orders.process_order_stock_update(form(lines={"line-1": ("A", 3)}))
+    rows = [goods(), goods("return-2", order="nobody's"), goods("return-3", quantity=9), goods("return-4")]
+    at.write("returns.jsonl", "\n".join(map(json.dumps, rows)) + "\n{not json\n")
+
+    first, again = (at.run("returns process returns.jsonl --json") for _ in range(2))
+    assert (first.code, first.document["returns"], first.document["operations"]) == (1, 2, 2)
+    refused = [(fault["line"], fault["error"]) for fault in first.document["refused"]]
+    assert refused == [(2, "OrphanRefund"), (3, "RefundExceedsSale"), (5, "InvalidReturn")]
+    assert first.document["orphans"] == 1
+    assert (again.document["already_returned"], again.document["operations"]) == (2, 0)
+    assert shop.on_hand("A") == 9
+    assert "1 of them without a known sale" in at.run("returns process returns.jsonl").out
+
+
+def test_a_return_without_restock_leaves_stock_as_it_is(at: CommandLine, shop: Shop) -> None:
+    shop.orders.process_order_stock_update(form(lines={"line-1": ("A", 3)}))
+    nameless = {name: value for name, value in goods().items() if name != "token_id"}
+
+    said = at.run(f"returns process - --no-restock --token {SELLER}", stdin=json.dumps(nameless))
+    assert (said.code, shop.on_hand("A")) == (0, 7)
+    assert said.out == "1 returns taken, 1 operations recorded, 0 lines refused\n  queued: 1\n"
+
+
+def test_an_order_is_cancelled_by_who_and_why(at: CommandLine, shop: Shop) -> None:
+    shop.orders.process_order_stock_update(form(lines={"line-1": ("A", 3)}))
+
+    said = at.run(f"orders cancel order-1 --token {SELLER} --reason 'changed her mind' --json")
+    refund = shop.operation(said.document["operations"][0])
+    assert (said.code, said.document["status"], shop.on_hand("A")) == (0, "cancelled", 10)
+    assert "command line" in refund["actor"]
+    assert refund["reason"] == "changed her mind"
+    assert at.run(f"orders cancel order-1 --token {SELLER}").out == (
+        "order order-1 was cancelled before, 0 refunds recorded\n"
+    )
+
+
+def test_an_operation_is_cancelled_with_its_stock_put_back(at: CommandLine, shop: Shop) -> None:
+    operation = shop.orders.process_order_stock_update(form()).operations[0]
+
+    assert at.run(f"operations cancel {operation} --reason 'never left' --put-back").code == 0
+    assert (shop.on_hand("A"), shop.operation(operation)["applied"]) == (10, "no")
+
+
+@pytest.mark.parametrize(("answer", "status"), [("--deducted", "pending"), ("--not-deducted", "cancelled")])
+def test_an_operation_in_doubt_is_listed_and_confirmed(
+    at: CommandLine, shop: Shop, answer: str, status: str
+) -> None:
+    class Silent:
+        def remove_as_sale(self, sku: str, warehouse: str, quantity: int) -> None:
+            raise TimeoutError
+
+    with pytest.raises(InDoubt) as doubt:
+        InventoryManagerWithSync(Silent(), shop.service).remove_as_sale_with_sync(
+            "A", "Ирина", 1, "order-1", SELLER
+        )
+    operation = doubt.value.operation_id
+    listed = at.run("operations list --in-doubt --json").document
+    assert [row["id"] for row in listed["operations"]] == [str(operation)]
+
+    assert at.run(f"operations confirm {operation}").code == 2
+    assert at.run(f"operations confirm {operation} {answer} --reason counted").code == 0
+    assert shop.operation(operation)["status"] == status
+    assert at.run(f"operations confirm {operation} {answer}").code == 1
+
+
+def test_an_order_shows_where_the_remote_differs(at: CommandLine, shop: Shop) -> None:
+    operation = shop.orders.process_order_stock_update(form()).operations[0]
+    shop.service.cancel(operation, actor="Anna", reason="no")
+
+    assert "the two differ" in at.run(f"orders show order-1 --token {SELLER}").out
+    assert at.run(f"orders show order-1 --token {SELLER} --json").document["differs"] is True
+
+
+@on_sqlite
+def test_a_database_error_of_one_line_does_not_stop_the_others(at: CommandLine, shop: Shop) -> None:
+    with shop.runtime.database.transaction_scope():
+        shop.runtime.database.execute_sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON stock_sync_orders WHEN NEW.order_id = 'order-1'"
+            " BEGIN SELECT RAISE(ABORT, 'constraint of somebody else'); END"
+        )
+    at.write("orders.jsonl", "\n".join(json.dumps(form(order)) for order in ("order-1", "order-2")))
+
+    said = at.run("orders process orders.jsonl --json")
+    assert (said.code, said.document["orders"], shop.on_hand("A")) == (1, 1, 9)
+    assert said.document["refused"][0]["reason"] == "the database says: constraint of somebody else"
 
 
 # Answers for programs

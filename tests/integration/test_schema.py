@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ from stocksync.store.database import Database, Statement, bind_models, open_data
 from stocksync.store.migrate import migrate, pending
 from stocksync.store.models import MODELS
 from tests.processes import ROOT
+from tests.shop import form, open_shop
 
+APPLIED = ["0001_initial", "0002_moving_lines"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
 
 
@@ -87,7 +91,7 @@ def test_migrations_make_what_the_models_say_on_postgresql(postgres_server: obje
 def test_a_second_run_has_nothing_to_do(database_url: str) -> None:
     database = open_database(database_url)
 
-    assert migrate(database) == ["0001_initial"]
+    assert migrate(database) == APPLIED
     assert migrate(database) == []
     assert pending(database) == []
     database.close_all()
@@ -111,7 +115,7 @@ def test_several_that_migrate_at_once_apply_everything_once(database_url: str) -
     said = [process.communicate(timeout=60) for process in started]
 
     assert [process.returncode for process in started] == [0] * 4, said
-    assert sorted(out for out, _ in said) == [b'{"applied": ["0001_initial"]}\n'] + [b'{"applied": []}\n'] * 3
+    assert sorted(json.loads(out)["applied"] for out, _ in said) == [[], [], [], APPLIED]
 
 
 def test_our_tables_stay_out_of_the_monoliths_way(database_url: str) -> None:
@@ -122,3 +126,24 @@ def test_our_tables_stay_out_of_the_monoliths_way(database_url: str) -> None:
 
     plan = {"pending_stock_operations", "stock_synchronization_logs"}
     assert all(name.startswith("stock_sync_") for name in tables - plan - {"sqlite_sequence"})
+
+
+def test_lines_that_moved_our_stock_before_the_second_migration_are_known_to(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_shop(database_url) as shop:
+        shop.stock(A=10)
+        shop.orders.process_order_stock_update(form())
+        shop.deduct("order-2", line_item_id="L")
+        shop.deduct("order-3")
+        second = import_module("stocksync.store.migrations.0002_moving_lines")
+        with shop.runtime.database.transaction_scope():
+            shop.runtime.database.execute_sql("DROP INDEX pending_stock_operations_in_doubt")
+            shop.runtime.database.execute_sql("ALTER TABLE stock_sync_order_lines DROP COLUMN moves_stock")
+            second.up(None, shop.runtime.database)
+
+        moved = [
+            shop.line(line, order)["moves_stock"]
+            for line, order in [("line-1", "order-1"), ("L", "order-2"), ("A@Ирина", "order-3")]
+        ]
+    assert moved == [True, False, False]

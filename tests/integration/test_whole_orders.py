@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stocksync import InsufficientStock, InvalidOrder, UnknownWarehouse
+from stocksync import InsufficientStock, UnknownWarehouse
 from stocksync.store.models import Movement
 from tests.shop import SELLER, Shop, form, open_shop
 
@@ -69,15 +69,6 @@ def test_an_earlier_revision_changes_nothing(shop: Shop) -> None:
     assert shop.on_hand("B") == 5
 
 
-def test_a_form_that_changes_a_deducted_line_is_refused_in_words(shop: Shop) -> None:
-    shop.orders.process_order_stock_update(form(lines={"1": ("A", 3)}))
-    changed = form(lines={"1": ("A", 4)}, revision="r2", updated_at="2026-03-01T11:30:00Z")
-
-    with pytest.raises(InvalidOrder, match="line 1: 3 of A became 4 of A"):
-        shop.orders.process_order_stock_update(changed)
-    assert shop.on_hand("A") == 7
-
-
 def test_lines_of_one_sku_are_added_up_for_the_check(shop: Shop) -> None:
     with pytest.raises(InsufficientStock) as refused:
         shop.orders.process_order_stock_update(form(lines={"1": ("B", 3), "2": ("B", 3)}))
@@ -134,11 +125,6 @@ def test_an_order_that_is_not_ready_is_noted_and_deducted_when_it_is(shop: Shop)
 
     assert shop.orders.process_order_stock_update(form()).status == "queued"
     assert shop.on_hand("A") == 9
-
-
-def test_a_cancelled_order_is_refused_aloud(shop: Shop) -> None:
-    with pytest.raises(InvalidOrder, match="CANCELLED"):
-        shop.orders.process_order_stock_update(form(status="CANCELLED"))
 
 
 def test_an_unknown_warehouse_is_refused_with_the_known_ones(shop: Shop) -> None:

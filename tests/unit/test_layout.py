@@ -27,7 +27,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stocksync.runtime",),
     (
         "stocksync.service",
+        "stocksync.interventions",
+        "stocksync.sales",
+        "stocksync.recording",
         "stocksync.orders",
+        "stocksync.synced_inventory",
         "stocksync.delivery",
         "stocksync.sending",
         "stocksync.outcomes",
@@ -54,7 +58,11 @@ RANKS = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 WEB = {"flask", "werkzeug", "jinja2", "gunicorn", "markupsafe", "itsdangerous"}
 DATABASES = {"peewee", "playhouse", "psycopg", "psycopg_pool", "sqlite3", "sqlalchemy"}
 
-DELIVERY_WRITERS = {"stocksync.store.operations", "stocksync.store.deliveries"}
+DELIVERY_WRITERS = {
+    "stocksync.store.operations",
+    "stocksync.store.interventions",
+    "stocksync.store.deliveries",
+}
 STOCK_WRITERS = {"stocksync.store.inventory"}
 WRITERS = {
     "pending_stock_operations": DELIVERY_WRITERS,

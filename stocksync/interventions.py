@@ -1,0 +1,138 @@
+"""What a person may do with one operation: have it retried, cancel it, say what an operation in doubt came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from stocksync.domain.checkout_form import CANCELLED, check_word
+from stocksync.domain.errors import InvalidInput, UnknownOperation
+from stocksync.domain.identifiers import joined
+from stocksync.recording import Recorder, Refund, exceeds
+from stocksync.store.interventions import OperationInterventions, OperationRow
+from stocksync.store.inventory import Change
+from stocksync.store.operations import OrderRow
+
+
+class Interventions:
+    """The service's calls for people; each is written to the operation's log with who and why."""
+
+    def __init__(self, recorder: Recorder, interventions: OperationInterventions) -> None:
+        self._recorder = recorder
+        self._database = recorder.database
+        self._interventions = interventions
+
+    def retry(self, operation_id: UUID | str, *, actor: str, reason: str | None = None) -> None:
+        """Have a waiting or given-up operation delivered now, with all attempts before it.
+
+        Raises:
+            UnknownOperation, TransitionRefused, InDoubt
+        """
+        actor, reason = check_word("actor", actor), _reason(reason)
+        with self._database.transaction_scope():
+            order = self._interventions.retry(_uuid(operation_id), actor, reason, self._recorder.clock())
+            self._recorder.wake_after_commit(order.token_id)
+
+    def cancel(self, operation_id: UUID | str, *, actor: str, reason: str, put_back: bool = False) -> None:
+        """Stop the delivery of an operation. Its line no longer holds the order up.
+
+        Args:
+            put_back: the deduction never was: its units come back into our stock. Otherwise they stay deducted.
+
+        Raises:
+            UnknownOperation, TransitionRefused, InDoubt
+            InvalidInput: no reason was given, or the operation took nothing out of our stock.
+            RefundExceedsSale: the units can't be put back, because they came back already.
+        """
+        actor, reason = check_word("actor", actor), check_word("reason", reason)
+        at = self._recorder
+        with self._database.transaction_scope():
+            now = at.clock()
+            order, operation = self._interventions.lock(_uuid(operation_id), "cancelled")
+            self._interventions.cancel(operation, actor, reason, now, put_back=put_back)
+            at.lines.waive(order.id, operation.line_id)
+            if put_back:
+                self._undo(order, operation)
+            state, _ = at.state_of(order)
+            changed = state is not order.is_stock_updated
+            if not self._interventions.still_wanted(order) and not (changed and state is False):
+                at.operations.rest(order, state, "cancelled", now)
+            elif changed:
+                at.set_in_motion(order, now)
+            if put_back:
+                key = joined("rollback", str(operation.id))
+                change = Change(
+                    operation.sku, operation.quantity, "rollback", key, operation.id, actor, reason
+                )
+                at.ledger.put(operation.warehouse, [change], now)
+
+    def confirm(
+        self, operation_id: UUID | str, deducted: bool, *, actor: str, reason: str | None = None
+    ) -> None:
+        """Say what an operation in doubt came to: whether the foreign inventory did it.
+
+        Args:
+            deducted: it was done (a refund: the goods were put back). False: the operation is cancelled, and the
+                same call may be made again.
+
+        Raises:
+            UnknownOperation
+            TransitionRefused: it is not in doubt.
+        """
+        who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
+        self.resolve(_uuid(operation_id), deducted, who)
+
+    def resolve(self, operation_id: UUID, done: bool, details: Mapping[str, Any]) -> None:
+        """Write what an operation in doubt came to; `details` say who knows. Raises as `confirm` does."""
+        at = self._recorder
+        with self._database.transaction_scope():
+            now = at.clock()
+            order, operation = self._interventions.lock(operation_id, "confirmed")
+            if done:
+                self._interventions.confirm(operation, {**details, "done": True}, now)
+                self._count(order, operation)
+            else:
+                self._interventions.deny(operation, {**details, "done": False}, now)
+            line = at.lines_of(order)[operation.line_id]
+            if line.deducted < line.quantity:
+                at.lines.waive(order.id, line.line_id)
+            # What came too late for a cancellation, or for the form that lowered its line, goes back at once.
+            excess = line.left - (0 if order.status == CANCELLED else line.quantity)
+            if excess > 0:
+                what = replace(line, sku=operation.sku, warehouse=operation.warehouse)
+                refund = Refund(what, excess, joined("excess", str(operation.id)))
+                at.record(order, at.give_back(order, [refund], reason="the order had changed"), now)
+            else:
+                at.set_in_motion(order, now)
+
+    def _count(self, order: OrderRow, operation: OperationRow) -> None:
+        lines, line_id, quantity = self._recorder.lines, operation.line_id, operation.quantity
+        if operation.operation_type == "refund":
+            lines.refund(order.id, {line_id: quantity})  # reserved since the intent
+        else:
+            grows = operation.line_item_id is None or not order.has_form
+            lines.deduct(order.id, line_id, quantity, grows=grows)
+
+    def _undo(self, order: OrderRow, operation: OperationRow) -> None:
+        if operation.operation_type != "deduction" or not operation.moves_stock:
+            raise InvalidInput(
+                "put_back", f"operation {operation.id} took nothing out of our stock: cancel it without"
+            )
+        line = self._recorder.lines_of(order)[operation.line_id]
+        if not self._recorder.lines.undo_deduction(order.id, line.line_id, operation.quantity, line.reserved):
+            raise exceeds(order.order_id, [line], operation.quantity)
+
+
+def _reason(given: str | None) -> str | None:
+    return check_word("reason", given) if given and given.strip() else None
+
+
+def _uuid(value: UUID | str) -> UUID:
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise UnknownOperation(value) from None

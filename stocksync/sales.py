@@ -1,0 +1,203 @@
+"""Single calls: one deduction or refund of one SKU for an order, its line found or made, bounded, recorded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from stocksync.domain.checkout_form import CANCELLED, check_quantity, check_word
+from stocksync.domain.errors import (
+    InDoubt,
+    InvalidInput,
+    OrderCancelled,
+    OrderHasForm,
+    OrphanRefund,
+)
+from stocksync.domain.identifiers import content_hash, stored_key
+from stocksync.recording import Recorder, Refund, exceeds
+from stocksync.store.inventory import Line, unnamed_line
+from stocksync.store.operations import OperationDraft, OrderRow
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The checked arguments of a call. `keys`: what makes it unrepeatable, the caller's own first."""
+
+    token_id: str
+    order_id: str
+    sku: str
+    quantity: int
+    warehouse: str
+    line_item_id: str | None
+    keys: tuple[str, ...]
+    content: str
+
+    @classmethod
+    def checked(
+        cls,
+        operation_type: str,
+        token_id: object,
+        order_id: str,
+        sku: str,
+        quantity: int,
+        warehouse: str,
+        line_item_id: str | None,
+        idempotency_key: str | None,
+    ) -> Call:
+        """Raises InvalidInput."""
+        token, order_id = checked_token(token_id), check_word("order_id", order_id)
+        sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
+        quantity = check_quantity("quantity", quantity)
+        line_item_id = None if line_item_id is None else check_word("line_item_id", line_item_id)
+        keys = call_keys(idempotency_key)
+        if operation_type == "deduction" and line_item_id is not None:
+            keys = (*keys, deduction_key(token, order_id, line_item_id))
+        content = content_hash(operation_type, token, order_id, line_item_id, sku, quantity, warehouse)
+        return cls(token, order_id, sku, quantity, warehouse, line_item_id, keys, content)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What came of a call. `repeated`: it was recorded before, and nothing was written now."""
+
+    order: OrderRow
+    operation_id: UUID
+    repeated: bool
+
+
+class Sales:
+    """Deductions and refunds on order lines. Callers hold a write transaction, and roll it back when this raises."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def deduct(
+        self,
+        call: Call,
+        *,
+        moves_stock: bool,
+        applied: str = "yes",
+        actor: str | None = None,
+        wake: bool = True,
+    ) -> Recorded:
+        """Count a deduction on its line and record it, with `moves_stock` out of our own stock.
+
+        Raises:
+            IdempotencyConflict, InvalidInput, OrderHasForm, OrderCancelled, InsufficientStock
+            InDoubt: the same call was made before, and nobody knows what came of it.
+        """
+        at = self._recorder
+        now = at.clock()
+        order = at.operations.ensure_order(call.token_id, call.order_id, now)
+        if first := self._first(call):
+            return Recorded(order, first, True)
+        if order.status == CANCELLED:
+            raise OrderCancelled(call.token_id, call.order_id)
+        if order.has_form and not call.keys:
+            raise OrderHasForm(call.order_id)
+        if moves_stock:
+            at.ledger.require_warehouse(call.warehouse)
+        draft = OperationDraft(
+            at.new_id(), "deduction", call.sku, call.quantity, call.warehouse, call.line_item_id, call.keys,
+            call.content, moves_stock, actor, applied=applied,
+        )  # fmt: skip
+        self._onto_line(order, call, moves_stock, applied)
+        at.record(order, [draft], now, wake=wake)
+        return Recorded(order, draft.id, False)
+
+    def refund(
+        self,
+        call: Call,
+        *,
+        restock: bool,
+        applied: str = "yes",
+        actor: str | None = None,
+        reason: str | None = None,
+        wake: bool = True,
+    ) -> Recorded:
+        """Count a refund on the line of its sale and record it; `restock`: into our own stock, if it came from there.
+
+        Raises:
+            IdempotencyConflict, InvalidInput, InDoubt
+            OrphanRefund: no such sale is known.
+            RefundExceedsSale: fewer units are left of it.
+        """
+        at = self._recorder
+        order = at.operations.lock_order(call.token_id, call.order_id)
+        if order is None:
+            raise OrphanRefund(call.token_id, call.order_id, call.sku, call.line_item_id)
+        if first := self._first(call):
+            return Recorded(order, first, True)
+        line = self._sold(order, call)
+        if applied == "yes" and not at.lines.refund(order.id, {line.line_id: call.quantity}):
+            raise exceeds(call.order_id, [line], call.quantity)
+        draft = at.refund_draft(
+            order, Refund(line, call.quantity), restock=restock, actor=actor, reason=reason
+        )
+        draft = replace(draft, keys=call.keys, content_hash=call.content, applied=applied)
+        at.record(order, [draft], at.clock(), wake=wake)
+        return Recorded(order, draft.id, False)
+
+    def _first(self, call: Call) -> UUID | None:
+        first = self._recorder.first_with(call.keys, call.content)
+        if first is not None and self._recorder.operations.is_in_doubt(first):
+            raise InDoubt(first)
+        return first
+
+    def _onto_line(self, order: OrderRow, call: Call, moves_stock: bool, applied: str) -> None:
+        # Without a line id the SKU in its warehouse is the line; such calls add up.
+        line_id = call.line_item_id or unnamed_line(call.sku, call.warehouse)
+        lines = self._recorder.lines
+        known = lines.of(order.id).get(line_id)
+        if known is None:
+            deducted = call.quantity if applied == "yes" else 0
+            line = Line(line_id, call.sku, call.warehouse, call.quantity, deducted, moves_stock=moves_stock)
+            lines.add(order.id, [line], self._recorder.clock())
+        elif (known.sku, known.warehouse) != (call.sku, call.warehouse):
+            raise InvalidInput(
+                "line_item_id", f"line {line_id} is of SKU {known.sku} in warehouse {known.warehouse}"
+            )
+        elif known.moves_stock is not moves_stock:
+            raise InvalidInput(
+                "line_item_id",
+                f"line {line_id} is deducted from stock that is kept {'here' if known.moves_stock else 'elsewhere'}; "
+                "take all of a line the same way",
+            )
+        elif call.line_item_id is not None and known.deducted:
+            raise InvalidInput("line_item_id", f"line {line_id} was deducted before; a line is deducted once")
+        elif applied == "yes":
+            grows = call.line_item_id is None or not order.has_form
+            lines.deduct(order.id, line_id, call.quantity, grows=grows)
+
+    def _sold(self, order: OrderRow, call: Call) -> Line:
+        lines = self._recorder.lines_of(order)
+        if call.line_item_id is not None:
+            found = lines.get(call.line_item_id)
+            candidates = [found] if found is not None and found.sku is not None else []
+            if candidates and candidates[0].sku != call.sku:
+                raise InvalidInput("sku", f"line {call.line_item_id} is of SKU {candidates[0].sku}")
+        else:
+            of_sku = [line for line in lines.values() if line.sku == call.sku]
+            unnamed = f"{call.sku}@{call.warehouse}"
+            candidates = sorted(of_sku, key=lambda line: line.line_id != unnamed)
+        if not candidates:
+            raise OrphanRefund(call.token_id, call.order_id, call.sku, call.line_item_id)
+        for line in candidates:
+            if line.left >= call.quantity:
+                return line
+        raise exceeds(call.order_id, candidates, call.quantity)
+
+
+def deduction_key(token_id: str, order_id: str, line_id: str) -> str:
+    """The key under which one order line deducts, once."""
+    return stored_key("deduct", token_id, order_id, line_id)
+
+
+def call_keys(given: str | None) -> tuple[str, ...]:
+    """The caller's own idempotency key as it is stored. Raises InvalidInput."""
+    return () if given is None else (f"call:{check_word('idempotency_key', given)}",)
+
+
+def checked_token(token_id: object) -> str:
+    """A seller account, which callers may hold as a number or UUID. Raises InvalidInput."""
+    return check_word("token_id", token_id if token_id is None else str(token_id))

@@ -1,0 +1,166 @@
+"""InventoryManagerWithSync: deduct and record in one call, from our own stock or from an inventory kept elsewhere.
+
+A foreign inventory can't share our transaction. So the intent is written first, in doubt; then it is asked; then
+its answer is written. What a crash leaves in between stays in doubt until a person says what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from requests.exceptions import ConnectionError as RequestsConnectionError
+from requests.exceptions import Timeout as RequestsTimeout
+from rq.timeouts import BaseTimeoutException
+
+from stocksync.domain.answers import printable
+from stocksync.domain.checkout_form import check_word
+from stocksync.domain.errors import InDoubt, InvalidInput, OpenTransaction, TransitionRefused
+from stocksync.inventory import InventoryManager
+from stocksync.sales import Call
+from stocksync.service import StockSynchronizationService, SyncResult
+
+UNCERTAIN: tuple[type[Exception], ...] = (
+    TimeoutError,
+    ConnectionError,
+    RequestsTimeout,
+    RequestsConnectionError,
+    BaseTimeoutException,  # a job's time is up, wherever the call was then
+)
+"""Errors after which nobody knows whether the inventory acted."""
+
+
+class ForeignInventory(Protocol):
+    """The monolith's own inventory. With `add(sku, warehouse, quantity)` it can take goods back too."""
+
+    def remove_as_sale(self, sku: str, warehouse: str, quantity: int) -> Any: ...
+
+
+class InventoryManagerWithSync:
+    """Moves stock and records it, so that neither is ever without the other."""
+
+    def __init__(
+        self,
+        inventory: InventoryManager | ForeignInventory,
+        service: StockSynchronizationService,
+        *,
+        uncertain: tuple[type[Exception], ...] = UNCERTAIN,
+    ) -> None:
+        """
+        Args:
+            inventory: ours, or any object with `remove_as_sale(sku, warehouse, quantity)`. Every error that such an
+                object raises means that it did not deduct, except those of the `uncertain` types.
+        """
+        self._inventory = inventory
+        self._ours = isinstance(inventory, InventoryManager)
+        self._service = service
+        self._uncertain = uncertain
+
+    def remove_as_sale_with_sync(
+        self,
+        sku: str,
+        warehouse: str,
+        quantity: int,
+        order_id: str,
+        token_id: str,
+        *,
+        line_item_id: str | None = None,
+        idempotency_key: str | None = None,
+        actor: str | None = None,
+        immediate: bool = False,
+    ) -> SyncResult:
+        """Deduct `quantity` units for an order and have the remote told.
+
+        Args:
+            line_item_id, idempotency_key, immediate: as in `StockSynchronizationService.sync_stock_deduction`.
+            actor: who asked, kept with the operation.
+
+        Raises:
+            InvalidInput, IdempotencyConflict, OrderHasForm, OrderCancelled: nothing was deducted.
+            InsufficientStock, UnknownWarehouse: of our own stock.
+            InDoubt: nobody knows whether the foreign inventory deducted; repeating the call does not ask it again.
+            OpenTransaction: a foreign inventory can't be asked inside one.
+            Exception: what the foreign inventory raised; nothing was deducted.
+        """
+        call = Call.checked(
+            "deduction", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key
+        )
+        who = None if actor is None else check_word("actor", actor)
+        sales, applied = self._service.sales, "yes" if self._ours else "unknown"
+
+        def record(wake: bool) -> Any:
+            return sales.deduct(call, moves_stock=self._ours, applied=applied, actor=who, wake=wake)
+
+        return self._done(record, call, self._inventory.remove_as_sale, immediate)
+
+    def return_with_sync(
+        self,
+        sku: str,
+        warehouse: str,
+        quantity: int,
+        order_id: str,
+        token_id: str,
+        *,
+        line_item_id: str | None = None,
+        idempotency_key: str | None = None,
+        actor: str | None = None,
+        immediate: bool = False,
+    ) -> SyncResult:
+        """Take `quantity` units of a recorded sale back and have the remote told.
+
+        Raises:
+            InvalidInput: also when the foreign inventory has no `add`.
+            OrphanRefund, RefundExceedsSale, IdempotencyConflict, InDoubt, OpenTransaction
+            Exception: what the foreign inventory raised; nothing came back.
+        """
+        add = getattr(self._inventory, "add", None)
+        if add is None:
+            raise InvalidInput(
+                "inventory",
+                f"{type(self._inventory).__name__} has no add(sku, warehouse, quantity): put the goods back there "
+                "yourself and record it with sync_stock_refund",
+            )
+        call = Call.checked(
+            "refund", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key
+        )
+        who = None if actor is None else check_word("actor", actor)
+        sales, applied = self._service.sales, "yes" if self._ours else "unknown"
+
+        def record(wake: bool) -> Any:
+            return sales.refund(call, restock=self._ours, applied=applied, actor=who, wake=wake)
+
+        return self._done(record, call, add, immediate)
+
+    def _done(
+        self,
+        record: Callable[[bool], Any],
+        call: Call,
+        act: Callable[[str, str, int], Any],
+        immediate: bool,
+    ) -> SyncResult:
+        if self._ours:
+            return self._service.recorded(record, immediate=immediate)
+        database = self._service.recorder.database
+        if database.in_transaction():
+            raise OpenTransaction
+        with database.transaction_scope():
+            intent = record(True)
+        if not intent.repeated:
+            self._ask(intent.operation_id, lambda: act(call.sku, call.warehouse, call.quantity))
+        return self._service.recorded(lambda _: intent, immediate=immediate)
+
+    def _ask(self, operation_id: Any, act: Callable[[], Any]) -> None:
+        try:
+            act()
+        except self._uncertain as error:
+            raise InDoubt(operation_id) from error
+        except Exception as error:
+            said = {"error_class": type(error).__name__[:255], "error_message": printable(str(error))[:300]}
+            self._service.resolve(operation_id, False, said)
+            raise
+        try:
+            self._service.resolve(operation_id, True, {"actor": "the inventory answered"})
+        except TransitionRefused:
+            raise  # a person was faster
+        except Exception as error:
+            raise InDoubt(operation_id) from error

@@ -1,0 +1,132 @@
+"""A later form of an order changes its lines: stock follows line by line, and nothing is ever half done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from stocksync import InsufficientStock, InvalidOrder
+from tests.shop import SELLER, Shop, form, goods, later, open_shop
+
+BEFORE = {"1": ("A", 3), "2": ("B", 2)}
+
+
+@pytest.fixture
+def shop(database_url: str) -> Iterator[Shop]:
+    with open_shop(database_url) as opened:
+        opened.stock(A=10, B=5, C=5)
+        opened.orders.process_order_stock_update(form(lines=BEFORE))
+        opened.drain()
+        yield opened
+
+
+def on_hand(shop: Shop) -> tuple[int, ...]:
+    return tuple(shop.on_hand(sku) for sku in "ABC")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected", "net"),
+    [
+        ({**BEFORE, "3": ("C", 1)}, (7, 3, 4), {"1": 3, "2": 2, "3": 1}),
+        ({"1": ("A", 3)}, (7, 5, 5), {"1": 3, "2": 0}),
+        ({"1": ("A", 5), "2": ("B", 2)}, (5, 3, 5), {"1": 5, "2": 2}),
+        ({"1": ("A", 1), "2": ("B", 2)}, (9, 3, 5), {"1": 1, "2": 2}),
+        ({"1": ("C", 4), "2": ("B", 2)}, (10, 3, 1), {"1": 4, "2": 2}),
+        ({"1": (None, 3), "2": ("B", 2)}, (10, 3, 5), {"1": 0, "2": 2}),
+        ({"1": ("B", 2), "2": ("A", 3)}, (7, 3, 5), {"1": 2, "2": 3}),
+        ({}, (10, 5, 5), {"1": 0, "2": 0}),
+    ],
+    ids=["added", "dropped", "raised", "lowered", "another SKU", "no longer stock", "swapped", "emptied"],
+)
+def test_a_later_revision_is_taken_over_line_by_line(
+    shop: Shop, lines: dict[str, tuple[str | None, int]], expected: tuple[int, ...], net: dict[str, int]
+) -> None:
+    assert shop.orders.process_order_stock_update(later(lines)).status == "queued"
+    shop.drain()
+
+    assert on_hand(shop) == expected
+    stored = {line: shop.line(line) for line in net}
+    assert {line: row["deducted"] - row["refunded"] for line, row in stored.items()} == net
+    assert shop.flag() is any(net.values())
+    assert set(shop.statuses()) == {"completed"}
+    assert shop.broken_promises() == []
+
+
+@pytest.mark.parametrize("repeat", [later({"1": ("A", 5)}), form(lines=BEFORE)], ids=["same", "earlier"])
+def test_the_same_or_an_earlier_revision_changes_nothing(shop: Shop, repeat: dict[str, object]) -> None:
+    shop.orders.process_order_stock_update(later({"1": ("A", 5)}))
+    count = len(shop.statuses())
+
+    for _ in range(3):
+        assert shop.orders.process_order_stock_update(repeat).status == "already_updated"
+    assert (on_hand(shop), len(shop.statuses())) == ((5, 5, 5), count)
+
+
+def test_there_and_back_again_ends_where_it_began(shop: Shop) -> None:
+    for number, lines in enumerate([{"1": ("A", 1)}, BEFORE, {"1": ("C", 2)}, BEFORE]):
+        time = f"2026-03-01T12:0{number}:00Z"
+        shop.orders.process_order_stock_update(form(lines=lines, revision=f"n{number}", updated_at=time))
+
+    assert on_hand(shop) == (7, 3, 5)
+    assert shop.broken_promises() == []
+
+
+def test_what_was_returned_is_not_given_back_again_by_a_lower_quantity(shop: Shop) -> None:
+    shop.orders.process_return(goods(line="1", quantity=2))
+    shop.orders.process_order_stock_update(later({"1": ("A", 1), "2": ("B", 2)}))
+
+    assert on_hand(shop) == (10, 3, 5)
+    assert shop.broken_promises() == []
+
+
+def test_what_the_revision_gives_back_covers_what_it_takes(shop: Shop) -> None:
+    shop.orders.process_order_stock_update(later({"1": ("A", 3), "3": ("B", 5)}))
+
+    assert on_hand(shop) == (7, 0, 5)
+    assert shop.broken_promises() == []
+
+
+def test_all_shortages_are_named_and_nothing_is_half_done(shop: Shop) -> None:
+    short = later({"1": ("A", 90), "3": ("C", 9)})
+
+    with pytest.raises(InsufficientStock) as refused:
+        shop.orders.process_order_stock_update(short)
+    assert [(s.sku, s.needed, s.available) for s in refused.value.shortages] == [("A", 87, 7), ("C", 9, 5)]
+    assert (on_hand(shop), shop.order().revision) == ((7, 3, 5), "r1")
+    assert len(shop.statuses()) == 2
+    assert shop.broken_promises() == []
+
+
+def test_stock_that_is_kept_elsewhere_is_not_moved_by_a_revision(shop: Shop) -> None:
+    shop.deduct("order-2", quantity=3, line_item_id="1")
+    shop.orders.process_order_stock_update(form("order-2", {"1": ("A", 1)}))
+
+    assert (on_hand(shop), shop.line("1", "order-2")["refunded"]) == ((7, 3, 5), 2)
+    assert shop.broken_promises() == []
+
+
+def test_a_form_is_refused_where_calls_without_line_id_have_deducted(shop: Shop) -> None:
+    shop.deduct("order-2")
+
+    with pytest.raises(InvalidOrder, match="deduct them twice"):
+        shop.orders.process_order_stock_update(form("order-2"))
+    assert shop.order("order-2").has_form is False
+    assert on_hand(shop) == (7, 3, 5)
+    assert shop.orders.process_order_stock_update(form("order-2", status="CANCELLED")).status == "cancelled"
+
+
+def test_an_order_given_back_for_this_reason_can_then_take_its_form(shop: Shop) -> None:
+    shop.deduct("order-2")
+    shop.refund("order-2")
+
+    assert shop.orders.process_order_stock_update(form("order-2")).status == "queued"
+    assert shop.on_hand("A") == 6
+
+
+def test_two_sellers_keep_their_orders_apart(shop: Shop) -> None:
+    shop.orders.process_order_stock_update(form(lines=BEFORE, token_id="seller-2"))
+    shop.orders.process_order_stock_update(later({}))
+
+    assert on_hand(shop) == (7, 3, 5)
+    assert shop.runtime.queries.order(SELLER, "order-1")["is_stock_updated"] is False
