@@ -33,6 +33,25 @@ class SchemaBehind(StockSyncError):
         )
 
 
+class TablesMissing(StockSyncError):
+    """A caller's database lacks tables or columns of stocksync. `database` is its URL, without the password."""
+
+    def __init__(self, database: str) -> None:
+        self.database = database
+        super().__init__(
+            f"the tables of stocksync are missing or behind in {database}. "
+            "Run `python -m stocksync migrate` with DATABASE_URL naming that database first."
+        )
+
+
+class SessionUnsuitable(StockSyncError):
+    """A caller's session can't be used for this. `reason` says why, and what would do."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"this session can't be used: {reason}")
+
+
 class InvalidInput(StockSyncError):
     """A value given by the caller can't be taken. `field` names it; nothing was written."""
 

@@ -155,6 +155,7 @@ def forbidden_packages(sources: Sources) -> list[str]:
                 "stocksync": package in WEB | {"jobs", "web"},
                 "stocksync.domain": package not in {*sys.stdlib_module_names, "pydantic", "stocksync"},
                 "stocksync.service": package in {"rq", "rq_scheduler"},
+                "stocksync.store": package == "sqlalchemy",
             }
             may_query = within(module, "stocksync.store") or within(module, "stocksync.contrib")
             may_catch = within(module, "stocksync.cli") or within(module, "web")
@@ -341,6 +342,7 @@ def test_an_arrow_the_right_way_is_let_through(module: str, text: str) -> None:
         ("stocksync.service", "def f():\n    import rq_scheduler"),
         ("stocksync.orders", "from peewee import PeeweeException"),
         ("stocksync.cli.stock", "from peewee import fn"),
+        ("stocksync.store.queries", "import sqlalchemy"),
         ("web.pages", "import peewee"),
         ("jobs.worker", "import sqlite3"),
     ],

@@ -1,0 +1,1 @@
+"""Programs that use stocksync, to read and to run."""

@@ -1,0 +1,239 @@
+"""stocksync on the caller's SQLAlchemy session: operations are written in its transaction, with the caller's own rows.
+
+The tables of stocksync must be in the session's database (`python -m stocksync migrate`, with DATABASE_URL naming it).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import Connection, CursorResult, Uuid, column, event, select, table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+
+from stocksync.delivery import DeliveryEngine
+from stocksync.domain.errors import SessionUnsuitable, TablesMissing
+from stocksync.inventory import InventoryManager
+from stocksync.orders import AllegroStockService
+from stocksync.runtime import Runtime, current
+from stocksync.service import StockSynchronizationService
+from stocksync.store.database import Database, Dialect, PostgresDialect, SqliteDialect, Statement
+from stocksync.store.queries import Queries
+
+_HOOKS = "stocksync.after_commit"
+_OPERATIONS = table("pending_stock_operations", column("id", Uuid()), column("status"))
+# PostgreSQL's undefined_table and undefined_column; SQLite has words alone.
+_MISSING_STATES = ("42P01", "42703")
+_MISSING_WORDS = re.compile(r"no such (?:table|column): |has no column named ")
+
+
+class SessionSync:
+    """The calls of stocksync for the length of one session; see `with_session`."""
+
+    def __init__(self, session: Session, runtime: Runtime) -> None:
+        self._parts = _RuntimeOnSession(session, runtime)
+
+    @property
+    def service(self) -> StockSynchronizationService:
+        """Single operations. `immediate=True` only queues, and nothing can be delivered here."""
+        return self._parts.service
+
+    @property
+    def orders(self) -> AllegroStockService:
+        """Whole orders, deducted from stocksync's own stock."""
+        return self._parts.orders
+
+    @property
+    def inventory(self) -> InventoryManager:
+        """stocksync's own stock."""
+        return self._parts.inventory
+
+
+def with_session(session: Session | scoped_session[Any], runtime: Runtime | None = None) -> SessionSync:
+    """The services of `runtime`, reading and writing in the transaction of `session`.
+
+    They never commit: the caller does. Lanes are woken after that commit, and not after a rollback. A refused call
+    (IdempotencyConflict, InsufficientStock) has written nothing and leaves the session usable.
+
+    On PostgreSQL a call holds its order's row until the transaction ends: a second session with the same order waits.
+    On SQLite it holds the database's one write lock. So keep the transaction short, and take several orders in it
+    only in one order everywhere. SQLite's driver has a trap of its own: a savepoint that is opened before the
+    transaction has written anything commits when it is released; call this, or flush, before `begin_nested()`.
+
+    Args:
+        session: of SQLAlchemy 2 or SQLModel, on SQLite (pysqlite, aiosqlite) or PostgreSQL (psycopg, psycopg2). Of an
+            AsyncSession: `await session.run_sync(lambda session: with_session(session).service...)`.
+        runtime: supplies clock, ids, settings and wake-ups; None: the process's own, by its environment.
+
+    Raises:
+        SessionUnsuitable: another kind of session, database or driver; or it is in autocommit mode.
+        TablesMissing: raised by the calls; the database was not migrated.
+    """
+    if isinstance(session, scoped_session):
+        session = session()
+    if not isinstance(session, Session):
+        raise SessionUnsuitable(
+            f"a sqlalchemy.orm.Session is needed, got {type(session).__name__}; "
+            "of an AsyncSession, call inside `await session.run_sync(...)`"
+        )
+    return SessionSync(session, runtime or current())
+
+
+class _RuntimeOnSession(Runtime):
+    """The composition of `runtime`, with its store on a session."""
+
+    def __init__(self, session: Session, runtime: Runtime) -> None:
+        super().__init__(runtime.config, clock=runtime.clock, rng=runtime._rng, wakeups=runtime.wakeups)
+        self._new_id = runtime._new_id  # one factory: ids of one moment keep their order
+        self._session = session
+        self._database = _SessionDatabase(session)
+
+    @cached_property
+    def database(self) -> Database:
+        return cast(Database, self._database)
+
+    @cached_property
+    def queries(self) -> Queries:
+        return cast(Queries, _SessionReporting(self._session))
+
+    @cached_property
+    def engine(self) -> DeliveryEngine:
+        raise SessionUnsuitable(
+            "nothing is delivered inside a session's transaction; deliver with the runtime's own service, "
+            "or leave it to the worker"
+        )
+
+
+class _SessionReporting:
+    """Sees what its session has written and not yet committed."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def status_of(self, operation_id: UUID) -> str | None:
+        """The operation's status; None: unknown."""
+        query = select(_OPERATIONS.c.status).where(_OPERATIONS.c.id == operation_id)
+        status: str | None = self._session.connection().execute(query).scalar()
+        return status
+
+
+class _AnyPsycopgDialect(PostgresDialect):
+    """JSON as text, which psycopg 2 and 3 take alike and the column's type reads; SQLAlchemy sees to ids."""
+
+    def adapt(self, value: Any) -> Any:
+        is_rows = isinstance(value, list | tuple) and value and isinstance(value[0], dict)
+        if isinstance(value, dict) or is_rows:
+            return json.dumps(value, ensure_ascii=False, default=str)
+        return value
+
+
+_DIALECTS: Mapping[str, type[SqliteDialect | PostgresDialect]] = {
+    "pysqlite": SqliteDialect,
+    "aiosqlite": SqliteDialect,
+    "psycopg": _AnyPsycopgDialect,
+    "psycopg_async": _AnyPsycopgDialect,
+    "psycopg2": _AnyPsycopgDialect,
+}
+
+
+class _SessionDatabase:
+    """A session in the place of the store's `Database`: what its writers use of one."""
+
+    def __init__(self, session: Session) -> None:
+        driver = session.get_bind().dialect.driver
+        if driver not in _DIALECTS:
+            raise SessionUnsuitable(
+                f"the session's engine uses the driver {driver}; supported are {', '.join(_DIALECTS)}"
+            )
+        self._session = session
+        self.dialect: Dialect = _DIALECTS[driver]()
+
+    def run(self, statement: Statement, **parameters: Any) -> CursorResult[Any]:
+        """Execute `statement` on the session's connection."""
+        return self._execute(statement, self._bound(parameters))
+
+    def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Execute `statement` once for each of `rows`."""
+        if bound := [self._bound(row) for row in rows]:
+            self._execute(statement, bound)
+
+    def scope(self) -> AbstractContextManager[None]:
+        """The session has its connection already."""
+        return nullcontext()
+
+    @contextmanager
+    def transaction_scope(self) -> Iterator[None]:
+        """A savepoint, so that a refused call leaves the caller's rows as they are."""
+        connection = self._session.connection()
+        self._begin(connection)
+        hooks = self._session.info.setdefault(_HOOKS, [])
+        before = len(hooks)
+        try:
+            # Of the connection, not of the session: nothing of the caller's is flushed or expired for it.
+            with connection.begin_nested():
+                yield
+        except BaseException:
+            del hooks[before:]
+            raise
+
+    def in_transaction(self) -> bool:
+        """Always: the session decides when to commit."""
+        return True
+
+    def after_commit(self, hook: Callable[[], None]) -> None:
+        """Call `hook` once the session has committed; never, when it rolls back or is closed."""
+        self._session.info.setdefault(_HOOKS, []).append(hook)
+        # Listening again with the same function changes nothing.
+        event.listen(self._session, "after_commit", _call_hooks)
+        event.listen(self._session, "after_transaction_end", _forget_hooks)
+
+    def _begin(self, connection: Connection) -> None:
+        driver_connection = cast(Any, connection.connection.driver_connection)
+        if self.dialect.name == "postgresql":
+            if driver_connection.autocommit:
+                raise SessionUnsuitable(
+                    "its engine is in AUTOCOMMIT mode, where nothing is atomic; use another isolation level"
+                )
+        elif not driver_connection.in_transaction:
+            # sqlite3 begins before INSERT, not before SAVEPOINT: releasing a savepoint that stands alone would commit.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def _bound(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.dialect.adapt(value) for name, value in parameters.items()}
+
+    def _execute(
+        self, statement: Statement, bound: dict[str, Any] | list[dict[str, Any]]
+    ) -> CursorResult[Any]:
+        connection = self._session.connection()
+        try:
+            return connection.exec_driver_sql(statement.sql(self.dialect), bound)
+        except DBAPIError as error:
+            if self._is_missing(error):
+                database = connection.engine.url.render_as_string(hide_password=True)
+                raise TablesMissing(database) from error
+            raise
+
+    def _is_missing(self, error: DBAPIError) -> bool:
+        if self.dialect.name == "sqlite":
+            return _MISSING_WORDS.search(str(error.orig)) is not None
+        # psycopg 3 and psycopg2 name it differently.
+        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+        return state in _MISSING_STATES
+
+
+def _call_hooks(session: Session) -> None:
+    # The release of a savepoint is told as a commit too.
+    if not session.in_nested_transaction():
+        for hook in session.info.pop(_HOOKS, ()):
+            hook()
+
+
+def _forget_hooks(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        session.info.pop(_HOOKS, None)
