@@ -5,7 +5,6 @@ The tables of stocksync must be in the session's database (`python -m stocksync 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -126,11 +125,8 @@ class _SessionReporting:
 class _AnyPsycopgDialect(PostgresDialect):
     """JSON as text, which psycopg 2 and 3 take alike and the column's type reads; SQLAlchemy sees to ids."""
 
-    def adapt(self, value: Any) -> Any:
-        is_rows = isinstance(value, list | tuple) and value and isinstance(value[0], dict)
-        if isinstance(value, dict) or is_rows:
-            return json.dumps(value, ensure_ascii=False, default=str)
-        return value
+    def _json(self, value: Any) -> str:
+        return self._encode(value)
 
 
 _DIALECTS: Mapping[str, type[SqliteDialect | PostgresDialect]] = {
@@ -205,7 +201,8 @@ class _SessionDatabase:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _bound(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: self.dialect.adapt(value) for name, value in parameters.items()}
+        adapters = self.dialect.adapters
+        return {name: adapters[type(value)](value) for name, value in parameters.items()}
 
     def _execute(
         self, statement: Statement, bound: dict[str, Any] | list[dict[str, Any]]
