@@ -121,6 +121,11 @@ class Interventions:
                 "put_back", f"operation {operation.id} took nothing out of our stock: cancel it without"
             )
         line = self._recorder.lines_of(order)[operation.line_id]
+        if line.sku != operation.sku:
+            raise InvalidInput(
+                "put_back",
+                f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then",
+            )
         if not self._recorder.lines.undo_deduction(order.id, line.line_id, operation.quantity, line.reserved):
             raise exceeds(order.order_id, [line], operation.quantity)
 

@@ -205,7 +205,7 @@ def goods(
 
 def later(lines: Mapping[str, tuple[str | None, int]], **more: Any) -> dict[str, Any]:
     """The second revision of an order."""
-    return form(lines=lines, **{"revision": "r2", "updated_at": "2026-03-01T11:30:00Z"} | more)
+    return form(**{"lines": lines, "revision": "r2", "updated_at": "2026-03-01T11:30:00Z"} | more)
 
 
 def form(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stocksync import InsufficientStock, InvalidOrder
+from stocksync import InsufficientStock, InvalidInput, InvalidOrder
 from tests.shop import SELLER, Shop, form, goods, later, open_shop
 
 BEFORE = {"1": ("A", 3), "2": ("B", 2)}
@@ -130,3 +130,13 @@ def test_two_sellers_keep_their_orders_apart(shop: Shop) -> None:
 
     assert on_hand(shop) == (7, 3, 5)
     assert shop.runtime.queries.order(SELLER, "order-1")["is_stock_updated"] is False
+
+
+def test_what_a_revision_gave_back_can_not_be_put_back_again(shop: Shop) -> None:
+    operation = shop.orders.process_order_stock_update(form("order-2", {"1": ("A", 1)})).operations[0]
+    shop.orders.process_order_stock_update(later({"1": ("B", 3)}, order_id="order-2"))
+
+    with pytest.raises(InvalidInput, match="line 1 became B"):
+        shop.service.cancel(operation, actor="Anna", reason="never left", put_back=True)
+    assert on_hand(shop) == (7, 0, 5)
+    assert shop.broken_promises() == []
