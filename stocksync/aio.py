@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class AsyncStockSync:
-    """`service`, `orders`, `inventory` and `queries` of a runtime, never blocking the event loop.
+    """`service`, `orders`, `inventory`, `inventory_with_sync` and `queries` of a runtime, never blocking the event loop.
 
     A call runs in a thread with a connection of its own, so it is never part of a transaction that the caller has
     open on `runtime.database`; awaited inside one, it would wait for the caller's own locks. To record in the
@@ -45,6 +45,7 @@ class AsyncStockSync:
         self.service = Coroutines(self.runtime.service, self.call)
         self.orders = Coroutines(self.runtime.orders, self.call)
         self.inventory = Coroutines(self.runtime.inventory, self.call)
+        self.inventory_with_sync = Coroutines(self.runtime.inventory_with_sync, self.call)
         self.queries = Coroutines(self.runtime.queries, self.call)
 
     async def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import Timeout as RequestsTimeout
 from rq.timeouts import BaseTimeoutException
 
 from stocksync.domain.answers import printable
@@ -23,11 +21,11 @@ from stocksync.service import StockSynchronizationService, SyncResult
 UNCERTAIN: tuple[type[Exception], ...] = (
     TimeoutError,
     ConnectionError,
-    RequestsTimeout,
-    RequestsConnectionError,
     BaseTimeoutException,  # a job's time is up, wherever the call was then
 )
 """Errors after which nobody knows whether the inventory acted."""
+_UNCERTAIN_NAMES = frozenset({"Timeout", "ConnectionError", "TimeoutException", "TransportError"})
+"""The same as HTTP libraries call theirs (requests, httpx), which need not be installed here."""
 
 
 class ForeignInventory(Protocol):
@@ -44,12 +42,13 @@ class InventoryManagerWithSync:
         inventory: InventoryManager | ForeignInventory,
         service: StockSynchronizationService,
         *,
-        uncertain: tuple[type[Exception], ...] = UNCERTAIN,
+        uncertain: tuple[type[Exception], ...] | None = None,
     ) -> None:
         """
         Args:
             inventory: ours, or any object with `remove_as_sale(sku, warehouse, quantity)`. Every error that such an
                 object raises means that it did not deduct, except those of the `uncertain` types.
+            uncertain: None: time-outs and lost connections, Python's own and those of HTTP libraries.
         """
         self._inventory = inventory
         self._ours = isinstance(inventory, InventoryManager)
@@ -149,12 +148,18 @@ class InventoryManagerWithSync:
             self._ask(intent.operation_id, lambda: act(call.sku, call.warehouse, call.quantity))
         return self._service.recorded(lambda _: intent, immediate=immediate)
 
+    def _is_uncertain(self, error: Exception) -> bool:
+        if self._uncertain is not None:
+            return isinstance(error, self._uncertain)
+        names = {kind.__name__ for kind in type(error).__mro__}
+        return isinstance(error, UNCERTAIN) or not names.isdisjoint(_UNCERTAIN_NAMES)
+
     def _ask(self, operation_id: Any, act: Callable[[], Any]) -> None:
         try:
             act()
-        except self._uncertain as error:
-            raise InDoubt(operation_id) from error
         except Exception as error:
+            if self._is_uncertain(error):
+                raise InDoubt(operation_id) from error
             said = {"error_class": type(error).__name__[:255], "error_message": printable(str(error))[:300]}
             self._service.resolve(operation_id, False, said)
             raise

@@ -24,6 +24,7 @@ from stocksync.runtime import Runtime, current
 from stocksync.service import StockSynchronizationService
 from stocksync.store.database import Database, Dialect, PostgresDialect, SqliteDialect, Statement
 from stocksync.store.queries import Queries
+from stocksync.synced_inventory import InventoryManagerWithSync
 
 _HOOKS = "stocksync.after_commit"
 _OPERATIONS = table("pending_stock_operations", column("id", Uuid()), column("status"))
@@ -52,6 +53,11 @@ class SessionSync:
     def inventory(self) -> InventoryManager:
         """stocksync's own stock."""
         return self._parts.inventory
+
+    @property
+    def inventory_with_sync(self) -> InventoryManagerWithSync:
+        """stocksync's own stock, moved and recorded in one call."""
+        return self._parts.inventory_with_sync
 
 
 def with_session(session: Session | scoped_session[Any], runtime: Runtime | None = None) -> SessionSync:

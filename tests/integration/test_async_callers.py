@@ -21,6 +21,7 @@ from stocksync import (
 )
 from stocksync.aio import AsyncStockSync
 from stocksync.store.queries import Queries
+from stocksync.synced_inventory import InventoryManagerWithSync
 from tests.servers import wait_until
 from tests.shop import SELLER, WAREHOUSE, Shop, form, open_shop
 
@@ -28,6 +29,7 @@ OFFERED = {
     "service": StockSynchronizationService,
     "orders": AllegroStockService,
     "inventory": InventoryManager,
+    "inventory_with_sync": InventoryManagerWithSync,
     "queries": Queries,
 }
 
