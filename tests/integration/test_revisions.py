@@ -170,3 +170,21 @@ def test_an_object_shaped_like_the_plans_order_is_taken_and_skipped_when_it_says
     order.is_stock_updated, order.id = True, "order-3"
     assert shop.orders.process_order_stock_update(order, "Ирина").status == "already_updated"
     assert on_hand(shop) == (5, 3, 5)
+
+
+def test_a_changed_line_stays_in_its_warehouse_and_a_new_one_goes_out_where_it_is_said(shop: Shop) -> None:
+    shop.runtime.inventory.set_on_hand({"A": 4, "C": 1}, "Lublin")
+    revised = later({"1": ("A", 5), "2": ("B", 2), "3": ("C", 1)})
+    shop.orders.process_order_stock_update(revised, "Lublin")
+
+    lublin = [shop.runtime.inventory.on_hand(sku, "Lublin") for sku in "AC"]
+    assert (on_hand(shop), lublin) == ((5, 3, 5), [4, 0])
+    assert shop.broken_promises() == []
+
+
+def test_shortages_of_several_warehouses_are_named_together(shop: Shop) -> None:
+    shop.runtime.inventory.set_on_hand({"A": 4}, "Lublin")
+
+    with pytest.raises(InsufficientStock) as refused:
+        shop.orders.process_order_stock_update(later({"1": ("A", 90), "3": ("C", 1)}), "Lublin")
+    assert [(s.warehouse, s.sku) for s in refused.value.shortages] == [("Lublin", "C"), ("Ирина", "A")]
