@@ -205,14 +205,14 @@ def _in_words(number: int) -> str:
 
 
 def is_newer(form: CheckoutForm, known_revision: str | None, known_updated_at: datetime | None) -> bool:
-    """Whether `form` says something that was not taken before: another revision, not from an earlier time.
+    """Whether `form` says something that was not taken before: another revision, from a later time.
 
     A form without revision and time is always looked at: its lines decide.
     """
     if form.revision is not None and form.revision == known_revision:
         return False
     if form.updated_at is not None and known_updated_at is not None:
-        return form.updated_at.astimezone(UTC) >= known_updated_at
+        return form.updated_at.astimezone(UTC) > known_updated_at
     return True
 
 

@@ -63,6 +63,14 @@ def test_a_form_that_cancels_is_taken_whatever_its_time(shop: Shop) -> None:
     assert shop.on_hand("A") == 10
 
 
+def test_an_order_that_came_back_in_full_has_nothing_left_to_give_back(shop: Shop) -> None:
+    shop.orders.process_order_stock_update(form())
+    shop.orders.process_return(goods())
+
+    assert cancel(shop).operations == []
+    assert (shop.on_hand("A"), shop.order().status) == (10, "CANCELLED")
+
+
 def test_without_restock_the_goods_stay_away(shop: Shop) -> None:
     shop.orders.process_order_stock_update(form(lines={"1": ("A", 5)}))
     cancel(shop, restock=False)

@@ -233,6 +233,19 @@ def test_an_uncertain_error_leaves_it_in_doubt_and_nothing_is_delivered(
     assert shop.broken_promises() == []
 
 
+def test_a_return_in_doubt_holds_its_order_up_too(
+    shop: Shop, elsewhere: Elsewhere, synced: InventoryManagerWithSync
+) -> None:
+    sell(synced)
+    operation = in_doubt(synced, elsewhere, give_back, quantity=1)
+    shop.drain()
+    assert shop.remote.calls == []
+
+    shop.service.confirm(operation, True, actor="Anna")
+    shop.drain()
+    assert (shop.flag(), shop.statuses()) == (True, ["completed", "completed"])
+
+
 def test_which_errors_are_uncertain_is_the_callers_choice(shop: Shop, elsewhere: Elsewhere) -> None:
     elsewhere.before = raising(KeyError("gone"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace as Thing
 
 import pytest
 
@@ -140,3 +141,50 @@ def test_what_a_revision_gave_back_can_not_be_put_back_again(shop: Shop) -> None
         shop.service.cancel(operation, actor="Anna", reason="never left", put_back=True)
     assert on_hand(shop) == (7, 0, 5)
     assert shop.broken_promises() == []
+
+
+def test_an_event_that_comes_after_clean_up_deducts_nothing_again(shop: Shop) -> None:
+    shop.deduct("order-2", line_item_id="L")
+    shop.drain()
+    with shop.runtime.database.transaction_scope():
+        for table in ("stock_synchronization_logs", "pending_stock_operations", "stock_sync_keys"):
+            shop.runtime.database.execute_sql(f"DELETE FROM {table}")
+    shop.clock.advance(31 * 24 * 3600)
+
+    for event in (form(lines=BEFORE), form(lines=BEFORE, revision=None, updated_at=None)):
+        assert shop.orders.process_order_stock_update(event).status == "already_updated"
+    with pytest.raises(InvalidInput, match="deducted before"):
+        shop.deduct("order-2", line_item_id="L")
+    assert (on_hand(shop), shop.statuses()) == ((7, 3, 5), [])
+
+
+def test_an_object_shaped_like_the_plans_order_is_taken_and_skipped_when_it_says_so(shop: Shop) -> None:
+    order = Thing(
+        id="order-2",
+        token_id=SELLER,
+        is_stock_updated=False,
+        order_items=[Thing(line_item=Thing(id="1", external_id="A")) for _ in range(2)],
+    )
+    assert shop.orders.process_order_stock_update(order, "Ирина").status == "queued"
+    assert shop.orders.process_order_stock_update(order, "Ирина").status == "already_updated"
+    order.is_stock_updated, order.id = True, "order-3"
+    assert shop.orders.process_order_stock_update(order, "Ирина").status == "already_updated"
+    assert on_hand(shop) == (5, 3, 5)
+
+
+def test_a_changed_line_stays_in_its_warehouse_and_a_new_one_goes_out_where_it_is_said(shop: Shop) -> None:
+    shop.runtime.inventory.set_on_hand({"A": 4, "C": 1}, "Lublin")
+    revised = later({"1": ("A", 5), "2": ("B", 2), "3": ("C", 1)})
+    shop.orders.process_order_stock_update(revised, "Lublin")
+
+    lublin = [shop.runtime.inventory.on_hand(sku, "Lublin") for sku in "AC"]
+    assert (on_hand(shop), lublin) == ((5, 3, 5), [4, 0])
+    assert shop.broken_promises() == []
+
+
+def test_shortages_of_several_warehouses_are_named_together(shop: Shop) -> None:
+    shop.runtime.inventory.set_on_hand({"A": 4}, "Lublin")
+
+    with pytest.raises(InsufficientStock) as refused:
+        shop.orders.process_order_stock_update(later({"1": ("A", 90), "3": ("C", 1)}), "Lublin")
+    assert [(s.warehouse, s.sku) for s in refused.value.shortages] == [("Lublin", "C"), ("Ирина", "A")]

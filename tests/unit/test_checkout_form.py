@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace as Thing
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.checkout_form import CheckoutForm, check_quantity, check_word, is_newer, parse_form
+from stocksync.domain.checkout_form import (
+    CheckoutForm,
+    check_quantity,
+    check_word,
+    is_newer,
+    parse_form,
+)
+from stocksync.domain.checkout_form import (
+    form_of as form_of_object,
+)
 from stocksync.domain.errors import InvalidInput, InvalidOrder
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -212,8 +222,9 @@ def test_another_revision_from_a_later_time_is_newer() -> None:
     assert is_newer(taken(), "r0", NOON - timedelta(seconds=1))
 
 
-def test_another_revision_of_the_same_moment_is_looked_at() -> None:
-    assert is_newer(taken(), "r0", NOON)
+def test_another_revision_of_the_same_moment_changes_nothing() -> None:
+    # Taken, two such forms that come again and again would undo each other each time.
+    assert not is_newer(taken(), "r0", NOON)
 
 
 def test_another_revision_from_an_earlier_time_is_late_news() -> None:
@@ -258,3 +269,45 @@ def test_a_quantity_within_bounds_is_taken(quantity: int) -> None:
 def test_a_quantity_out_of_bounds_names_its_field(quantity: object) -> None:
     with pytest.raises(InvalidInput, match=r"^quantity: "):
         check_quantity("quantity", quantity)
+
+
+# Objects shaped like the plan's AllegroOrder
+
+
+def item(line: Any = "1", sku: Any = "A", **more: Any) -> Thing:
+    return Thing(line_item=Thing(id=line, external_id=sku), **more)
+
+
+def test_items_of_one_line_are_added_up_each_a_unit_unless_it_says_more() -> None:
+    order = Thing(id=7, token_id=9, order_items=[item(), item("2", None), item(), item("3", "B", quantity=4)])
+    form = form_of_object(order)
+
+    assert (form.id, form.token_id, form.status) == ("7", "9", "READY_FOR_PROCESSING")
+    assert [(line.id, line.sku, line.quantity) for line in form.line_items] == [
+        ("1", "A", 2), ("2", None, 1), ("3", "B", 4)
+    ]  # fmt: skip
+
+
+def test_an_object_keeps_its_revision_time_and_cancellation() -> None:
+    naive = datetime(2026, 3, 1, 12, 0)  # noqa: DTZ001
+    form = form_of_object(
+        Thing(id="o", order_items=[], revision="r1", updated_at=naive, status=Thing(value="CANCELLED")),
+        "seller",
+    )
+
+    assert (form.token_id, form.revision, form.updated_at, form.status) == ("seller", "r1", NOON, "CANCELLED")
+
+
+@pytest.mark.parametrize(
+    ("items", "fault"),
+    [
+        ([item(quantity=0)], "order_items.0.quantity: must be between 1"),
+        ([item(), item(quantity="2")], "order_items.1.quantity: a whole number"),
+        ([item(None)], "order_items.0.line_item.id: a non-empty text"),
+        ([Thing()], "order_items.0.line_item.id"),
+        ([item(), item(sku="B")], "order_items.1: line 1 has another external_id"),
+    ],
+)
+def test_an_item_that_can_not_be_taken_is_named(items: list[Thing], fault: str) -> None:
+    with pytest.raises(InvalidOrder, match=fault):
+        form_of_object(Thing(id="o", token_id="t", order_items=items))

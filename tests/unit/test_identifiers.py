@@ -13,7 +13,7 @@ from uuid import RFC_4122, UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.identifiers import IdFactory
+from stocksync.domain.identifiers import IdFactory, joined, stored_key
 from tests.shop import Clock
 
 seeds = st.integers(0, 2**32)
@@ -112,3 +112,11 @@ def test_at_the_end_of_its_random_bits_an_id_is_still_one_of_version_7() -> None
     new_id = IdFactory(Clock(), HighestDraw())
 
     assert all(is_version_7(new_id()) for _ in range(3))
+
+
+def test_a_key_is_stored_as_it_is_until_it_is_too_long_for_its_column() -> None:
+    assert stored_key("deduct", "a:b", "c") == joined("deduct", "a:b", "c")
+    long, other = stored_key("deduct", ":" * 400), stored_key("deduct", ":" * 401)
+    assert long != other
+    assert long.startswith("deduct:")
+    assert len(long) < 100

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.order_state import LineState, order_state
+from stocksync.domain.order_state import LineState, is_ready, order_state
 
 POSTAGE = LineState(stock=False, quantity=1)
 DEDUCTED = LineState(stock=True, quantity=2, deducted=2)
@@ -95,3 +95,10 @@ def test_an_order_of_postage_alone_has_nothing_to_say() -> None:
 
 def test_postage_beside_stock_changes_nothing() -> None:
     assert order_state([DEDUCTED, POSTAGE]) is True
+
+
+def test_it_is_ready_when_nothing_holds_it_up_also_with_nothing_to_say() -> None:
+    assert is_ready([RETURNED, POSTAGE])
+    assert is_ready([])
+    assert not is_ready([DEDUCTED, OPEN])
+    assert not is_ready([DEDUCTED], in_doubt=True)
