@@ -106,7 +106,7 @@ class InsufficientStock(StockSyncError):
         self.shortages = tuple(shortages)
         self.order_id = order_id
         lines = ", ".join(f"{s.sku} needs {s.needed}, has {s.available}" for s in self.shortages)
-        where = self.shortages[0].warehouse if self.shortages else "?"
+        where = " and ".join(dict.fromkeys(s.warehouse for s in self.shortages)) or "?"
         super().__init__(f"too little stock in warehouse {where}: {lines}")
 
 
