@@ -271,7 +271,12 @@ class DeliveryEngine:
         sent = self._sent(claim.id, claim.orders[0], self._settings.immediate_timeout)
         settlements = Settlements(self._deliveries, self._outcomes, self._clock)
         settlements.add([sent])
-        if settlements.write(DrainReport(lane)).recovered:
+        give_up_at = self._monotonic() + self._settings.immediate_timeout
+        recovered = settlements.write(DrainReport(lane)).recovered
+        while settlements.holds(lane) and self._monotonic() < give_up_at:
+            time.sleep(0.05)  # a caller holds the order; one that does so for longer leaves it to the lease
+            settlements.write(DrainReport(lane))
+        if recovered:
             self._recover()
         self._come_back(lane)
         return sent.answer

@@ -12,7 +12,7 @@ from stocksync.domain.errors import InvalidInput, UnknownOperation
 from stocksync.domain.identifiers import joined
 from stocksync.recording import Recorder, Refund, exceeds
 from stocksync.store.interventions import OperationInterventions, OperationRow
-from stocksync.store.inventory import Change
+from stocksync.store.inventory import Change, Line
 from stocksync.store.operations import OrderRow
 
 
@@ -97,7 +97,7 @@ class Interventions:
                 self._interventions.deny(operation, {**details, "done": False}, now)
             line = at.lines_of(order)[operation.line_id]
             if line.deducted < line.quantity:
-                at.lines.waive(order.id, line.line_id)
+                self._settle_for(order, line)
             # What came too late for a cancellation, or for the form that lowered its line, goes back at once.
             excess = line.left - (0 if order.status == CANCELLED else line.quantity)
             if excess > 0:
@@ -106,6 +106,14 @@ class Interventions:
                 at.record(order, at.give_back(order, [refund], reason="the order had changed"), now)
             else:
                 at.set_in_motion(order, now)
+
+    def _settle_for(self, order: OrderRow, line: Line) -> None:
+        """What was not done no longer holds the order up. Without a form nobody else ordered it."""
+        if order.has_form:
+            self._recorder.lines.waive(order.id, line.line_id)
+            return
+        in_doubt = self._recorder.operations.in_doubt(order).get((line.line_id, "deduction"), 0)
+        self._recorder.lines.lower(order.id, line.line_id, line.deducted + in_doubt)
 
     def _count(self, order: OrderRow, operation: OperationRow) -> None:
         lines, line_id, quantity = self._recorder.lines, operation.line_id, operation.quantity

@@ -212,6 +212,7 @@ class AllegroStockService:
         self._take_form(order, form, now)
         named = {line_id: line for line_id, line in known.items() if not line.is_unnamed}
         changed = list(changes(form.line_items, named))
+        _refuse_lines_kept_elsewhere(order, known, changed)
         drafts = self._apply(order, known, changed, warehouse, actor, now)
         if drafts:
             at.record(order, drafts, now)
@@ -302,9 +303,13 @@ class AllegroStockService:
 
 def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
     """Nobody can say which of the form's lines they are. Raises InvalidOrder."""
-    unnamed = [line for line in known.values() if line.is_unnamed and line.left > 0]
+    unnamed = [
+        line
+        for line in known.values()
+        if line.is_unnamed and (line.left > 0 or (line.deducted < line.quantity and not line.waived))
+    ]
     if unnamed and not order.has_form:
-        listed = ", ".join(f"{line.left} of {line.sku}" for line in unnamed)
+        listed = ", ".join(f"{max(line.left, line.quantity)} of {line.sku}" for line in unnamed)
         raise InvalidOrder(
             order.order_id,
             [
@@ -312,6 +317,23 @@ def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
                 "refund those first, or go on line by line"
             ],
         )
+
+
+def _refuse_lines_kept_elsewhere(
+    order: OrderRow, known: dict[str, Line], changed: Sequence[LineChange]
+) -> None:
+    """What goes out of another's stock only that one can take. Raises InvalidOrder."""
+    faults = [
+        f"line {change.line_id}: {change.out} more of {change.sku} go out of stock that is kept elsewhere; "
+        "deduct them there, under another line id"
+        for change in changed
+        if change.out
+        and change.line_id in known
+        and not known[change.line_id].moves_stock
+        and known[change.line_id].sku is not None
+    ]
+    if faults:
+        raise InvalidOrder(order.order_id, faults)
 
 
 def _word(field: str, given: str | None) -> str | None:

@@ -163,7 +163,12 @@ class Sales:
                 f"line {line_id} is deducted from stock that is kept {'here' if known.moves_stock else 'elsewhere'}; "
                 "take all of a line the same way",
             )
-        elif call.line_item_id is not None and known.deducted:
+        elif order.has_form and known.left + call.quantity > known.quantity:
+            raise InvalidInput(
+                "quantity",
+                f"line {line_id}: {known.quantity} were ordered, {known.left} are deducted already",
+            )
+        elif call.line_item_id is not None and known.deducted and not order.has_form:
             raise InvalidInput("line_item_id", f"line {line_id} was deducted before; a line is deducted once")
         elif applied == "yes":
             grows = call.line_item_id is None or not order.has_form

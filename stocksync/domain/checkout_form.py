@@ -63,6 +63,13 @@ class _Offer(_Part):
     external: _External | None = None
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time that UTC has no year for") from None
+
+
 class FormLine(_Part):
     """One line of a form. `sku` None: it has no external id and is not stock (postage and the like)."""
 
@@ -83,7 +90,7 @@ class CheckoutForm(_Part):
     status: Word
     line_items: Annotated[tuple[FormLine, ...], Field(max_length=MAX_LINES)]
     revision: Word | None = None
-    updated_at: AwareDatetime | None = None
+    updated_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
 
 
 def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
@@ -110,10 +117,14 @@ def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
         ) from None
     seen: set[str] = set()
     repeated = [line.id for line in form.line_items if line.id in seen or seen.add(line.id)]  # type: ignore[func-returns-value]
-    if repeated:
-        raise InvalidOrder(
-            form.id, [f"lineItems: id {line_id} appears more than once" for line_id in repeated]
-        )
+    faults = [f"lineItems: id {line_id} appears more than once" for line_id in repeated]
+    faults += [
+        f"lineItems: id {line.id} is kept for calls without line id"
+        for line in form.line_items
+        if line.sku is not None and line.id.startswith(f"{line.sku}@")
+    ]
+    if faults:
+        raise InvalidOrder(form.id, faults)
     return form
 
 
@@ -129,6 +140,8 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
     """
     faults: list[str] = []
     lines: dict[str, dict[str, Any]] = {}
+    if order.order_items is None:
+        raise InvalidOrder(_text(getattr(order, "id", None)), ["order_items: missing; load them first"])
     for number, item in enumerate(order.order_items):
         line_item = getattr(item, "line_item", None)
         line_id, sku = (_text(getattr(line_item, name, None)) for name in ("id", "external_id"))
@@ -151,7 +164,7 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
         updated_at = updated_at.replace(tzinfo=UTC)
     return parse_form(
         {
-            "id": _text(order.id),
+            "id": _text(getattr(order, "id", None)),
             "token_id": _text(getattr(order, "token_id", None)),
             "status": CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY,
             "lineItems": list(lines.values()),

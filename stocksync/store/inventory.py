@@ -71,6 +71,12 @@ _REVISE = Statement("""
 _WAIVE_LINE = Statement(
     "UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id"
 )
+_LOWER_LINE = Statement(
+    "UPDATE stock_sync_order_lines SET quantity = :quantity WHERE order_ref = :order_ref AND line_id = :line_id"
+)
+_FORGET_LINE = Statement("""
+    DELETE FROM stock_sync_order_lines
+    WHERE order_ref = :order_ref AND line_id = :line_id AND quantity = 0 AND deducted = 0""")
 _LONGEST_LINE_ID = 255
 
 
@@ -269,6 +275,11 @@ class OrderLines:
                 for line, out in lines
             ],
         )
+
+    def lower(self, order_ref: UUID, line_id: str, quantity: int) -> None:
+        """Less was ordered than was said; a line of which nothing ever was is forgotten."""
+        self._database.run(_LOWER_LINE, order_ref=order_ref, line_id=line_id, quantity=quantity)
+        self._database.run(_FORGET_LINE, order_ref=order_ref, line_id=line_id)
 
     def waive(self, order_ref: UUID, line_id: str) -> None:
         """A person decided that this line no longer holds its order up."""

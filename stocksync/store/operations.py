@@ -36,7 +36,8 @@ _LOCK_ORDER = Statement(f"""
 _LOCK_ORDER_BY_ID = Statement(f"SELECT {_ORDER} FROM stock_sync_orders WHERE id = :id {{for_update}}")
 _TAKE_FORM = Statement("""
     UPDATE stock_sync_orders
-    SET has_form = TRUE, status = :status, revision = :revision, form_updated_at = :form_updated_at, updated_at = :now
+    SET has_form = TRUE, status = :status, revision = :revision, form_updated_at = COALESCE(:form_updated_at, form_updated_at),
+        updated_at = :now
     WHERE id = :id""")
 _NOTE_STATUS = Statement("UPDATE stock_sync_orders SET status = :status, updated_at = :now WHERE id = :id")
 _SET_IN_MOTION = Statement("""
