@@ -48,7 +48,7 @@ class Recorder:
         self.ledger = ledger
         self.clock = clock
         self.new_id = new_id
-        self._wakeups = wakeups
+        self.wakeups = wakeups
 
     def record(
         self, order: OrderRow, drafts: Sequence[OperationDraft], now: datetime, *, wake: bool = True
@@ -148,7 +148,7 @@ class Recorder:
 
         def hook() -> None:
             try:
-                self._wakeups.wake(lane)
+                self.wakeups.wake(lane)
             except Exception:  # raised here, it would report a committed transaction as failed
                 log.exception("waking lane %s failed; the sweep will deliver it", lane)
 

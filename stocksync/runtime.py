@@ -141,7 +141,6 @@ class Runtime:
                 self.database, self._operations, self._log, self.config.retry_max_attempts
             ),
             self.deliveries,
-            self.wakeups,
             engine=lambda: self.engine,
             reporting=self.queries,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from stocksync.delivery import DeliveryEngine, Wakeups
+from stocksync.delivery import DeliveryEngine
 from stocksync.domain.checkout_form import check_difference, check_word
 from stocksync.domain.errors import IdempotencyConflict, UnknownOrder
 from stocksync.domain.identifiers import content_hash
@@ -44,7 +44,6 @@ class StockSynchronizationService(Interventions):
         recorder: Recorder,
         interventions: OperationInterventions,
         deliveries: Deliveries,
-        wakeups: Wakeups,
         *,
         engine: Callable[[], DeliveryEngine],
         reporting: Reporting,
@@ -57,7 +56,6 @@ class StockSynchronizationService(Interventions):
         self.recorder = recorder
         self.sales = Sales(recorder)
         self._deliveries = deliveries
-        self._wakeups = wakeups
         self._engine = engine
         self._reporting = reporting
 
@@ -240,7 +238,7 @@ class StockSynchronizationService(Interventions):
     def _deliver_now(self, order: OrderRow, operation_id: UUID) -> SyncResult:
         answer = self._engine().deliver_now(order.id, order.token_id)
         if answer is None:
-            self._wakeups.wake(order.token_id)
+            self.recorder.wakeups.wake(order.token_id)
         status = self._reporting.status_of(operation_id)
         if status == "completed":
             return SyncResult(True, operation_id, None, status)
