@@ -186,7 +186,7 @@ def worker(sqlite_url: str, redis_url: str) -> Iterator[Shop]:
     with open_shop(sqlite_url, REDIS_URL=redis_url) as opened:
         opened.runtime._wakeups = None
         opened.runtime.__dict__.pop("wakeups", None)
-        opened.service._wakeups = opened.runtime.wakeups
+        opened.service.recorder.wakeups = opened.runtime.wakeups
         yield opened
 
 
@@ -239,7 +239,7 @@ def test_a_lane_waits_for_its_turn_once_and_not_for_ever(worker: Shop, redis: Re
 
 def test_a_lane_alone_in_the_queue_goes_on_at_once(worker: Shop) -> None:
     worker.runtime.deliver_lane(SELLER)
-    worker.service._wakeups = NoWakeups()
+    worker.service.recorder.wakeups = NoWakeups()
     worker.deduct("large")
 
     assert worker.runtime.deliver_lane(SELLER).delivered == 1
