@@ -29,6 +29,7 @@ from stocksync import (
     StockSyncError,
     UnknownOrder,
 )
+from stocksync.store.database import uuid_of
 from stocksync.store.deliveries import Claim, Delivered
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, goods
 
@@ -281,6 +282,21 @@ class ShopMachine(RuleBasedStateMachine):
     @rule()
     def the_sweep_runs(self) -> None:
         self.shop.runtime.sweep()
+
+    @rule()
+    def old_operations_are_cleaned_up(self) -> None:
+        done = "SELECT id FROM pending_stock_operations WHERE status = 'completed' AND applied = 'yes'"
+        database = self.shop.runtime.database
+        with database.transaction_scope():
+            gone = {uuid_of(row[0]) for row in database.execute_sql(done).fetchall()}
+            database.execute_sql(
+                "INSERT INTO stock_sync_pruned (operation_id, order_ref, line_item_id, operation_type, quantity,"
+                " pruned_at) SELECT id, order_ref, COALESCE(line_item_id, sku || '@' || warehouse), operation_type,"
+                f" quantity, updated_at FROM pending_stock_operations WHERE id IN ({done})"
+            )
+            database.execute_sql(f"DELETE FROM stock_synchronization_logs WHERE operation_id IN ({done})")
+            database.execute_sql(f"DELETE FROM pending_stock_operations WHERE id IN ({done})")
+        self.operations = [operation for operation in self.operations if operation not in gone]
 
     # A person
 
