@@ -173,14 +173,13 @@ class AllegroStockService:
             IdempotencyConflict: the return was taken before with other content.
         """
         goods = document if isinstance(document, ReturnedGoods) else parse_return(document, token_id)
-        key = stored_key("return", goods.token_id, goods.return_id, goods.line_item_id or goods.sku)
         call = Call.checked(
             "refund", goods.token_id, goods.order_id, goods.sku, goods.quantity, DEFAULT_WAREHOUSE,
             goods.line_item_id, None,
         )  # fmt: skip
-        call, actor = replace(call, keys=(key,)), _word("actor", actor)
+        actor = _word("actor", actor)
         with self._database.transaction_scope():
-            done = self._service.sales.refund(call, restock=restock, actor=actor)
+            done = self._service.sales.refund(call, restock=restock, actor=actor, return_id=goods.return_id)
         if done.repeated:
             return ReturnResult(goods.return_id, goods.order_id, ALREADY_RETURNED)
         return ReturnResult(goods.return_id, goods.order_id, QUEUED, [done.operation_id])

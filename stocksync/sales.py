@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -114,8 +115,12 @@ class Sales:
         actor: str | None = None,
         reason: str | None = None,
         wake: bool = True,
+        return_id: str | None = None,
     ) -> Recorded:
         """Count a refund on the line of its sale and record it; `restock`: into our own stock, if it came from there.
+
+        Args:
+            return_id: the refund is of this return, which gives back of one line once.
 
         Raises:
             IdempotencyConflict, InvalidInput, InDoubt
@@ -126,9 +131,16 @@ class Sales:
         order = at.operations.lock_order(call.token_id, call.order_id)
         if order is None:
             raise OrphanRefund(call.token_id, call.order_id, call.sku, call.line_item_id)
+        if return_id is not None:
+            # Whether the document names its line or only its SKU, it is the same return.
+            named = call.line_item_id
+            lines = [named] if named is not None else [line.line_id for line in self._sold(order, call)]
+            call = replace(call, keys=tuple(return_key(call, return_id, line_id) for line_id in lines))
         if first := self._first(call):
             return Recorded(order, first, True)
-        line = self._sold(order, call)
+        line = self._enough_left(self._sold(order, call), call)
+        if return_id is not None:
+            call = replace(call, keys=(return_key(call, return_id, line.line_id),))
         if applied == "yes" and not at.lines.refund(order.id, {line.line_id: call.quantity}):
             raise exceeds(call.order_id, [line], call.quantity)
         draft = at.refund_draft(
@@ -174,7 +186,8 @@ class Sales:
             grows = call.line_item_id is None or not order.has_form
             lines.deduct(order.id, line_id, call.quantity, grows=grows)
 
-    def _sold(self, order: OrderRow, call: Call) -> Line:
+    def _sold(self, order: OrderRow, call: Call) -> list[Line]:
+        """The lines that may be meant, the likeliest first. Raises OrphanRefund."""
         lines = self._recorder.lines_of(order)
         if call.line_item_id is not None:
             found = lines.get(call.line_item_id)
@@ -187,10 +200,19 @@ class Sales:
             candidates = sorted(of_sku, key=lambda line: line.line_id != unnamed)
         if not candidates:
             raise OrphanRefund(call.token_id, call.order_id, call.sku, call.line_item_id)
+        return candidates
+
+    @staticmethod
+    def _enough_left(candidates: Sequence[Line], call: Call) -> Line:
         for line in candidates:
             if line.left >= call.quantity:
                 return line
         raise exceeds(call.order_id, candidates, call.quantity)
+
+
+def return_key(call: Call, return_id: str, line_id: str) -> str:
+    """The key under which one return gives back of one line, once."""
+    return stored_key("return", call.token_id, return_id, line_id)
 
 
 def deduction_key(token_id: str, order_id: str, line_id: str) -> str:

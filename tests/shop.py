@@ -187,7 +187,7 @@ def open_shop(database_url: str, **settings: str) -> Iterator[Shop]:
 
 def goods(
     return_id: str = "return-1",
-    line: str = "line-1",
+    line: str | None = "line-1",
     sku: str = "A",
     quantity: int = 1,
     order: str = "order-1",

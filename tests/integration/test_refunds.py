@@ -244,6 +244,21 @@ def test_the_same_return_again_changes_nothing(shop: Shop) -> None:
         shop.orders.process_return(goods(quantity=2))
 
 
+def test_a_return_that_names_its_line_once_and_only_its_sku_once_gives_back_once(shop: Shop) -> None:
+    shop.orders.process_order_stock_update(form(lines={"line-1": ("A", 3)}))
+    for first, second in (
+        (goods(), goods(line=None)),
+        (goods(return_id="R2", line=None), goods(return_id="R2")),
+    ):
+        shop.orders.process_return(first)
+        with pytest.raises(IdempotencyConflict):
+            shop.orders.process_return(second)
+        assert shop.orders.process_return(first).status == "already_returned"
+
+    assert shop.on_hand("A") == 9
+    assert shop.broken_promises() == []
+
+
 def test_a_return_before_its_sale_is_refused_and_taken_when_repeated(shop: Shop) -> None:
     with pytest.raises(OrphanRefund):
         shop.orders.process_return(goods())
