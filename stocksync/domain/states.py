@@ -41,6 +41,21 @@ ORDER_MOVEMENTS: Final = ("deduction", "refund", "rollback")
 STOCK_MOVEMENTS: Final = ("receipt", "issue", "count")
 MOVEMENT_CAUSES: Final = ORDER_MOVEMENTS + STOCK_MOVEMENTS
 
+# A reconciliation run: `incomplete` could not look at everything, `suspicious` found so much that it fixed nothing.
+RUN_STATUSES: Final = ("running", "complete", "incomplete", "suspicious")
+# Differences that are kept: `open` waits for a person, `fixed` was made due again, `left` a person decided so,
+# `gone` a later run found both sides equal.
+DIFFERENCES: Final = (
+    "missing_remote",
+    "cancel_mismatch",
+    "extra_remote",
+    "partial_local",
+    "given_up",
+    "missing_order",
+)
+DIFFERENCE_STATUSES: Final = ("open", "fixed", "left", "gone")
+TASK_STATUSES: Final = ("running", "done", "failed", "interrupted")
+
 _ALLOWED: Final[dict[str, frozenset[str]]] = {
     PENDING: frozenset({PENDING, PROCESSING, COMPLETED, CANCELLED}),
     PROCESSING: frozenset({PENDING, COMPLETED, FAILED, CANCELLED}),

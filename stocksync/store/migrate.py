@@ -48,6 +48,9 @@ def types_of(database: Any) -> dict[str, str]:
             "bool": "BOOLEAN",
             "big": "BIGINT",
             "word": "VARCHAR(255)",
+            "some_id": "gen_random_uuid()",
+            "long_ago": "TIMESTAMPTZ '2000-01-01T00:00:00Z'",
+            "json_object": "jsonb_build_object",
         }
     return {
         "uuid": "TEXT",
@@ -56,6 +59,9 @@ def types_of(database: Any) -> dict[str, str]:
         "bool": "INTEGER",
         "big": "INTEGER",
         "word": "VARCHAR(255)",
+        "some_id": "lower(hex(randomblob(16)))",
+        "long_ago": "'2000-01-01T00:00:00.000000Z'",
+        "json_object": "json_object",
     }
 
 

@@ -23,10 +23,14 @@ from peewee import (
 
 from stocksync.domain.states import (
     APPLIED,
+    DIFFERENCE_STATUSES,
+    DIFFERENCES,
     MOVEMENT_CAUSES,
     OPERATION_TYPES,
     ORDER_MOVEMENTS,
+    RUN_STATUSES,
     STATUSES,
+    TASK_STATUSES,
     WAITING,
 )
 from stocksync.store.fields import UtcDateTimeField
@@ -91,7 +95,7 @@ class Order(_Table):
 
     class Meta:
         table_name = "stock_sync_orders"
-        indexes = ((("token", "order_id"), True),)
+        indexes = ((("token", "order_id"), True), (("token", "updated_at"), False))
         constraints = (
             Check("(claim_id IS NULL) = (lease_until IS NULL)"),
             Check("(claim_id IS NULL) = (claimed_version IS NULL)"),
@@ -170,6 +174,8 @@ class PendingStockOperation(_Table):
     retry_count = IntegerField(default=0)
     max_retries = IntegerField(default=5)
     next_retry_at = UtcDateTimeField(null=True)
+    # Set once and kept: what is completed without it was delivered at the first attempt.
+    first_failed_at = UtcDateTimeField(null=True)
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
     completed_at = UtcDateTimeField(null=True)
@@ -180,7 +186,13 @@ class PendingStockOperation(_Table):
 
     class Meta:
         table_name = "pending_stock_operations"
-        indexes = ((("order", "state_version"), False), (("status", "created_at"), False))
+        # Ids rise with time: every list is read along an index that ends in them.
+        indexes = (
+            (("order", "state_version"), False),
+            (("status", "id"), False),
+            (("sku", "id"), False),
+            (("token_id", "id"), False),
+        )
         constraints = (
             _one_of("operation_type", OPERATION_TYPES),
             _one_of("status", STATUSES),
@@ -204,6 +216,13 @@ PendingStockOperation.add_index(
         PendingStockOperation.created_at,
         name="pending_stock_operations_in_doubt",
     ).where(SQL("applied = 'unknown'"))
+)
+
+
+PendingStockOperation.add_index(
+    PendingStockOperation.index(
+        PendingStockOperation.error_class, PendingStockOperation.id, name="pending_stock_operations_error"
+    ).where(SQL("error_class IS NOT NULL"))
 )
 
 
@@ -293,6 +312,151 @@ class Pruned(_Table):
         table_name = "stock_sync_pruned"
 
 
+class Tally(_Table):
+    """What deliveries came to, counted as they are settled; clean-up takes away here what it prunes.
+
+    Rows are only added, so that no writer waits for another, and folded into coarser ones as they age. The sum of
+    `completed` over all rows is the number of completed operations. `counts`: name -> number, see `store.tallies`.
+    """
+
+    id = UUIDField(primary_key=True)
+    at = UtcDateTimeField(index=True)
+    counts = JSONField()
+
+    class Meta:
+        table_name = "stock_sync_tallies"
+
+
+class Reconciliation(_Table):
+    """One run of comparing our orders with the remote's, for one account (`token_id`).
+
+    `buckets` (class -> orders) add up to `scanned`. `cursor`: where the next slice goes on; NULL at the end.
+    """
+
+    id = UUIDField(primary_key=True)
+    token_id = CharField()
+    status = CharField(default="running")
+    dry_run = BooleanField(default=False)
+    started_at = UtcDateTimeField()
+    finished_at = UtcDateTimeField(null=True)
+    since = UtcDateTimeField()
+    cursor = TextField(null=True)
+    pages = IntegerField(default=0)
+    scanned = IntegerField(default=0)
+    fixed = IntegerField(default=0)
+    buckets = JSONField()
+    details = JSONField()
+    actor = CharField(null=True)
+
+    class Meta:
+        table_name = "stock_sync_reconciliations"
+        indexes = ((("token_id", "started_at"), False), (("started_at",), False))
+        constraints = (
+            _one_of("status", RUN_STATUSES),
+            Check("(status = 'running') = (finished_at IS NULL)"),
+            Check("pages >= 0 AND scanned >= 0 AND fixed >= 0"),
+        )
+
+
+class Discrepancy(_Table):
+    """An order of which we and the remote say different things; at most one that is open for each order."""
+
+    id = UUIDField(primary_key=True)
+    run = ForeignKeyField(Reconciliation, column_name="run_id")
+    token_id = CharField()
+    order_id = CharField()
+    kind = CharField()
+    status = CharField(default="open")
+    ours = BooleanField(null=True)
+    remote = BooleanField(null=True)
+    first_seen_at = UtcDateTimeField()
+    last_seen_at = UtcDateTimeField()
+    resolved_at = UtcDateTimeField(null=True)
+    actor = CharField(null=True)
+    reason = TextField(null=True)
+
+    class Meta:
+        table_name = "stock_sync_discrepancies"
+        indexes = ((("status", "last_seen_at"), False), (("token_id", "order_id"), False))
+        constraints = (
+            _one_of("kind", DIFFERENCES),
+            _one_of("status", DIFFERENCE_STATUSES),
+            Check("(status = 'open') = (resolved_at IS NULL)"),
+        )
+
+
+Discrepancy.add_index(
+    Discrepancy.index(
+        Discrepancy.token_id, Discrepancy.order_id, unique=True, name="stock_sync_discrepancies_open"
+    ).where(SQL("status = 'open'"))
+)
+
+
+class Alert(_Table):
+    """A condition that people are told of: raised once, repeated after a cool-down, resolved when it is over.
+
+    `subject`: what it concerns where that is not everything (a lane, an order). `owed`: the message that is still to
+    be sent ('raised', 'repeated', 'resolved'), NULL when none is; it stays until a messenger took it.
+    """
+
+    id = UUIDField(primary_key=True)
+    kind = CharField()
+    subject = CharField(default="")
+    details = JSONField()
+    raised_at = UtcDateTimeField()
+    last_seen_at = UtcDateTimeField()
+    resolved_at = UtcDateTimeField(null=True)
+    acknowledged_at = UtcDateTimeField(null=True)
+    acknowledged_by = CharField(null=True)
+    owed = CharField(null=True)
+    told_at = UtcDateTimeField(null=True)
+    tries = IntegerField(default=0)
+
+    class Meta:
+        table_name = "stock_sync_alerts"
+        indexes = ((("raised_at",), False),)
+        constraints = (
+            Check("owed IN ('raised', 'repeated', 'resolved')"),
+            Check("(acknowledged_at IS NULL) = (acknowledged_by IS NULL)"),
+        )
+
+
+Alert.add_index(
+    Alert.index(Alert.kind, Alert.subject, unique=True, name="stock_sync_alerts_open").where(
+        SQL("resolved_at IS NULL")
+    )
+)
+
+
+class TaskRun(_Table):
+    """One run of a periodic task. At most one of each is running; a run whose lease passed died with its worker."""
+
+    id = UUIDField(primary_key=True)
+    task = CharField()
+    status = CharField(default="running")
+    started_at = UtcDateTimeField()
+    lease_until = UtcDateTimeField(null=True)
+    finished_at = UtcDateTimeField(null=True)
+    result = JSONField()
+    error = TextField(null=True)
+
+    class Meta:
+        table_name = "stock_sync_task_runs"
+        indexes = ((("task", "started_at"), False), (("started_at",), False))
+        constraints = (
+            _one_of("status", TASK_STATUSES),
+            Check("(status = 'running') = (finished_at IS NULL)"),
+            Check("(status = 'running') = (lease_until IS NOT NULL)"),
+        )
+
+
+TaskRun.add_index(
+    TaskRun.index(TaskRun.task, unique=True, name="stock_sync_task_runs_running").where(
+        SQL("status = 'running'")
+    )
+)
+
+
 MODELS: tuple[type[_Table], ...] = (
     Account,
     Order,
@@ -303,4 +467,9 @@ MODELS: tuple[type[_Table], ...] = (
     Level,
     Movement,
     Pruned,
+    Tally,
+    Reconciliation,
+    Discrepancy,
+    Alert,
+    TaskRun,
 )

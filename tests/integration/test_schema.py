@@ -19,7 +19,7 @@ from stocksync.store.models import MODELS
 from tests.processes import ROOT
 from tests.shop import form, open_shop
 
-APPLIED = ["0001_initial", "0002_moving_lines"]
+APPLIED = ["0001_initial", "0002_moving_lines", "0003_upkeep"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
 
 
