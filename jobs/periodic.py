@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stocksync import runtime
 
 
-def sweep() -> dict[str, int]:
+def sweep() -> dict[str, Any]:
     """Return what dead workers left, wake lanes with due work."""
-    return runtime.current().sweep().as_dict()
+    return runtime.current().run_task("sweep")

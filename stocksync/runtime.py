@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from rq.queue import Queue
@@ -46,10 +47,14 @@ from stocksync.store.inventory import OrderLines, StockLedger
 from stocksync.store.lanes import Lanes
 from stocksync.store.logs import OperationLog
 from stocksync.store.migrate import require_current
+from stocksync.store.operation_lists import OperationLists
 from stocksync.store.operations import Operations
 from stocksync.store.queries import Queries
+from stocksync.store.tallies import Tallies
+from stocksync.store.task_runs import TaskRuns
 from stocksync.synced_inventory import InventoryManagerWithSync
 from stocksync.upkeep.sweep import SweepReport, sweep
+from stocksync.upkeep.tasks import LONGEST_RUN, run_recorded
 
 if TYPE_CHECKING:
     from stocksync.scheduling import PeriodicTask, StockSyncScheduler
@@ -101,7 +106,9 @@ class Runtime:
 
     @cached_property
     def _operations(self) -> Operations:
-        return Operations(self.database, self._new_id, self._log, self.config.retry_max_attempts)
+        return Operations(
+            self.database, self._new_id, self._log, self.tallies, self.config.retry_max_attempts
+        )
 
     @cached_property
     def _recorder(self) -> Recorder:
@@ -121,7 +128,11 @@ class Runtime:
 
     @cached_property
     def deliveries(self) -> Deliveries:
-        return Deliveries(self.database, self._log)
+        return Deliveries(self.database, self._log, self.tallies)
+
+    @cached_property
+    def tallies(self) -> Tallies:
+        return Tallies(self.database, self._new_id)
 
     @cached_property
     def lanes(self) -> Lanes:
@@ -129,7 +140,15 @@ class Runtime:
 
     @cached_property
     def queries(self) -> Queries:
-        return Queries(self.database)
+        return Queries(self.database, self.operation_lists, self.tallies)
+
+    @cached_property
+    def operation_lists(self) -> OperationLists:
+        return OperationLists(self.database, self.tallies)
+
+    @cached_property
+    def task_runs(self) -> TaskRuns:
+        return TaskRuns(self.database, self._new_id)
 
     # What the monolith calls
 
@@ -233,7 +252,30 @@ class Runtime:
     def sweep(self) -> SweepReport:
         """Rescue and wake; see `upkeep.sweep`."""
         with self.database.scope():
+            self.tallies.fold(self.clock())
             return sweep(self.deliveries, self.wakeups, self.clock, self.config.retry_max_attempts)
+
+    def _tasks(self) -> dict[str, tuple[int, str, Callable[[], Mapping[str, Any]]]]:
+        """What comes back by itself: name -> (seconds between runs, what it is for, what it does)."""
+        return {
+            "sweep": (
+                self.config.sweep_interval_seconds,
+                "return what dead workers left, wake lanes with due work",
+                lambda: self.sweep().as_dict(),
+            ),
+        }
+
+    def run_task(self, name: str) -> dict[str, Any]:
+        """One run of a periodic task, recorded; nothing is done while another of the same is under way."""
+        interval, _, act = self._tasks()[name]
+        return run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Every periodic task with its interval (seconds) and its newest run (None: it never ran)."""
+        return [
+            {"task": name, "interval": interval, "last": next(iter(self.task_runs.latest(name)), None)}
+            for name, (interval, _, _) in self._tasks().items()
+        ]
 
     # Redis
 
@@ -277,16 +319,12 @@ class Runtime:
         return StockSyncScheduler(queue, wakeups, self.periodic_tasks(), self.config.redis_prefix)
 
     def periodic_tasks(self) -> list[PeriodicTask]:
-        """What comes back by itself."""
-        from stocksync.scheduling import PeriodicTask
+        """What comes back by itself, as rq-scheduler keeps it."""
+        from stocksync.scheduling import PERIODIC, PeriodicTask
 
         return [
-            PeriodicTask(
-                "periodic-sweep",
-                "jobs.periodic.sweep",
-                self.config.sweep_interval_seconds,
-                "return what dead workers left, wake lanes with due work",
-            )
+            PeriodicTask(f"{PERIODIC}{name}", f"jobs.periodic.{name}", interval, description)
+            for name, (interval, description, _) in self._tasks().items()
         ]
 
     def require_schema(self) -> None:

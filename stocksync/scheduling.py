@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _BATCH = 200
 _LOCK_SECONDS = 11
 _FAILURE_TTL = 7 * 86400
+PERIODIC = "periodic-"
+"""How the ids of periodic entries begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         self._wakeups = wakeups
         self._tasks = tuple(tasks)
         self._now = now
+        self._cleared = False
 
     def run_until(self, stop: Stop) -> None:
         """Tick until `stop` is set. A lost Redis is waited for, in steps of at most two seconds."""
@@ -142,6 +145,8 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
 
     def restore_periodic(self) -> None:
         """Put back every periodic entry that is missing or has another interval; leave the others' times alone."""
+        if not self._cleared:
+            self._remove_obsolete()
         with self.connection.pipeline() as pipe:
             for task in self._tasks:
                 pipe.zscore(self.scheduled_jobs_key, task.id)
@@ -158,6 +163,16 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
                 or description.decode("utf-8", "replace") != wanted
             ):
                 self._plan(task, wanted)
+
+    def _remove_obsolete(self) -> None:
+        """Once: entries of tasks that an earlier version had."""
+        kept = {task.id.encode() for task in self._tasks}
+        for entry, _ in self.connection.zscan_iter(self.scheduled_jobs_key, match=f"{PERIODIC}*"):
+            if entry not in kept:
+                log.info("periodic task %s is no more", entry.decode("utf-8", "replace"))
+                self.connection.zrem(self.scheduled_jobs_key, entry)
+                self.connection.delete(StockSyncJob.key_for(entry.decode("utf-8", "replace")))
+        self._cleared = True
 
     def _plan(self, task: PeriodicTask, description: str) -> None:
         job = StockSyncJob.create(

@@ -16,6 +16,7 @@ from stocksync.runtime import Runtime
 from stocksync.settling import DrainReport
 from stocksync.store.migrate import migrate
 from stocksync.store.models import Order, PendingStockOperation
+from stocksync.store.operation_lists import Filter
 from stocksync.upkeep.audit import audit
 
 SELLER = "seller-1"
@@ -183,6 +184,11 @@ def open_shop(database_url: str, **settings: str) -> Iterator[Shop]:
         yield shop
     finally:
         shop.close()
+
+
+def listed(runtime: Runtime, **wanted: Any) -> list[dict[str, Any]]:
+    """The newest operations that match."""
+    return runtime.operation_lists.page(Filter(**wanted), runtime.clock()).operations
 
 
 def goods(

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from stocksync.domain.errors import InvalidInput, StockSyncError, TransitionRefused, UnknownOperation
 from stocksync.domain.states import STATUSES, can_be_cancelled, can_be_retried
 from stocksync.runtime import Runtime
+from stocksync.store.operation_lists import Filter
 from web.access import csrf_token
 
 blueprint = Blueprint("pages", __name__)
@@ -29,12 +30,9 @@ def overview() -> str:
     at = _runtime()
     status = request.args.get("status") or None
     page = max(1, min(request.args.get("page", 1, type=int), 2000))
-    rows, total = at.queries.operations(
-        status=status,
-        order_id=request.args.get("order", "").strip() or None,
-        limit=PAGE_SIZE,
-        offset=(page - 1) * PAGE_SIZE,
-    )
+    wanted = Filter(status=status, order_id=request.args.get("order", "").strip() or None)
+    found = at.operation_lists.page(wanted, at.clock(), limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE)
+    rows, total = found.operations, found.total
     for row in rows:
         row["can_be_retried"] = can_be_retried(row["status"])
         row["can_be_cancelled"] = can_be_cancelled(row["status"])

@@ -15,6 +15,7 @@ from stocksync.cli.output import answer, json_option, table
 from stocksync.domain.states import STATUSES
 from stocksync.queueing import NoWakeups
 from stocksync.runtime import Runtime
+from stocksync.store.operation_lists import Filter
 from stocksync.upkeep.audit import audit as run_audit
 
 
@@ -40,9 +41,10 @@ def list_(
     status: str | None, order: str | None, in_doubt: bool, limit: int, offset: int, as_json: bool
 ) -> None:
     """The newest operations."""
-    rows, total = _ready().queries.operations(
-        status=status, order_id=order, in_doubt=in_doubt, limit=limit, offset=offset
-    )
+    at = _ready()
+    wanted = Filter(status=status, order_id=order, in_doubt=in_doubt)
+    page = at.operation_lists.page(wanted, at.clock(), limit=limit, offset=offset)
+    rows, total = page.operations, page.total
     columns = (
         "id",
         "order_id",
@@ -56,7 +58,7 @@ def list_(
 
     def lines() -> Iterator[str]:
         yield from table(rows, columns)
-        yield f"{len(rows)} of {total}"
+        yield f"{len(rows)} of {'more than ' if page.more else ''}{total}"
 
     answer({"operations": rows, "total": total, "limit": limit, "offset": offset}, as_json, lines)
 
@@ -159,10 +161,22 @@ def status(as_json: bool) -> None:
     """How things stand: counts, what waits, what needs a person."""
     at = _ready()
     document = at.queries.status(at.clock(), at.config.monitoring_stale_operation_hours)
+    document["tasks"] = at.tasks()
 
     def lines() -> Iterator[str]:
         yield f"{document['status']}: {document['orders_waiting']} orders wait, next at {document['next_due_at'] or '-'}"
         yield from (f"  {name}: {value}" for name, value in document["statistics"].items())
+        yield f"  lost: {document['lost']}"
+        for span, figures in document["success"].items():
+            share, retry = figures["first_attempt_share"], figures["mean_retry_seconds"]
+            yield (
+                f"  last {span}: {figures['delivered_operations']} delivered, "
+                f"{'-' if share is None else f'{share:.2%}'} at the first attempt, "
+                f"mean retry {'-' if retry is None else f'{retry:.0f} s'}"
+            )
+        for task in document["tasks"]:
+            last = task["last"] or {"status": "never ran", "started_at": "-"}
+            yield f"  {task['task']} (every {task['interval']} s): {last['status']}, begun {last['started_at']}"
 
     answer(document, as_json, lines)
 

@@ -37,6 +37,12 @@ def content_hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
+def first_id_at(moment: datetime) -> UUID:
+    """The lowest id that can have been made at `moment` or later: time in a question about ids."""
+    milliseconds = max(0, int(moment.timestamp() * 1000)) & 0xFFFF_FFFF_FFFF
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | 0b10 << 62)
+
+
 class IdFactory:
     """Makes ids; those of one factory rise strictly (RFC 9562, section 6.2), so that rows of one moment keep order."""
 

@@ -30,6 +30,7 @@ from stocksync.embedded import EmbeddedRedis
 from stocksync.runtime import Runtime
 from stocksync.store.migrate import migrate
 from stocksync.store.models import DEFAULT_WAREHOUSE
+from stocksync.store.operation_lists import Filter
 from stocksync.supervisor import Supervisor, check_port_free, read_procfile
 from stocksync.upkeep.audit import audit
 
@@ -124,7 +125,7 @@ class _Stage:
 
             def is_enough() -> bool:
                 nonlocal done
-                counts = self.at.queries.counts()
+                counts = self.at.operation_lists.by_status()
                 done = counts["completed"] + counts["failed"]
                 show(done)
                 return done >= enough
@@ -218,9 +219,10 @@ def _report(stage: _Stage, forms: Sequence[Form], taken: int, seconds: float) ->
     Answers with the figures, and whether all is well.
     """
     queries, expected = stage.at.queries, _stock_lines(forms)
-    counts = queries.counts()
-    pages = range(0, sum(counts.values()), 200)
-    rows = [row for start in pages for row in queries.operations(limit=200, offset=start)[0]]
+    lists = stage.at.operation_lists
+    counts = lists.by_status()
+    now, pages = stage.at.clock(), range(0, sum(counts.values()), 200)
+    rows = [row for start in pages for row in lists.page(Filter(), now, limit=200, offset=start).operations]
     told = queries.told()
     book = {(row["token_id"], row["order_id"]): row["is_stock_updated"] for row in stage.sandbox.orders()}
     wanted = {line[:2] for line in expected}

@@ -16,6 +16,7 @@ from stocksync.domain.states import COMPLETED, FAILED, PENDING, origins
 from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
+from stocksync.store.tallies import Counts, Tallies, seconds_between
 
 # The inner select is materialized, so that it runs once and its LIMIT holds under SKIP LOCKED.
 _CLAIM = """
@@ -58,7 +59,7 @@ _COMPLETE = Statement(f"""
         error_message = NULL, error_class = NULL
     WHERE order_ref IN {{orders:uuid}} AND {{no_index}}status IN {among(origins(COMPLETED))} AND applied = 'yes'
       AND state_version <= (SELECT delivered_version FROM stock_sync_orders AS o WHERE o.id = order_ref)
-    RETURNING id, order_ref""")
+    RETURNING id, order_ref, created_at, first_failed_at""")
 # A state that changed while the request was out starts over: the failure was not of what is wanted now.
 _NOT_DELIVERED = Statement(f"""
     UPDATE stock_sync_orders
@@ -74,7 +75,7 @@ _NOT_DELIVERED = Statement(f"""
 _MARK_FAILED = Statement("""
     UPDATE pending_stock_operations
     SET status = failure.status, retry_count = retry_count + failure.counted, next_retry_at = failure.next_at, updated_at = :now,
-        error_class = failure.error_class, error_message = failure.error_message
+        first_failed_at = COALESCE(first_failed_at, :now), error_class = failure.error_class, error_message = failure.error_message
     FROM {rows:failures(id uuid, status text, next_at timestamptz, error_class text, error_message text, counted int)}
       AS failure
     WHERE order_ref = failure.id AND {no_index}pending_stock_operations.status = 'processing'
@@ -187,9 +188,10 @@ class Settled:
 class Deliveries:
     """Claims and settlements on the orders, mirrored by their operations."""
 
-    def __init__(self, database: Database, log: OperationLog) -> None:
+    def __init__(self, database: Database, log: OperationLog, tallies: Tallies) -> None:
         self._database = database
         self._log = log
+        self._tallies = tallies
 
     def claim(self, lane: str, limit: int, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
         """Take up to `limit` due orders of one lane, the longest waiting first; none that `claim_suspect` takes."""
@@ -254,7 +256,7 @@ class Deliveries:
         Raises:
             DatabaseUnavailable: nothing was written.
         """
-        settled = Settled()
+        settled, counts = Settled(), Counts()
         sent = [d.order.id for d in delivered] + [f.order.id for f in failures]
         back = [order.id for order in unsent]
         with self._database.transaction_scope():
@@ -268,9 +270,10 @@ class Deliveries:
                 back = [ref for ref in back if ref in free]
             held: set[UUID] = set()
             if delivered:
-                held |= self._write_delivered(claim_id, delivered, now, settled)
+                held |= self._write_delivered(claim_id, delivered, now, settled, counts)
             if failures:
-                held |= self._write_failures(claim_id, failures, now, settled)
+                held |= self._write_failures(claim_id, failures, now, settled, counts)
+            self._tallies.add(counts, now)
             settled.lost = [ref for ref in sent if ref not in held and ref not in settled.busy]
             if settled.lost:
                 self._database.run(_TELL_AGAIN, orders=settled.lost, now=now)
@@ -285,7 +288,7 @@ class Deliveries:
             self._database.run(_BACK_TO_PENDING, orders=[uuid_of(row[0]) for row in freed], now=now)
 
     def _write_delivered(
-        self, claim_id: UUID, delivered: Sequence[Delivered], now: datetime, settled: Settled
+        self, claim_id: UUID, delivered: Sequence[Delivered], now: datetime, settled: Settled, counts: Counts
     ) -> set[UUID]:
         held: set[UUID] = set()
         for flag in (True, False):
@@ -297,21 +300,31 @@ class Deliveries:
             took = {self._database.bound(result.order.id): result for result in delivered}
             completed = rows_of(self._database.run(_COMPLETE, orders=list(held), now=now))
             entries: list[LogEntry] = []
-            for (
-                operation_id,
-                order_ref,
-            ) in completed:  # ids stay the driver's: two a row, only to be written again
+            # Ids stay the driver's: two a row, only to be written again.
+            for operation_id, order_ref, created_at, first_failed_at in completed:
                 result = took[order_ref]
+                counts.completed(
+                    seconds_between(created_at, now),
+                    None if first_failed_at is None else seconds_between(first_failed_at, now),
+                )
                 told = {"told": result.order.is_stock_updated, "version": result.order.state_version}
                 entries.append(LogEntry(operation_id, "sync_success", "processing", told, result.duration_ms))
                 entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))
             self._log.add(entries, now)
             settled.operations_completed += len(completed)
+        for result in delivered:
+            if result.order.id in held:
+                counts.sent("delivered", result.duration_ms)
         settled.delivered += len(held)
         return held
 
     def _write_failures(
-        self, claim_id: UUID, failures: Sequence[NotDelivered], now: datetime, settled: Settled
+        self,
+        claim_id: UUID,
+        failures: Sequence[NotDelivered],
+        now: datetime,
+        settled: Settled,
+        counts: Counts,
     ) -> set[UUID]:
         given = [
             {
@@ -325,6 +338,8 @@ class Deliveries:
         rows = rows_of(self._database.run(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now))
         written = {uuid_of(row[0]): (as_utc(row[1]), row[2]) for row in rows}
         failure_of = {f.order.id: f for f in failures if f.order.id in written}
+        for failure in failure_of.values():
+            counts.sent("failed" if failure.counted else "put_off", failure.duration_ms)
         marked = self._mark_failed(
             [
                 (ref, *written[ref], f.error_class, f.error_message, f.counted)
@@ -348,6 +363,7 @@ class Deliveries:
         settled.failed += len(given_up)
         settled.retrying += len(written) - len(given_up)
         settled.operations_failed += sum(order_ref in given_up for _, order_ref, _ in marked)
+        counts["given_up"] += settled.operations_failed
         settled.operations_retrying += sum(order_ref not in given_up for _, order_ref, _ in marked)
         return set(written)
 
@@ -392,6 +408,8 @@ class Deliveries:
                 if written[order_ref][1] == FAILED:
                     entries.append(_after_failure(operation_id, retry_count, *written[order_ref], True))
             self._log.add(entries, now)
+            given_up = sum(written[order_ref][1] == FAILED for _, order_ref, _ in marked)
+            self._tallies.add(Counts(rescued=len(rows), given_up=given_up), now)
         return len(rows)
 
     def end_outage(self, now: datetime, batch: int = 1000, batches: int = 1000) -> None:

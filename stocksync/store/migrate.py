@@ -50,7 +50,6 @@ def types_of(database: Any) -> dict[str, str]:
             "word": "VARCHAR(255)",
             "some_id": "gen_random_uuid()",
             "long_ago": "TIMESTAMPTZ '2000-01-01T00:00:00Z'",
-            "json_object": "jsonb_build_object",
         }
     return {
         "uuid": "TEXT",
@@ -61,7 +60,6 @@ def types_of(database: Any) -> dict[str, str]:
         "word": "VARCHAR(255)",
         "some_id": "lower(hex(randomblob(16)))",
         "long_ago": "'2000-01-01T00:00:00.000000Z'",
-        "json_object": "json_object",
     }
 
 

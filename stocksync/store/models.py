@@ -119,6 +119,12 @@ Order.add_index(
         SQL("claim_id IS NOT NULL")
     )
 )
+# What has something to tell and is not on its way: given up, cancelled, or lost.
+Order.add_index(
+    Order.index(Order.waiting, name="stock_sync_orders_untold").where(
+        SQL("due_at IS NULL AND claim_id IS NULL AND delivered_version < state_version")
+    )
+)
 
 
 class OrderLine(_Table):
@@ -315,16 +321,19 @@ class Pruned(_Table):
 class Tally(_Table):
     """What deliveries came to, counted as they are settled; clean-up takes away here what it prunes.
 
-    Rows are only added, so that no writer waits for another, and folded into coarser ones as they age. The sum of
-    `completed` over all rows is the number of completed operations. `counts`: name -> number, see `store.tallies`.
+    Rows are only added, so that no writer waits for another, and folded into coarser ones as they age (`grain`: the
+    seconds that a row stands for, from `at` on). The sum of `completed` is the number of completed operations.
     """
 
     id = UUIDField(primary_key=True)
     at = UtcDateTimeField(index=True)
+    grain = IntegerField(default=0)
+    completed = BigIntegerField(default=0)
     counts = JSONField()
 
     class Meta:
         table_name = "stock_sync_tallies"
+        indexes = ((("grain", "at"), False),)
 
 
 class Reconciliation(_Table):

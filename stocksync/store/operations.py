@@ -18,6 +18,7 @@ from stocksync.domain.states import COMPLETED, origins
 from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
+from stocksync.store.tallies import Counts, Tallies
 
 _ENSURE_ACCOUNT = Statement("""
     INSERT INTO stock_sync_accounts (token_id, active, paused, created_at)
@@ -118,10 +119,13 @@ class OperationDraft:
 class Operations:
     """Orders and operations as callers and people change them."""
 
-    def __init__(self, database: Database, new_id: NewId, log: OperationLog, max_retries: int) -> None:
+    def __init__(
+        self, database: Database, new_id: NewId, log: OperationLog, tallies: Tallies, max_retries: int
+    ) -> None:
         self._database = database
         self._new_id = new_id
         self._log = log
+        self._tallies = tallies
         self._max_retries = max_retries
 
     def ensure_order(self, token_id: str, order_id: str, now: datetime) -> OrderRow:
@@ -252,6 +256,7 @@ class Operations:
         done = rows_of(self._database.run(statement, which=which, now=now))
         details = {"told": None, "why": f"nothing had to be told: {why}"}
         self._log.add([LogEntry(uuid_of(row[0]), "completed", COMPLETED, details) for row in done], now)
+        self._tallies.add(Counts(completed=len(done)), now)
 
     def rest(self, order: OrderRow, state: bool | None, waiting: str | None, now: datetime) -> None:
         """Take the order out of delivery: nothing of it is wanted any more."""

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from peewee import SQL, ModelSelect, fn
+from peewee import SQL, fn
 
-from stocksync.domain.checkout_form import is_storable
-from stocksync.domain.errors import InvalidInput, UnknownOperation, UnknownOrder
-from stocksync.domain.states import PENDING, STATUSES
-from stocksync.store.database import Database
+from stocksync.domain.errors import UnknownOperation, UnknownOrder
+from stocksync.domain.states import FAILED, PENDING
+from stocksync.store.database import Database, Statement
+from stocksync.store.fields import as_utc
 from stocksync.store.models import (
     Account,
     Level,
@@ -21,16 +21,28 @@ from stocksync.store.models import (
     PendingStockOperation,
     StockSynchronizationLog,
 )
+from stocksync.store.operation_lists import OperationLists
+from stocksync.store.tallies import Tallies
 
 HEALTHY_PENDING = 100
 """The plan: healthy below this many pending operations, when none is stale."""
+
+_WAITING = Statement(
+    "SELECT COUNT(*), MIN(due_at) FROM stock_sync_orders WHERE due_at IS NOT NULL AND claim_id IS NULL"
+)
+_LOST = Statement("""
+    SELECT COUNT(*) FROM stock_sync_orders
+    WHERE due_at IS NULL AND claim_id IS NULL AND delivered_version < state_version
+      AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') NOT IN ('failed', 'cancelled')""")
 
 
 class Queries:
     """What is asked for, as plain dictionaries with aware UTC times."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lists: OperationLists, tallies: Tallies) -> None:
         self._database = database
+        self._lists = lists
+        self._tallies = tallies
 
     def status_of(self, operation_id: UUID) -> str | None:
         """The operation's status; None: unknown."""
@@ -43,83 +55,37 @@ class Queries:
             )
         return None if row is None else str(row[0])
 
-    def counts(self) -> dict[str, int]:
-        """Operations by status, every status named."""
-        operation = PendingStockOperation
-        with self._database.scope():
-            rows = operation.select(operation.status, fn.COUNT(SQL("*"))).group_by(operation.status).tuples()
-            return dict.fromkeys(STATUSES, 0) | dict(rows)
-
     def status(self, now: datetime, stale_hours: float) -> dict[str, Any]:
-        """The plan's status document, with the work that waits beside it."""
-        operation, order = PendingStockOperation, Order
+        """The plan's status document, with the work that waits and the figures of success beside it.
+
+        `lost`: orders with something to tell that nobody will tell; the promise is that there are none.
+        """
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         with self._database.scope():
-            counts = self.counts()
-            completed_today = operation.select().where(
-                (operation.status == "completed") & (operation.completed_at >= midnight)
-            )
-            stale = operation.select().where(
-                (operation.status == PENDING) & (operation.created_at < now - timedelta(hours=stale_hours))
-            )
-            # The orders' partial index answers this, however many were delivered.
-            waiting = order.select(fn.COUNT(SQL("*")), fn.MIN(order.due_at)).where(
-                order.due_at.is_null(False) & order.claim_id.is_null()
-            )
-            stale_operations, (due, oldest) = stale.count(), waiting.tuples().get()
-            statistics = {
-                "pending_operations": counts[PENDING],
-                "failed_operations": counts["failed"],
-                "completed_today": completed_today.count(),
-                "stale_operations": stale_operations,
+            counts, stale = self._lists.by_status(), self._lists.stale(now, stale_hours)
+            # The orders' partial indexes answer these, however many were delivered.
+            due, oldest = self._database.run(_WAITING).fetchone()
+            lost = int(self._database.run(_LOST).fetchone()[0])
+            success = {
+                name: self._tallies.since(now - span).success()
+                for name, span in (("day", timedelta(days=1)), ("week", timedelta(days=7)))
             }
-        healthy = counts[PENDING] < HEALTHY_PENDING and stale_operations == 0
+            completed_today = self._tallies.since(midnight)["completed"]
         return {
-            "status": "healthy" if healthy else "warning",
-            "statistics": statistics,
+            "status": "healthy" if counts[PENDING] < HEALTHY_PENDING and stale == 0 else "warning",
+            "statistics": {
+                "pending_operations": counts[PENDING],
+                "failed_operations": counts[FAILED],
+                "completed_today": completed_today,
+                "stale_operations": stale,
+            },
             "operations": counts,
             "orders_waiting": due,
-            "next_due_at": Order.due_at.python_value(oldest),
+            "next_due_at": as_utc(oldest),
+            "lost": lost,
+            "success": success,
             "last_updated": now,
         }
-
-    def operations(
-        self,
-        *,
-        status: str | None = None,
-        order_id: str | None = None,
-        in_doubt: bool = False,
-        limit: int = 50,
-        offset: int = 0,
-    ) -> tuple[list[dict[str, Any]], int]:
-        """A page of operations, the newest first, and how many there are in all.
-
-        Args:
-            in_doubt: only those of which a person must say whether they were done.
-
-        Raises:
-            InvalidInput: no such status, or a page out of bounds.
-        """
-        if status is not None and status not in STATUSES:
-            raise InvalidInput("status", f"one of {', '.join(STATUSES)} is needed, got {status!r:.40}")
-        if not 1 <= limit <= 200 or not 0 <= offset <= 100_000:
-            raise InvalidInput("limit", "1 to 200 rows from an offset of at most 100000")
-        operation = PendingStockOperation
-        query: ModelSelect = operation.select()
-        if status is not None:
-            query = query.where(operation.status == status)
-        if order_id is not None:
-            query = query.where(operation.order_id == order_id)
-        if in_doubt:
-            query = query.where(SQL("applied = 'unknown'"))
-        if order_id is not None and not is_storable(order_id):
-            return [], 0  # no row can hold it
-        with self._database.scope():
-            total = query.count()
-            page = (
-                query.order_by(operation.created_at.desc(), operation.id.desc()).limit(limit).offset(offset)
-            )
-            return [_columns(row) for row in page.dicts()], total
 
     def operation(self, operation_id: UUID | str) -> dict[str, Any]:
         """One operation with its `log`, the oldest event first. Raises UnknownOperation."""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from stocksync import StockSyncError
-from tests.shop import SELLER, WAREHOUSE, Shop, form, goods, open_shop
+from tests.shop import SELLER, WAREHOUSE, Shop, form, goods, listed, open_shop
 
 SKUS = [f"S{number}" for number in range(6)]
 
@@ -41,7 +41,7 @@ def one_of_everything(shop: Shop, seed: int) -> list[str]:
             elif act == "C" and step > 15:
                 shop.orders.cancel_order(order, SELLER)
             elif act == "P":
-                rows, _ = shop.runtime.queries.operations(order_id=order, status="pending", limit=1)
+                rows = listed(shop.runtime, order_id=order, status="pending")[:1]
                 for row in rows:
                     shop.service.cancel(row["id"], actor="Anna", reason="no", put_back=True)
             elif act == "N":

@@ -224,3 +224,16 @@ def test_stopped_it_gives_up_its_lock(bench: Bench) -> None:
     bench.scheduler.run_until(stop)
 
     assert bench.redis.keys("stock-sync:scheduler:lock") == []
+
+
+def test_a_task_that_is_no_more_is_removed_at_the_first_tick(bench: Bench) -> None:
+    bench.scheduler.tick()
+    bench.wakeups.wake_at("a", START)
+    following = StockSyncScheduler(
+        make_queue(bench.redis, "stock-sync"), bench.wakeups, [], "stock-sync", now=bench.scheduler._now
+    )
+    bench.scheduler.remove_lock()
+    following.tick()
+
+    assert "periodic-sweep" not in bench.entries()
+    assert not bench.redis.exists(StockSyncJob.key_for("periodic-sweep"))

@@ -105,7 +105,7 @@ def test_bad_input_names_its_field_and_writes_nothing(shop: Shop, field: str, va
     with pytest.raises(InvalidInput) as refused:
         shop.service.sync_stock_deduction(SELLER, **given)
     assert refused.value.field == field
-    assert shop.runtime.queries.counts()["pending"] == 0
+    assert shop.runtime.operation_lists.by_status()["pending"] == 0
 
 
 def test_the_lane_is_woken_only_after_the_callers_transaction_has_committed(shop: Shop) -> None:

@@ -130,7 +130,7 @@ def test_without_redis_every_call_succeeds_the_first_within_a_quarter_second_mor
         for number in range(50):
             shop.deduct(f"order-{number}")
 
-        assert shop.runtime.queries.counts()["pending"] == 50
+        assert shop.runtime.operation_lists.by_status()["pending"] == 50
     assert wakeups.failures == 50
     assert len(caplog.records) == 1
 

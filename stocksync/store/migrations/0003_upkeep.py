@@ -19,12 +19,16 @@ STATEMENTS = (
     "CREATE INDEX pending_stock_operations_error ON pending_stock_operations (error_class, id)"
     " WHERE error_class IS NOT NULL",
     "CREATE INDEX stock_sync_orders_token_id_updated_at ON stock_sync_orders (token_id, updated_at)",
+    "CREATE INDEX stock_sync_orders_untold ON stock_sync_orders (waiting)"
+    " WHERE due_at IS NULL AND claim_id IS NULL AND delivered_version < state_version",
     """CREATE TABLE stock_sync_tallies (
-        id {uuid} NOT NULL PRIMARY KEY, at {time} NOT NULL, counts {json} NOT NULL)""",
+        id {uuid} NOT NULL PRIMARY KEY, at {time} NOT NULL, grain INTEGER NOT NULL,
+        completed {big} NOT NULL, counts {json} NOT NULL)""",
     "CREATE INDEX stock_sync_tallies_at ON stock_sync_tallies (at)",
-    """INSERT INTO stock_sync_tallies (id, at, counts)
-        SELECT {some_id}, {long_ago}, {json_object}('completed', COUNT(*))
-        FROM pending_stock_operations WHERE status = 'completed'""",
+    "CREATE INDEX stock_sync_tallies_grain_at ON stock_sync_tallies (grain, at)",
+    """INSERT INTO stock_sync_tallies (id, at, grain, completed, counts)
+        SELECT {some_id}, {long_ago}, 86400, COUNT(*), '{{}}'
+        FROM pending_stock_operations WHERE status = 'completed' HAVING COUNT(*) > 0""",
     """CREATE TABLE stock_sync_reconciliations (
         id {uuid} NOT NULL PRIMARY KEY, token_id {word} NOT NULL, status {word} NOT NULL,
         dry_run {bool} NOT NULL, started_at {time} NOT NULL, finished_at {time}, since {time} NOT NULL,

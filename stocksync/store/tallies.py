@@ -1,0 +1,160 @@
+"""What deliveries came to, counted in the transaction that settles them: the one source of every figure.
+
+A row is added for each settlement and never changed, so that no writer waits for another. `fold` sums rows up as
+they age: to the minute, after a day to the hour, after a week to the day. `counts` holds by name:
+
+    completed, pruned         operations completed, and taken away by clean-up; their difference is a column too
+    at_once, retried          of these, told at the first attempt, or after one had failed
+    retry_ms                  milliseconds from the first failure to the delivery, of those retried
+    wait_le_N, wait_ms        operations by seconds from being recorded to being delivered, and their sum
+    delivered, failed         orders sent: accepted, or an attempt used up
+    put_off                   orders sent in vain that used up none (outage, 429)
+    took_le_N, took_ms        orders sent by milliseconds of the request, and their sum
+    given_up, rescued         operations that ended as failed; orders that a dead worker had left
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stocksync.domain.identifiers import NewId
+from stocksync.store.database import Database, Statement, rows_of
+from stocksync.store.fields import as_utc
+
+WAIT_BOUNDS = (1, 5, 15, 60, 300, 900, 3600, 14400)
+"""Seconds."""
+TOOK_BOUNDS = (25, 50, 100, 250, 500, 1000, 2500, 8000)
+"""Milliseconds."""
+_WAITS = (*(f"wait_le_{bound}" for bound in WAIT_BOUNDS), "wait_le_inf")
+_TOOK = (*(f"took_le_{bound}" for bound in TOOK_BOUNDS), "took_le_inf")
+
+# What is older than `age` is summed up into rows of `grain` seconds.
+_GRAINS = (
+    (0, 60, timedelta(minutes=2)),
+    (60, 3600, timedelta(hours=26)),
+    (3600, 86400, timedelta(days=9)),
+)
+
+_ADD = Statement("""
+    INSERT INTO stock_sync_tallies (id, at, grain, completed, counts)
+    VALUES (:id, :at, :grain, :completed, :counts)""")
+_TAKE = Statement("""
+    DELETE FROM stock_sync_tallies WHERE id IN (
+      SELECT id FROM stock_sync_tallies WHERE grain = :grain AND at < :before ORDER BY at LIMIT :limit {skip_locked})
+    RETURNING at, counts, completed""")
+_SINCE = Statement("SELECT at, counts FROM stock_sync_tallies WHERE at >= :since ORDER BY at")
+_COMPLETED = Statement("SELECT COALESCE(SUM(completed), 0) FROM stock_sync_tallies")
+
+
+class Counts(Counter[str]):
+    """What one settlement, or a span of time, came to; names as the module says."""
+
+    def completed(self, waited: float, since_failure: float | None) -> None:
+        """Count one operation that was told, `waited` seconds after it was recorded.
+
+        Args:
+            since_failure: seconds since its first failed attempt; None: it never failed.
+        """
+        self["completed"] += 1
+        self["wait_ms"] += round(waited * 1000)
+        self[_WAITS[bisect_left(WAIT_BOUNDS, waited)]] += 1
+        if since_failure is None:
+            self["at_once"] += 1
+        else:
+            self["retried"] += 1
+            self["retry_ms"] += round(since_failure * 1000)
+
+    def sent(self, result: str, duration_ms: int) -> None:
+        """Count one order that was sent: `delivered`, `failed` or `put_off`."""
+        self[result] += 1
+        self["took_ms"] += duration_ms
+        self[_TOOK[bisect_left(TOOK_BOUNDS, duration_ms)]] += 1
+
+    def success(self) -> dict[str, Any]:
+        """The plan's figures of success; None where nothing was delivered, or nothing retried."""
+        told = self["at_once"] + self["retried"]
+        return {
+            "delivered_operations": told,
+            "first_attempt_share": self["at_once"] / told if told else None,
+            "mean_retry_seconds": self["retry_ms"] / 1000 / self["retried"] if self["retried"] else None,
+            "mean_wait_seconds": self["wait_ms"] / 1000 / told if told else None,
+            "recovered_operations": self["retried"],
+            "given_up_operations": self["given_up"],
+            "failed_attempts": self["failed"],
+        }
+
+
+class Tallies:
+    """Adds counts, sums them up, folds them."""
+
+    def __init__(self, database: Database, new_id: NewId) -> None:
+        self._database = database
+        self._new_id = new_id
+
+    def add(self, counts: Counts, now: datetime) -> None:
+        """Write `counts` in the caller's transaction, unless all are nought."""
+        self._write(counts, now, 0)
+
+    def completed(self) -> int:
+        """How many completed operations there are."""
+        with self._database.scope():
+            return int(self._database.run(_COMPLETED).fetchone()[0])
+
+    def since(self, moment: datetime) -> Counts:
+        """The sums since `moment` (as exact as the rows of that age: to the minute, the hour, the day)."""
+        total = Counts()
+        for _, counts in self._rows(moment):
+            total.update(counts)
+        return total
+
+    def series(self, since: datetime, step: int, until: datetime) -> list[tuple[datetime, Counts]]:
+        """The sums of every `step` seconds from `since` (rounded down to a step) up to `until`, gaps included."""
+        first, last = int(since.timestamp()) // step, int(until.timestamp()) // step
+        spans: dict[int, Counts] = {number: Counts() for number in range(first, last + 1)}
+        for at, counts in self._rows(datetime.fromtimestamp(first * step, UTC)):
+            if (span := spans.get(int(at.timestamp()) // step)) is not None:
+                span.update(counts)
+        return [(datetime.fromtimestamp(number * step, UTC), counts) for number, counts in spans.items()]
+
+    def fold(self, now: datetime, limit: int = 5000) -> int:
+        """Sum up what has aged, at most `limit` rows of each grain. Answers with how many rows went."""
+        folded = 0
+        for fine, coarse, age in _GRAINS:
+            before = datetime.fromtimestamp((now - age).timestamp() // coarse * coarse, UTC)
+            with self._database.transaction_scope():
+                spans: dict[int, Counts] = {}
+                rows = rows_of(self._database.run(_TAKE, grain=fine, before=before, limit=limit))
+                for at, counts, _ in rows:
+                    moment = as_utc(at)
+                    assert moment is not None
+                    spans.setdefault(int(moment.timestamp()) // coarse, Counts()).update(_decoded(counts))
+                for number, total in spans.items():
+                    self._write(total, datetime.fromtimestamp(number * coarse, UTC), coarse)
+            folded += len(rows)
+        return folded
+
+    def _write(self, counts: Counts, at: datetime, grain: int) -> None:
+        kept = {name: number for name, number in counts.items() if number}
+        if kept:
+            completed = kept.get("completed", 0) - kept.get("pruned", 0)
+            self._database.run(_ADD, id=self._new_id(), at=at, grain=grain, completed=completed, counts=kept)
+
+    def _rows(self, since: datetime) -> list[tuple[datetime, Counts]]:
+        with self._database.scope():
+            rows = rows_of(self._database.run(_SINCE, since=since))
+        return [(moment, Counts(_decoded(row[1]))) for row in rows if (moment := as_utc(row[0])) is not None]
+
+
+def seconds_between(written: Any, now: datetime) -> float:
+    """Seconds from a moment, as the database returned it, to `now`; never below nought (clocks differ)."""
+    moment = as_utc(written)
+    return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())
+
+
+def _decoded(counts: Any) -> dict[str, int]:
+    decoded: dict[str, int] = json.loads(counts) if isinstance(counts, str) else counts
+    return decoded
