@@ -68,12 +68,9 @@ class Filter:
     until: datetime | None = None
 
     def checked(self) -> Filter:
-        """This filter. Raises InvalidInput: no such status, or a text that no row can hold."""
+        """This filter. Raises InvalidInput: there is no such status."""
         if self.status is not None and self.status not in STATUSES:
             raise InvalidInput("status", f"one of {', '.join(STATUSES)} is needed, got {self.status!r:.40}")
-        for name in ("order_id", "sku", "token_id", "error_class"):
-            if (text := getattr(self, name)) is not None and not is_storable(text):
-                raise InvalidInput(name, "contains a NUL byte, or half of a surrogate pair")
         return self
 
     def where(self) -> tuple[str, dict[str, Any]]:
@@ -98,6 +95,8 @@ class Filter:
             for name in ("order_id", "error_class", "status", "sku", "token_id")
             if (value := getattr(self, name))
         }
+        if not all(is_storable(text) for text in parameters.values()):
+            return "FALSE", {}  # no row can hold it
         for name, sign, moment in (("since", ">=", self.since), ("until", "<", self.until)):
             if moment is not None:
                 parts.append(f"o.id {sign} :{name}")
@@ -199,9 +198,10 @@ class OperationLists:
 
     def understand(self, wanted: Filter, text: str) -> Filter:
         """`wanted` with what somebody typed in: a seller, an order, else a SKU."""
-        text = text.strip()
-        if not text or not is_storable(text):
-            return replace(wanted, sku=text or None)
+        if not (text := text.strip()):
+            return wanted
+        if not is_storable(text):
+            return replace(wanted, sku=text)
         with self._database.scope():
             if lane := self._database.run(_IS_LANE, text=text).fetchone():
                 return replace(wanted, token_id=lane[0])

@@ -109,7 +109,10 @@ def on_hand(shop: Shop) -> tuple[int, int]:
 def test_migrate_makes_the_schema_and_finds_nothing_to_do_the_second_time(at: CommandLine) -> None:
     first, second = at.run("migrate"), at.run("migrate")
 
-    assert (first.code, first.out) == (0, "applied 0001_initial\napplied 0002_moving_lines\n")
+    assert (first.code, first.out) == (
+        0,
+        "applied 0001_initial\napplied 0002_moving_lines\napplied 0003_upkeep\n",
+    )
     assert (second.code, second.out) == (0, "nothing to do\n")
 
 
@@ -118,7 +121,7 @@ def test_of_two_that_migrate_at_once_one_does_it_and_both_succeed(at: CommandLin
     said = [process.communicate(timeout=60) for process in both]
 
     assert [process.returncode for process in both] == [0, 0], said
-    assert sorted(len(json.loads(out)["applied"]) for out, _ in said) == [0, 2]
+    assert sorted(len(json.loads(out)["applied"]) for out, _ in said) == [0, 3]
 
 
 @on_sqlite

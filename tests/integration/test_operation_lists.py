@@ -93,10 +93,19 @@ def test_beyond_the_bound_a_total_is_said_to_be_more(shop: Shop, monkeypatch: py
     assert lists.count(Filter(status="cancelled")) == (1, False)
 
 
-@pytest.mark.parametrize("wanted", [{"status": "lost"}, {"sku": "a\x00"}, {"order_id": "\ud800"}])
-def test_what_no_row_can_hold_is_refused(shop: Shop, wanted: dict[str, str]) -> None:
-    with pytest.raises(InvalidInput):
-        listed(shop.runtime, **wanted)
+def test_a_status_that_there_is_not_is_refused(shop: Shop) -> None:
+    with pytest.raises(InvalidInput, match="one of pending"):
+        listed(shop.runtime, status="lost")
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"sku": "a\x00"}, {"order_id": "\ud800"}, {"status": "failed", "sku": "\x00"}]
+)
+def test_what_no_row_can_hold_is_not_found(shop: Shop, wanted: dict[str, Any]) -> None:
+    stocked(shop, 3)
+
+    assert listed(shop.runtime, **wanted) == []
+    assert shop.runtime.operation_lists.count(Filter(**wanted)) == (0, False)
 
 
 def test_what_somebody_types_is_a_seller_an_order_or_a_sku(shop: Shop) -> None:

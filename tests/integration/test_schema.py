@@ -17,7 +17,7 @@ from stocksync.store.database import Database, Statement, bind_models, open_data
 from stocksync.store.migrate import migrate, pending
 from stocksync.store.models import MODELS
 from tests.processes import ROOT
-from tests.shop import form, open_shop
+from tests.shop import REFUSED, START, form, open_shop
 
 APPLIED = ["0001_initial", "0002_moving_lines", "0003_upkeep"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
@@ -147,3 +147,31 @@ def test_lines_that_moved_our_stock_before_the_second_migration_are_known_to(
             for line, order in [("line-1", "order-1"), ("L", "order-2"), ("A@Ирина", "order-3")]
         ]
     assert moved == [True, False, False]
+
+
+def test_the_third_migration_counts_what_was_completed_before_it(database_url: str) -> None:
+    with open_shop(database_url) as shop:
+        shop.deduct("told")
+        shop.drain()
+        shop.remote.answer = lambda _: REFUSED
+        failed = shop.deduct("refused")
+        shop.drain()
+        first_failed_at = shop.operation(failed)["first_failed_at"]
+        database, third = shop.runtime.database, import_module("stocksync.store.migrations.0003_upkeep")
+        with database.transaction_scope():
+            for table in ("tallies", "discrepancies", "reconciliations", "alerts", "task_runs"):
+                database.execute_sql(f"DROP TABLE stock_sync_{table}")
+            for name in ("status_id", "sku_id", "token_id_id", "error"):
+                database.execute_sql(f"DROP INDEX pending_stock_operations_{name}")
+            for name in ("token_id_updated_at", "untold"):
+                database.execute_sql(f"DROP INDEX stock_sync_orders_{name}")
+            database.execute_sql("ALTER TABLE pending_stock_operations DROP COLUMN first_failed_at")
+            database.execute_sql(
+                "CREATE INDEX pending_stock_operations_status_created_at"
+                " ON pending_stock_operations (status, created_at)"
+            )
+            third.up(None, database)
+
+        assert first_failed_at == shop.operation(failed)["first_failed_at"] == START
+        assert shop.runtime.operation_lists.by_status()["completed"] == 1
+        assert shop.runtime.tallies.fold(shop.clock()) == 0
