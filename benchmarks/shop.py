@@ -107,6 +107,13 @@ def fill(
                 action = ("sync_success", "completed")[number % 2]
                 text = statement.format(**words, series=series, said=said, action=action)
                 database.execute_sql(_typed(text, dialect, now))
+        if done:
+            text = (
+                "INSERT INTO stock_sync_tallies (id, at, grain, completed, counts)"
+                f" VALUES ('00a0{era}000000070008000{first:012x}', '{now}', 0, {count},"
+                f""" '{{"completed": {count}, "at_once": {count}, "delivered": {count}}}')"""
+            )
+            database.execute_sql(text)
     if dialect == "postgresql" and count >= 1000:
         with database.scope():
             database.execute_sql("VACUUM ANALYZE")
