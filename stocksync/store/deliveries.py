@@ -1,4 +1,4 @@
-"""What the delivery engine writes: claims, their results, and the rescue of what a dead worker left.
+"""What the delivery engine writes: claims and their results.
 
 With `operations` the only writer of delivery state and of an operation's status. Each call is one short
 transaction of its own. A result is written only where the claim id still holds (the fence).
@@ -6,17 +6,18 @@ transaction of its own. A result is written only where the claim id still holds 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.states import COMPLETED, FAILED, PENDING, origins
-from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
+from stocksync.domain.states import COMPLETED, FAILED, origins
+from stocksync.store.database import Statement, among, rows_of, uuid_of
+from stocksync.store.due_work import FREED, SUSPECT, DueWork, after_failure
 from stocksync.store.fields import as_utc
-from stocksync.store.logs import LogEntry, OperationLog
-from stocksync.store.tallies import Counts, Tallies, seconds_between
+from stocksync.store.logs import LogEntry
+from stocksync.store.tallies import Counts, seconds_between
 
 # The inner select is materialized, so that it runs once and its LIMIT holds under SKIP LOCKED.
 _CLAIM = """
@@ -32,12 +33,8 @@ _CLAIM = """
 _OF_LANE = """token_id = :which AND EXISTS (
           SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = :which AND NOT lane.paused
           AND (lane.snoozed_until IS NULL OR lane.snoozed_until <= :now))"""
-# An order at whose side workers died twice is sent alone, so that no other is blamed for what it does.
-_SUSPECT = "waiting = 'rescued' AND attempts >= 2"
-_CLAIM_LANE = Statement(
-    _CLAIM.format(which=f"NOT COALESCE({_SUSPECT}, FALSE) AND {_OF_LANE}", order="due_at")
-)
-_CLAIM_SUSPECT = Statement(_CLAIM.format(which=f"{_SUSPECT} AND {_OF_LANE}", order="due_at"))
+_CLAIM_LANE = Statement(_CLAIM.format(which=f"NOT COALESCE({SUSPECT}, FALSE) AND {_OF_LANE}", order="due_at"))
+_CLAIMSUSPECT = Statement(_CLAIM.format(which=f"{SUSPECT} AND {_OF_LANE}", order="due_at"))
 # Never tried ones come first, said so that both databases agree on where NULL sorts.
 _CLAIM_PROBE = Statement(_CLAIM.format(which=_OF_LANE, order="last_attempt_at IS NOT NULL, last_attempt_at"))
 _CLAIM_ORDER = Statement(_CLAIM.format(which="id = :which", order="due_at"))
@@ -45,11 +42,10 @@ _MARK_PROCESSING = Statement("""
     UPDATE pending_stock_operations SET status = 'processing', updated_at = :now
     WHERE order_ref IN {orders:uuid} AND {no_index}status = 'pending' AND applied = 'yes'
     RETURNING id, retry_count""")
-_FREED = "claim_id = NULL, lease_until = NULL, claimed_version = NULL"
 _DELIVERED = Statement(f"""
     UPDATE stock_sync_orders
     SET delivered_version = claimed_version, remote_flag = :flag, remote_seen_at = :now, last_attempt_at = :now,
-        attempts = 0, updated_at = :now, {_FREED},
+        attempts = 0, updated_at = :now, {FREED},
         waiting = CASE WHEN due_at IS NULL THEN waiting WHEN state_version > claimed_version THEN 'new' END,
         due_at = CASE WHEN due_at IS NOT NULL AND state_version > claimed_version THEN :now END
     WHERE {{no_index}}claim_id = :claim_id AND id IN {{orders:uuid}} RETURNING id""")
@@ -64,7 +60,7 @@ _COMPLETE = Statement(f"""
 _NOT_DELIVERED = Statement(f"""
     UPDATE stock_sync_orders
     SET attempts = CASE WHEN state_version > claimed_version THEN 0 ELSE attempts + failure.counted END,
-        last_attempt_at = :now, updated_at = :now, {_FREED},
+        last_attempt_at = :now, updated_at = :now, {FREED},
         waiting = CASE WHEN due_at IS NULL THEN stock_sync_orders.waiting
                        WHEN state_version > claimed_version THEN 'new' ELSE failure.waiting END,
         due_at = CASE WHEN due_at IS NULL THEN NULL
@@ -72,18 +68,10 @@ _NOT_DELIVERED = Statement(f"""
     FROM {{rows:failures(id uuid, next_at timestamptz, waiting text, counted int)}} AS failure
     WHERE stock_sync_orders.id = failure.id AND {{no_index}}claim_id = :claim_id
     RETURNING stock_sync_orders.id, stock_sync_orders.due_at, stock_sync_orders.waiting""")
-_MARK_FAILED = Statement("""
-    UPDATE pending_stock_operations
-    SET status = failure.status, retry_count = retry_count + failure.counted, next_retry_at = failure.next_at, updated_at = :now,
-        first_failed_at = COALESCE(first_failed_at, :now), error_class = failure.error_class, error_message = failure.error_message
-    FROM {rows:failures(id uuid, status text, next_at timestamptz, error_class text, error_message text, counted int)}
-      AS failure
-    WHERE order_ref = failure.id AND {no_index}pending_stock_operations.status = 'processing'
-    RETURNING pending_stock_operations.id, order_ref, retry_count""")
 # What a caller's open transaction holds is settled later: waiting for it with other rows in hand could deadlock.
 _LOCK_SENT = Statement("SELECT id FROM stock_sync_orders WHERE id IN {orders:uuid} {skip_locked}")
 _RELEASE = Statement(f"""
-    UPDATE stock_sync_orders SET {_FREED} WHERE {{no_index}}claim_id = :claim_id AND id IN {{orders:uuid}} RETURNING id""")
+    UPDATE stock_sync_orders SET {FREED} WHERE {{no_index}}claim_id = :claim_id AND id IN {{orders:uuid}} RETURNING id""")
 _BACK_TO_PENDING = Statement("""
     UPDATE pending_stock_operations SET status = 'pending', updated_at = :now
     WHERE order_ref IN {orders:uuid} AND {no_index}status = 'processing'""")
@@ -91,31 +79,6 @@ _TELL_AGAIN = Statement("""
     UPDATE stock_sync_orders
     SET state_version = state_version + 1, due_at = :now, waiting = 'new', updated_at = :now
     WHERE id IN {orders:uuid} AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') <> 'cancelled'""")
-# Only a suspect was alone in its claim; any other may have died beside the one that did it.
-_CONVICTED = f"{_SUSPECT} AND attempts + 1 >= :max_attempts AND state_version = claimed_version"
-_RESCUE = Statement(f"""
-    WITH stranded AS MATERIALIZED (
-      SELECT id FROM stock_sync_orders WHERE claim_id IS NOT NULL AND lease_until < :now
-      LIMIT :limit {{skip_locked}})
-    UPDATE stock_sync_orders
-    SET attempts = attempts + 1, last_attempt_at = :now, updated_at = :now, {_FREED},
-        waiting = CASE WHEN due_at IS NULL THEN waiting WHEN {_CONVICTED} THEN 'failed' ELSE 'rescued' END,
-        due_at = CASE WHEN due_at IS NULL OR ({_CONVICTED}) THEN NULL ELSE :now END
-    WHERE id IN (SELECT id FROM stranded)
-    RETURNING id, token_id, due_at, waiting""")
-_END_OUTAGE = Statement("""
-    UPDATE stock_sync_orders SET due_at = :now, waiting = 'new' WHERE id IN (
-      SELECT id FROM stock_sync_orders
-      WHERE due_at IS NOT NULL AND claim_id IS NULL AND waiting = 'outage' LIMIT :limit {skip_locked})
-    RETURNING id""")
-_DUE_LANES = Statement("""
-    SELECT token_id, MIN(due_at) FROM stock_sync_orders
-    WHERE due_at IS NOT NULL AND claim_id IS NULL GROUP BY token_id""")
-_NEXT_DUE = Statement("""
-    SELECT MIN(due_at) FROM stock_sync_orders
-    WHERE token_id = :lane AND due_at IS NOT NULL AND claim_id IS NULL""")
-
-LEASE_RAN_OUT = "the worker died or stalled: its lease ran out before a result came"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +148,8 @@ class Settled:
     busy: set[UUID] = field(default_factory=set)
 
 
-class Deliveries:
+class Deliveries(DueWork):
     """Claims and settlements on the orders, mirrored by their operations."""
-
-    def __init__(self, database: Database, log: OperationLog, tallies: Tallies) -> None:
-        self._database = database
-        self._log = log
-        self._tallies = tallies
 
     def claim(self, lane: str, limit: int, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
         """Take up to `limit` due orders of one lane, the longest waiting first; none that `claim_suspect` takes."""
@@ -203,7 +161,7 @@ class Deliveries:
 
     def claim_suspect(self, lane: str, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
         """Take one order at whose side workers died before, alone."""
-        return self._claim(_CLAIM_SUSPECT, lane, 1, claim_id, now, lease_until)
+        return self._claim(_CLAIMSUSPECT, lane, 1, claim_id, now, lease_until)
 
     def claim_order(self, order_ref: UUID, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
         """Take one order if it is due and free; an empty claim otherwise."""
@@ -340,7 +298,7 @@ class Deliveries:
         failure_of = {f.order.id: f for f in failures if f.order.id in written}
         for failure in failure_of.values():
             counts.sent("failed" if failure.counted else "put_off", failure.duration_ms)
-        marked = self._mark_failed(
+        marked = self.mark_failed(
             [
                 (ref, *written[ref], f.error_class, f.error_message, f.counted)
                 for ref, f in failure_of.items()
@@ -357,7 +315,7 @@ class Deliveries:
                 entries.append(LogEntry(operation_id, failure.action, FAILED, said, failure.duration_ms))
                 continue
             entries.append(LogEntry(operation_id, failure.action, "processing", said, failure.duration_ms))
-            entries.append(_after_failure(operation_id, retry_count, *written[order_ref], failure.counted))
+            entries.append(after_failure(operation_id, retry_count, *written[order_ref], failure.counted))
         self._log.add(entries, now)
         given_up = {order_ref for order_ref, (_, waiting) in written.items() if waiting == FAILED}
         settled.failed += len(given_up)
@@ -366,75 +324,3 @@ class Deliveries:
         counts["given_up"] += settled.operations_failed
         settled.operations_retrying += sum(order_ref not in given_up for _, order_ref, _ in marked)
         return set(written)
-
-    def _mark_failed(
-        self, failures: Iterable[tuple[UUID, datetime | None, str | None, str, str, bool]], now: datetime
-    ) -> list[tuple[UUID, UUID, int]]:
-        rows: list[dict[str, Any]] = [
-            {
-                "id": order_ref,
-                "status": FAILED if waiting == FAILED else PENDING,
-                "next_at": next_at,
-                "error_class": error_class,
-                "error_message": error_message,
-                "counted": int(counted),
-            }
-            for order_ref, next_at, waiting, error_class, error_message, counted in failures
-        ]
-        if not rows:
-            return []
-        cursor = self._database.run(_MARK_FAILED, failures=rows, now=now)
-        return [(uuid_of(row[0]), uuid_of(row[1]), row[2]) for row in rows_of(cursor)]
-
-    def rescue(self, now: datetime, max_attempts: int, limit: int = 500) -> int:
-        """Return orders whose lease ran out to due. It counts as an attempt; only an order that was out alone,
-        at the third death of its worker or later, ends as failed. Answers with how many; call again while it
-        is `limit`."""
-        with self._database.transaction_scope():
-            rows = rows_of(self._database.run(_RESCUE, now=now, max_attempts=max_attempts, limit=limit))
-            if not rows:
-                return 0
-            written = {uuid_of(row[0]): (as_utc(row[2]), row[3]) for row in rows}
-            marked = self._mark_failed(
-                [
-                    (ref, due_at, waiting, "LeaseExpired", LEASE_RAN_OUT, True)
-                    for ref, (due_at, waiting) in written.items()
-                ],
-                now,
-            )
-            entries: list[LogEntry] = []
-            for operation_id, order_ref, retry_count in marked:
-                entries.append(LogEntry(operation_id, "rescued", "processing", {"message": LEASE_RAN_OUT}))
-                if written[order_ref][1] == FAILED:
-                    entries.append(_after_failure(operation_id, retry_count, *written[order_ref], True))
-            self._log.add(entries, now)
-            given_up = sum(written[order_ref][1] == FAILED for _, order_ref, _ in marked)
-            self._tallies.add(Counts(rescued=len(rows), given_up=given_up), now)
-        return len(rows)
-
-    def end_outage(self, now: datetime, batch: int = 1000, batches: int = 1000) -> None:
-        """Make due at once what waits for the remote alone, in batches of a short transaction each."""
-        for _ in range(batches):
-            with self._database.transaction_scope():
-                if len(rows_of(self._database.run(_END_OUTAGE, now=now, limit=batch))) < batch:
-                    return
-
-    def due_lanes(self) -> dict[str, datetime]:
-        """When each lane with waiting work has something due next."""
-        rows = rows_of(self._database.run(_DUE_LANES))
-        return {row[0]: moment for row in rows if (moment := as_utc(row[1])) is not None}
-
-    def next_due(self, lane: str) -> datetime | None:
-        """When the lane has something due next; None: nothing waits."""
-        return as_utc(self._database.run(_NEXT_DUE, lane=lane).fetchone()[0])
-
-
-def _after_failure(
-    operation_id: UUID, retry_count: int, next_at: datetime | None, waiting: str | None, counted: bool
-) -> LogEntry:
-    if waiting == FAILED:
-        return LogEntry(operation_id, "max_retries", FAILED, {"attempts": retry_count})
-    details = {"attempts": retry_count, "next_at": None if next_at is None else next_at.isoformat()}
-    if not counted:
-        return LogEntry(operation_id, "snoozed", PENDING, {"waiting": waiting, "next_at": details["next_at"]})
-    return LogEntry(operation_id, "retry_failed", PENDING, details)

@@ -62,6 +62,7 @@ DELIVERY_WRITERS = {
     "stocksync.store.operations",
     "stocksync.store.interventions",
     "stocksync.store.deliveries",
+    "stocksync.store.due_work",
 }
 STOCK_WRITERS = {"stocksync.store.inventory"}
 WRITERS = {
