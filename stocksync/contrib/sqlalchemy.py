@@ -22,7 +22,8 @@ from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
 from stocksync.runtime import Runtime, current
 from stocksync.service import StockSynchronizationService
-from stocksync.store.database import Database, Dialect, PostgresDialect, SqliteDialect, Statement
+from stocksync.store.database import Database
+from stocksync.store.dialects import Dialect, PostgresDialect, SqliteDialect, Statement
 from stocksync.store.queries import Queries
 from stocksync.synced_inventory import InventoryManagerWithSync
 

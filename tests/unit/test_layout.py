@@ -192,7 +192,8 @@ def sql_outside_the_store(sources: Sources) -> list[str]:
         wrong += [
             f"{module} takes {name}"
             for target, name in imports_of(module, text, sources)
-            if (target, name) == ("stocksync.store.database", "Statement")
+            if target in ("stocksync.store.database", "stocksync.store.dialects")
+            and name == "Statement"
             and not within(module, "stocksync.contrib")
         ]
     return wrong
