@@ -499,7 +499,7 @@ def test_a_database_that_was_not_migrated_is_named_with_what_to_do(
 
 def test_a_table_that_lacks_a_column_counts_as_not_migrated(monolith: Monolith) -> None:
     with monolith.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE pending_stock_operations DROP COLUMN error_class"))
+        connection.execute(text("ALTER TABLE pending_stock_operations DROP COLUMN actor"))
         connection.execute(text("ALTER TABLE pending_stock_operations RENAME COLUMN reason TO why"))
 
     with monolith.open() as session, pytest.raises(TablesMissing):
