@@ -10,3 +10,8 @@ from stocksync import runtime
 def sweep() -> dict[str, Any]:
     """Return what dead workers left, wake lanes with due work."""
     return runtime.current().run_task("sweep")
+
+
+def reconcile() -> dict[str, Any]:
+    """Compare our orders with the remote's for some seconds; queues itself again while there is more."""
+    return runtime.current().run_task("reconcile")

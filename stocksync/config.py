@@ -55,6 +55,11 @@ class StockSyncConfig(BaseSettings):
     reconciliation_interval_minutes: Annotated[int, Field(ge=1)] = 30
     reconciliation_batch_size: Annotated[int, Field(ge=1, le=500)] = 100
     reconciliation_auto_fix_threshold_hours: Annotated[int, Field(ge=0)] = 24
+    reconciliation_window_days: Annotated[float, Field(gt=0, le=365)] = 7
+    reconciliation_grace_seconds: Annotated[float, Field(ge=0, le=86400)] = 1
+    reconciliation_suspicious_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    reconciliation_suspicious_orders: Annotated[int, Field(ge=0)] = 10
+    reconciliation_lookup_cap: Annotated[int, Field(ge=0, le=100_000)] = 500
     monitoring_alert_on_failed_retries: bool = True
     monitoring_max_pending_operations: Annotated[int, Field(ge=0)] = 1000
     monitoring_stale_operation_hours: Annotated[float, Field(gt=0, le=8760)] = 6
@@ -84,6 +89,8 @@ class StockSyncConfig(BaseSettings):
     microservice_immediate_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
     microservice_status_path: str = "/orders/{order_id}/stock-status"
     microservice_health_path: str = "/health"
+    microservice_orders_path: str = "/orders"
+    microservice_order_path: str = "/orders/{order_id}"
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -94,8 +101,9 @@ class StockSyncConfig(BaseSettings):
             faults.append(f"{PREFIX}RETRY_MAX_DELAY must not be below {PREFIX}RETRY_INITIAL_DELAY")
         if self.delivery_lease_seconds <= self.microservice_timeout:
             faults.append(f"{PREFIX}DELIVERY_LEASE_SECONDS must be above {PREFIX}MICROSERVICE_TIMEOUT")
-        if "{order_id}" not in self.microservice_status_path:
-            faults.append(f"{PREFIX}MICROSERVICE_STATUS_PATH must contain {{order_id}}")
+        for field in ("microservice_status_path", "microservice_order_path"):
+            if "{order_id}" not in getattr(self, field):
+                faults.append(f"{variable_of(field)} must contain {{order_id}}")
         faults += _url_faults("DATABASE_URL", self.database_url, ("sqlite", "postgres", "postgresql"))
         faults += _url_faults("REDIS_URL", self.redis_url, ("redis", "rediss", "unix"))
         faults += _url_faults("ALLEGRO_MICROSERVICE_BASE_URL", self.microservice_base_url, ("http", "https"))

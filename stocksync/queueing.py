@@ -148,6 +148,12 @@ class RedisWakeups:
 
         return self._attempt(push)
 
+    def again(self, function: str) -> bool:
+        """Queue one of our functions behind what waits, for what is left of its work."""
+        return self._attempt(
+            lambda: self._queue.enqueue_call(function, result_ttl=_RESULT_TTL, failure_ttl=_FAILURE_TTL)
+        )
+
     def clear_marker(self, lane: str) -> None:
         """From here on a new wake-up makes a new job: called by the job before it looks for work."""
         self._attempt(lambda: self._redis.delete(self.marker(lane)))

@@ -10,16 +10,16 @@ import os
 import random
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from redis import Redis
 from rq.queue import Queue
 
 from stocksync.config import StockSyncConfig
 from stocksync.delivery import DeliveryEngine, DeliverySettings, Wakeups
-from stocksync.domain.errors import ConfigurationError
+from stocksync.domain.errors import ConfigurationError, RemoteError
 from stocksync.domain.identifiers import Clock, IdFactory
 from stocksync.domain.retry import RetryPolicy
 from stocksync.embedded import embedded_redis_url
@@ -35,7 +35,7 @@ from stocksync.remote.breaker import (
     LocalBreakerMemory,
     RedisBreakerMemory,
 )
-from stocksync.remote.client import ForeignClient, OrdersClient, StatusClient
+from stocksync.remote.client import ForeignClient, OrdersClient, OrdersReader, StatusClient
 from stocksync.sending import Sender
 from stocksync.service import StockSynchronizationService
 from stocksync.settling import DrainReport
@@ -50,9 +50,11 @@ from stocksync.store.migrate import require_current
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.operations import Operations
 from stocksync.store.queries import Queries
+from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.tallies import Tallies
 from stocksync.store.task_runs import TaskRuns
 from stocksync.synced_inventory import InventoryManagerWithSync
+from stocksync.upkeep.reconcile import Reconciliation, ReconciliationSettings
 from stocksync.upkeep.sweep import SweepReport, sweep
 from stocksync.upkeep.tasks import LONGEST_RUN, run_recorded
 
@@ -162,6 +164,7 @@ class Runtime:
             self.deliveries,
             engine=lambda: self.engine,
             reporting=self.queries,
+            reconcile=lambda token, limit: self.reconciliation.run(token, limit=limit),
         )
 
     @cached_property
@@ -194,7 +197,46 @@ class Runtime:
             timeout=self.config.microservice_timeout,
             status_path=self.config.microservice_status_path,
             health_path=self.config.microservice_health_path,
+            orders_path=self.config.microservice_orders_path,
+            order_path=self.config.microservice_order_path,
         )
+
+    def _reader(self) -> OrdersReader:
+        reader = self._client if self._client is not None else self.sender
+        if not (hasattr(reader, "list_orders") and hasattr(reader, "find_order")):
+            raise RemoteError(
+                "NotOffered", "this client offers no list_orders and find_order: nothing can be compared"
+            )
+        return cast(OrdersReader, reader)
+
+    @cached_property
+    def reconciliation(self) -> Reconciliation:
+        config = self.config
+        return Reconciliation(
+            ReconciliationRecords(self.database, self._log, self._new_id),
+            self._reader,
+            self.wakeups,
+            ReconciliationSettings(
+                config.reconciliation_batch_size,
+                timedelta(minutes=config.reconciliation_interval_minutes),
+                timedelta(hours=config.reconciliation_auto_fix_threshold_hours),
+                timedelta(days=config.reconciliation_window_days),
+                timedelta(seconds=config.reconciliation_grace_seconds),
+                config.reconciliation_suspicious_share,
+                config.reconciliation_suspicious_orders,
+                config.reconciliation_lookup_cap,
+                config.delivery_slice_seconds,
+            ),
+            clock=self.clock,
+            new_id=self._new_id,
+        )
+
+    def reconcile_slice(self) -> dict[str, Any]:
+        """Some seconds of reconciliation; what is left is queued again behind other work."""
+        report = self.reconciliation.slice(self.stop.is_set)
+        if report["more"] and isinstance(self.wakeups, RedisWakeups):
+            self.wakeups.again("jobs.periodic.reconcile")
+        return report
 
     @cached_property
     def breaker(self) -> Breaker:
@@ -262,6 +304,11 @@ class Runtime:
                 self.config.sweep_interval_seconds,
                 "return what dead workers left, wake lanes with due work",
                 lambda: self.sweep().as_dict(),
+            ),
+            "reconcile": (
+                self.config.reconciliation_interval_minutes * 60,
+                "compare our orders with the remote's, repair what may be",
+                self.reconcile_slice,
             ),
         }
 

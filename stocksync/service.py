@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from stocksync.delivery import DeliveryEngine
-from stocksync.domain.checkout_form import check_difference, check_word
+from stocksync.domain.checkout_form import check_difference, check_quantity, check_word
 from stocksync.domain.errors import IdempotencyConflict, UnknownOrder
 from stocksync.domain.identifiers import content_hash
 from stocksync.interventions import Interventions
@@ -47,6 +47,7 @@ class StockSynchronizationService(Interventions):
         *,
         engine: Callable[[], DeliveryEngine],
         reporting: Reporting,
+        reconcile: Callable[[str, int | None], dict[str, Any]],
     ) -> None:
         """
         Args:
@@ -58,6 +59,7 @@ class StockSynchronizationService(Interventions):
         self._deliveries = deliveries
         self._engine = engine
         self._reporting = reporting
+        self._reconcile = reconcile
 
     def sync_stock_deduction(
         self,
@@ -204,6 +206,23 @@ class StockSynchronizationService(Interventions):
                     if done == 0:
                         break
         return {"processed": sum(figures.values()), **figures}
+
+    def reconcile_stock_status(self, token_id: str, limit: int | None = None) -> dict[str, Any]:
+        """Compare a seller's orders with the remote's in this process, and repair what may be; see `upkeep.reconcile`.
+
+        Args:
+            limit: orders looked at, at most; None: all that were updated in the window.
+
+        Returns:
+            `checked`, `discrepancies` (a list), `fixed`, `complete`, and more of the run.
+
+        Raises:
+            InvalidInput
+            RemoteError: the client offers no list of orders.
+        """
+        if limit is not None:
+            check_quantity("limit", limit)
+        return self._reconcile(checked_token(token_id), limit)
 
     def lanes_due(self) -> list[str]:
         """Lanes with something due now, the longest waiting first."""

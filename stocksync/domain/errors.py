@@ -210,6 +210,22 @@ class UnknownOrder(StockSyncError):
         super().__init__(f"order {order_id} of account {token_id} is unknown; check both ids")
 
 
+class UnknownDifference(StockSyncError):
+    """Reconciliation has no difference with this id."""
+
+    def __init__(self, difference: object) -> None:
+        self.difference = difference
+        super().__init__(f"difference {difference} is unknown; `differences list` shows all")
+
+
+class RepairRefused(StockSyncError):
+    """This can't be repaired in this way. `state` is what it was found to be."""
+
+    def __init__(self, what: str, state: str) -> None:
+        self.state = state
+        super().__init__(f"{what} can't be repaired so: it is {state}")
+
+
 class TransitionRefused(StockSyncError):
     """The operation's status does not allow this. `status` is what it was when asked."""
 

@@ -339,7 +339,8 @@ class Tally(_Table):
 class Reconciliation(_Table):
     """One run of comparing our orders with the remote's, for one account (`token_id`).
 
-    `buckets` (class -> orders) add up to `scanned`. `cursor`: where the next slice goes on; NULL at the end.
+    `buckets` (class -> orders) add up to `scanned`. `step` rises with every page or batch and fences its writer;
+    `cursor` and what is in `details` say where the next step goes on.
     """
 
     id = UUIDField(primary_key=True)
@@ -350,6 +351,7 @@ class Reconciliation(_Table):
     finished_at = UtcDateTimeField(null=True)
     since = UtcDateTimeField()
     cursor = TextField(null=True)
+    step = IntegerField(default=0)
     pages = IntegerField(default=0)
     scanned = IntegerField(default=0)
     fixed = IntegerField(default=0)
@@ -365,6 +367,13 @@ class Reconciliation(_Table):
             Check("(status = 'running') = (finished_at IS NULL)"),
             Check("pages >= 0 AND scanned >= 0 AND fixed >= 0"),
         )
+
+
+Reconciliation.add_index(
+    Reconciliation.index(
+        Reconciliation.token_id, unique=True, name="stock_sync_reconciliations_running"
+    ).where(SQL("status = 'running'"))
+)
 
 
 class Discrepancy(_Table):

@@ -63,6 +63,7 @@ DELIVERY_WRITERS = {
     "stocksync.store.interventions",
     "stocksync.store.deliveries",
     "stocksync.store.due_work",
+    "stocksync.store.reconciliation",
 }
 STOCK_WRITERS = {"stocksync.store.inventory"}
 WRITERS = {

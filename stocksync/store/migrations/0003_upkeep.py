@@ -32,7 +32,7 @@ STATEMENTS = (
     """CREATE TABLE stock_sync_reconciliations (
         id {uuid} NOT NULL PRIMARY KEY, token_id {word} NOT NULL, status {word} NOT NULL,
         dry_run {bool} NOT NULL, started_at {time} NOT NULL, finished_at {time}, since {time} NOT NULL,
-        cursor TEXT, pages INTEGER NOT NULL, scanned INTEGER NOT NULL, fixed INTEGER NOT NULL,
+        cursor TEXT, step INTEGER NOT NULL, pages INTEGER NOT NULL, scanned INTEGER NOT NULL, fixed INTEGER NOT NULL,
         buckets {json} NOT NULL, details {json} NOT NULL, actor {word},
         CHECK (status IN ('running', 'complete', 'incomplete', 'suspicious')),
         CHECK ((status = 'running') = (finished_at IS NULL)),
@@ -40,13 +40,14 @@ STATEMENTS = (
     "CREATE INDEX stock_sync_reconciliations_token_id_started_at"
     " ON stock_sync_reconciliations (token_id, started_at)",
     "CREATE INDEX stock_sync_reconciliations_started_at ON stock_sync_reconciliations (started_at)",
+    "CREATE UNIQUE INDEX stock_sync_reconciliations_running ON stock_sync_reconciliations (token_id)"
+    " WHERE status = 'running'",
     """CREATE TABLE stock_sync_discrepancies (
         id {uuid} NOT NULL PRIMARY KEY, run_id {uuid} NOT NULL, token_id {word} NOT NULL,
         order_id {word} NOT NULL, kind {word} NOT NULL, status {word} NOT NULL, ours {bool}, remote {bool},
         first_seen_at {time} NOT NULL, last_seen_at {time} NOT NULL, resolved_at {time}, actor {word},
         reason TEXT, FOREIGN KEY (run_id) REFERENCES stock_sync_reconciliations (id),
-        CHECK (kind IN ('missing_remote', 'cancel_mismatch', 'extra_remote', 'partial_local', 'given_up',
-            'missing_order')),
+        CHECK (kind IN ('missing_remote', 'cancel_mismatch', 'extra_remote', 'partial_local', 'missing_order')),
         CHECK (status IN ('open', 'fixed', 'left', 'gone')),
         CHECK ((status = 'open') = (resolved_at IS NULL)))""",
     "CREATE INDEX stock_sync_discrepancies_run_id ON stock_sync_discrepancies (run_id)",
