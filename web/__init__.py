@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, jsonify
+from flask import jsonify
 
 from stocksync import runtime as composition
 from stocksync.runtime import Runtime
-from web import auth, errors, pages
+from web import api, auth, errors, pages
 
 
-def create_app(runtime: Runtime | None = None) -> Flask:
+def create_app(runtime: Runtime | None = None) -> api.Application:
     """The WSGI application.
 
     Args:
@@ -20,7 +20,7 @@ def create_app(runtime: Runtime | None = None) -> Flask:
     Raises:
         ConfigurationError, SchemaBehind: said at start, not at the first request.
     """
-    app = Flask(__name__)
+    app = api.make_application(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
     app.extensions["stocksync"] = composition.current if runtime is None else lambda: runtime
     at: Runtime = app.extensions["stocksync"]()
@@ -38,4 +38,5 @@ def create_app(runtime: Runtime | None = None) -> Flask:
         return jsonify(status="ok")
 
     app.register_blueprint(pages.blueprint)
+    api.set_up(app)
     return app
