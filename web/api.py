@@ -11,6 +11,7 @@ from uuid import UUID
 
 import flask_openapi3_swagger
 from flask import Blueprint, Response, abort, current_app, jsonify, make_response, render_template, request
+from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
 from flask_openapi3 import APIBlueprint, Info, OpenAPI
 from pydantic import BaseModel, ValidationError
@@ -50,8 +51,22 @@ docs = Blueprint(
 )
 
 
+class _Json(DefaultJSONProvider):
+    """JSON in which 5.0 is 5, as the standard has it: it knows numbers, not kinds of them."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return super().loads(s, parse_float=_number, **kwargs)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
 class Application(OpenAPI):
     """Flask whose views may answer with a model."""
+
+    json_provider_class = _Json
 
     def make_response(self, rv: ResponseReturnValue | BaseModel) -> Response:
         if isinstance(rv, BaseModel):

@@ -42,13 +42,12 @@ def _in_utc(moment: datetime) -> datetime:
         return moment.replace(tzinfo=UTC)
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
 YesNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
 Wanted = Annotated[str, Field(min_length=1, max_length=200)]
 Words = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
-Limit = Annotated[Whole, Field(ge=1, le=200)]
-Offset = Annotated[Whole, Field(ge=0, le=100_000)]
+Limit = Annotated[int, Field(ge=1, le=200), BeforeValidator(_whole)]
+Offset = Annotated[int, Field(ge=0, le=100_000), BeforeValidator(_whole)]
 
 
 class Given(BaseModel):
