@@ -15,3 +15,8 @@ def sweep() -> dict[str, Any]:
 def reconcile() -> dict[str, Any]:
     """Compare our orders with the remote's for some seconds; queues itself again while there is more."""
     return runtime.current().run_task("reconcile")
+
+
+def monitor() -> dict[str, Any]:
+    """Look at everything that can go wrong, and have people told."""
+    return runtime.current().run_task("monitor")
