@@ -15,3 +15,8 @@ def sweep() -> dict[str, Any]:
 def reconcile() -> dict[str, Any]:
     """Compare our orders with the remote's for some seconds; queues itself again while there is more."""
     return runtime.current().run_task("reconcile")
+
+
+def cleanup() -> dict[str, Any]:
+    """Take away what is long at an end for some seconds; queues itself again while there is more."""
+    return runtime.current().run_task("cleanup")

@@ -12,7 +12,7 @@ import sys
 import click
 from peewee import PeeweeException
 
-from stocksync.cli import lanes, operations, orders, processes, reconcile, stock
+from stocksync.cli import cleanup, lanes, operations, orders, processes, reconcile, stock
 from stocksync.domain.errors import ConfigurationError, StockSyncError
 
 
@@ -34,6 +34,7 @@ for command in (
     *operations.COMMANDS,
     *lanes.COMMANDS,
     *reconcile.COMMANDS,
+    *cleanup.COMMANDS,
 ):
     cli.add_command(command)
 

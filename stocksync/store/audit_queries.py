@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stocksync.domain.states import STATUSES
 from stocksync.store.database import Database, Statement, rows_of
 
 QUESTIONS: dict[str, tuple[str, Statement]] = {
@@ -16,13 +17,33 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
               AND NOT EXISTS (SELECT 1 FROM stock_sync_pruned AS p WHERE p.operation_id = m.operation_id)
             LIMIT :limit"""),
     ),
-    "operation_without_movement": (
-        "an operation that moves our stock has no movement",
+    "movement_differs_from_operation": (
+        "an operation that moves our stock has no movement, or another one than it says",
         Statement("""
-            SELECT o.id, o.order_id, o.sku, o.quantity, o.status FROM pending_stock_operations AS o
-            WHERE o.moves_stock AND o.applied = 'yes'
-              AND NOT EXISTS (SELECT 1 FROM stock_sync_movements AS m WHERE m.operation_id = o.id)
-            LIMIT :limit"""),
+            SELECT o.id, o.what, o.moves, COALESCE(m.moved, 0) FROM (
+              SELECT id, operation_type AS what, CASE WHEN NOT moves_stock OR applied <> 'yes' THEN 0
+                     WHEN operation_type = 'refund' THEN quantity ELSE -quantity END AS moves
+              FROM pending_stock_operations
+              UNION ALL
+              SELECT operation_id, 'pruned ' || operation_type, CASE WHEN NOT moves_stock THEN 0
+                     WHEN operation_type = 'refund' THEN quantity ELSE -quantity END
+              FROM stock_sync_pruned) AS o
+            LEFT JOIN (SELECT operation_id, SUM(delta) AS moved FROM stock_sync_movements
+                       WHERE operation_id IS NOT NULL GROUP BY operation_id) AS m ON m.operation_id = o.id
+            WHERE o.moves <> COALESCE(m.moved, 0) LIMIT :limit"""),
+    ),
+    "pruned_and_still_there": (
+        "an operation is said to be pruned, and is there",
+        Statement("""
+            SELECT o.id, o.order_id, o.status FROM stock_sync_pruned AS p
+            JOIN pending_stock_operations AS o ON o.id = p.operation_id LIMIT :limit"""),
+    ),
+    "key_of_another_operation": (
+        "an idempotency key does not stand for the operation that was made under it: its repeat would not be stopped",
+        Statement("""
+            SELECT o.id, o.order_id, o.idempotency_key, k.operation_id FROM pending_stock_operations AS o
+            LEFT JOIN stock_sync_keys AS k ON k.key = o.idempotency_key
+            WHERE o.idempotency_key IS NOT NULL AND (k.key IS NULL OR k.operation_id <> o.id) LIMIT :limit"""),
     ),
     "level_differs_from_movements": (
         "on hand is not the sum of the movements",
@@ -58,11 +79,17 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
             WHERE n.deducted <> COALESCE(done.deducted, 0) OR n.refunded <> COALESCE(done.refunded, 0)
             LIMIT :limit"""),
     ),
-    "line_deducted_beyond_order": (
-        "of a line more units are deducted, and not given back, than were ordered",
+    "line_out_of_bounds": (
+        "of a line more units are deducted, and not given back, than were ordered, or more came back than went out",
         Statement("""
             SELECT order_ref, line_id, sku, quantity, deducted, refunded FROM stock_sync_order_lines
-            WHERE deducted - refunded > quantity LIMIT :limit"""),
+            WHERE deducted - refunded > quantity OR refunded > deducted OR refunded < 0 LIMIT :limit"""),
+    ),
+    "level_below_zero": (
+        "less than nothing is on hand of a SKU that may not be sold so",
+        Statement("""
+            SELECT warehouse, sku, on_hand FROM stock_sync_levels
+            WHERE on_hand < 0 AND NOT allow_negative LIMIT :limit"""),
     ),
     "order_never_delivered": (
         "an order has something to tell and no way to be delivered",
@@ -99,3 +126,33 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
 def offending_rows(database: Database, question: str, limit: int) -> list[list[Any]]:
     """Up to `limit` rows that break the promise of `question`."""
     return [list(row) for row in rows_of(database.run(QUESTIONS[question][1], limit=limit))]
+
+
+_BY_STATUS = Statement(
+    "SELECT token_id, status, COUNT(*) FROM pending_stock_operations GROUP BY token_id, status"
+)
+_PRUNED = Statement("""
+    SELECT r.token_id, COUNT(*) FROM stock_sync_pruned AS p JOIN stock_sync_orders AS r ON r.id = p.order_ref
+    GROUP BY r.token_id""")
+_UNITS = Statement("""
+    SELECT r.token_id, COUNT(DISTINCT r.id), SUM(n.deducted), SUM(n.refunded) FROM stock_sync_order_lines AS n
+    JOIN stock_sync_orders AS r ON r.id = n.order_ref GROUP BY r.token_id""")
+_WAITING = Statement(
+    "SELECT token_id, COUNT(*) FROM stock_sync_orders WHERE due_at IS NOT NULL GROUP BY token_id"
+)
+
+
+def lane_figures(database: Database) -> dict[str, dict[str, int]]:
+    """What each lane has, by name: operations of each status and pruned ones, orders, units."""
+    zero = dict.fromkeys((*STATUSES, "pruned", "orders", "orders_waiting", "deducted", "refunded"), 0)
+    lanes: dict[str, dict[str, int]] = {}
+    for lane, status, number in rows_of(database.run(_BY_STATUS)):
+        lanes.setdefault(lane, dict(zero))[status] = number
+    for statement, names in (
+        (_PRUNED, ("pruned",)),
+        (_UNITS, ("orders", "deducted", "refunded")),
+        (_WAITING, ("orders_waiting",)),
+    ):
+        for lane, *numbers in rows_of(database.run(statement)):
+            lanes.setdefault(lane, dict(zero)).update(zip(names, map(int, numbers), strict=True))
+    return dict(sorted(lanes.items()))
