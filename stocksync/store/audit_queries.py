@@ -6,6 +6,7 @@ from typing import Any
 
 from stocksync.domain.states import STATUSES
 from stocksync.store.database import Database, Statement, rows_of
+from stocksync.store.inventory import LEVELS_THAT_DIFFER
 
 QUESTIONS: dict[str, tuple[str, Statement]] = {
     "movement_without_operation": (
@@ -20,17 +21,17 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
     "movement_differs_from_operation": (
         "an operation that moves our stock has no movement, or another one than it says",
         Statement("""
-            SELECT o.id, o.what, o.moves, COALESCE(m.moved, 0) FROM (
+            SELECT id, MIN(what), SUM(moves), SUM(moved) FROM (
               SELECT id, operation_type AS what, CASE WHEN NOT moves_stock OR applied <> 'yes' THEN 0
-                     WHEN operation_type = 'refund' THEN quantity ELSE -quantity END AS moves
+                     WHEN operation_type = 'refund' THEN quantity ELSE -quantity END AS moves, 0 AS moved
               FROM pending_stock_operations
               UNION ALL
               SELECT operation_id, 'pruned ' || operation_type, CASE WHEN NOT moves_stock THEN 0
-                     WHEN operation_type = 'refund' THEN quantity ELSE -quantity END
-              FROM stock_sync_pruned) AS o
-            LEFT JOIN (SELECT operation_id, SUM(delta) AS moved FROM stock_sync_movements
-                       WHERE operation_id IS NOT NULL GROUP BY operation_id) AS m ON m.operation_id = o.id
-            WHERE o.moves <> COALESCE(m.moved, 0) LIMIT :limit"""),
+                     WHEN operation_type = 'refund' THEN quantity ELSE -quantity END, 0
+              FROM stock_sync_pruned
+              UNION ALL
+              SELECT operation_id, NULL, 0, delta FROM stock_sync_movements WHERE operation_id IS NOT NULL) AS every_one
+            GROUP BY id HAVING SUM(moves) <> SUM(moved) LIMIT :limit"""),
     ),
     "pruned_and_still_there": (
         "an operation is said to be pruned, and is there",
@@ -47,37 +48,24 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
     ),
     "level_differs_from_movements": (
         "on hand is not the sum of the movements",
-        Statement("""
-            SELECT l.warehouse, l.sku, l.on_hand, COALESCE(m.total, 0) FROM stock_sync_levels AS l
-            LEFT JOIN (SELECT warehouse, sku, SUM(delta) AS total FROM stock_sync_movements GROUP BY warehouse, sku)
-              AS m ON m.warehouse = l.warehouse AND m.sku = l.sku
-            WHERE l.on_hand <> COALESCE(m.total, 0) LIMIT :limit"""),
-    ),
-    "movements_without_level": (
-        "there are movements of a SKU that has no level",
-        Statement("""
-            SELECT m.warehouse, m.sku, SUM(m.delta) FROM stock_sync_movements AS m
-            WHERE NOT EXISTS (SELECT 1 FROM stock_sync_levels AS l WHERE l.warehouse = m.warehouse AND l.sku = m.sku)
-            GROUP BY m.warehouse, m.sku LIMIT :limit"""),
+        Statement(f"{LEVELS_THAT_DIFFER} LIMIT :limit"),
     ),
     "line_differs_from_operations": (
         "a line's deducted or refunded units are not those of its operations",
         Statement("""
-            SELECT n.order_ref, n.line_id, n.sku, n.deducted, n.refunded,
-                   COALESCE(done.deducted, 0), COALESCE(done.refunded, 0)
-            FROM stock_sync_order_lines AS n LEFT JOIN (
-              SELECT order_ref, line_id,
-                     SUM(CASE WHEN operation_type = 'deduction' THEN quantity ELSE 0 END) AS deducted,
-                     SUM(CASE WHEN operation_type = 'refund' THEN quantity ELSE 0 END) AS refunded
+            SELECT order_ref, line_id, SUM(deducted), SUM(refunded), SUM(done), SUM(undone) FROM (
+              SELECT order_ref, line_id, deducted, refunded, 0 AS done, 0 AS undone FROM stock_sync_order_lines
+              UNION ALL
+              SELECT order_ref, line_id, 0, 0, CASE WHEN operation_type = 'deduction' THEN quantity ELSE 0 END,
+                     CASE WHEN operation_type = 'refund' THEN quantity ELSE 0 END
               FROM (
                 SELECT order_ref, COALESCE(line_item_id, sku || '@' || warehouse) AS line_id, operation_type, quantity
                 FROM pending_stock_operations WHERE applied = 'yes' AND order_ref IS NOT NULL
                 UNION ALL
                 SELECT order_ref, line_item_id, operation_type, quantity FROM stock_sync_pruned
-                WHERE order_ref IS NOT NULL) AS every_operation
-              GROUP BY order_ref, line_id) AS done ON done.order_ref = n.order_ref AND done.line_id = n.line_id
-            WHERE n.deducted <> COALESCE(done.deducted, 0) OR n.refunded <> COALESCE(done.refunded, 0)
-            LIMIT :limit"""),
+                WHERE order_ref IS NOT NULL) AS every_operation) AS both_sides
+            GROUP BY order_ref, line_id
+            HAVING SUM(deducted) <> SUM(done) OR SUM(refunded) <> SUM(undone) LIMIT :limit"""),
     ),
     "line_out_of_bounds": (
         "of a line more units are deducted, and not given back, than were ordered, or more came back than went out",
