@@ -45,7 +45,8 @@ _REMEMBER = Statement("""
     SELECT id, order_ref,
            CASE WHEN operation_type <> 'adjustment' THEN COALESCE(line_item_id, sku || '@' || warehouse) END,
            operation_type, CASE WHEN applied = 'yes' THEN quantity ELSE 0 END, moves_stock, :now
-    FROM pending_stock_operations WHERE id IN {ids:uuid} AND (applied = 'yes' OR moves_stock)""")
+    FROM pending_stock_operations WHERE id IN {ids:uuid} AND (applied = 'yes' OR moves_stock)
+    ON CONFLICT (operation_id) DO NOTHING""")
 _COUNT_LOGS = Statement("SELECT COUNT(*) FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}")
 _DELETE_LOGS = Statement("DELETE FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}")
 _DELETE_OPERATIONS = Statement("DELETE FROM pending_stock_operations WHERE id IN {ids:uuid}")
@@ -138,6 +139,8 @@ class CleanUpStore:
                 gone = Counter({kind: len(ids)})
                 if ids and not dry_run:
                     gone[kind] = database.run(removal, ids=ids, before=before).rowcount
+        if not dry_run:
+            database.checkpoint()
         return (uuid_of(rows[-1][0]) if len(rows) == limit else None), gone
 
     def _operations(
@@ -155,7 +158,8 @@ class CleanUpStore:
             return Counter(operations=len(ids), logs=logs)
         database.run(_REMEMBER, ids=ids, now=now)
         logs = database.run(_DELETE_LOGS, ids=ids).rowcount
-        database.run(_DELETE_OPERATIONS, ids=ids)
-        if status == COMPLETED:
-            self._tallies.add(Counts(pruned=len(ids)), now)
-        return Counter(operations=len(ids), logs=logs)
+        # What another clean-up took since the page was read is not ours to count.
+        gone = database.run(_DELETE_OPERATIONS, ids=ids).rowcount
+        if gone and status == COMPLETED:
+            self._tallies.add(Counts(pruned=gone), now)
+        return Counter(operations=gone, logs=logs)
