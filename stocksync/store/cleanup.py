@@ -139,8 +139,6 @@ class CleanUpStore:
                 gone = Counter({kind: len(ids)})
                 if ids and not dry_run:
                     gone[kind] = database.run(removal, ids=ids, before=before).rowcount
-        if not dry_run:
-            database.checkpoint()
         return (uuid_of(rows[-1][0]) if len(rows) == limit else None), gone
 
     def _operations(

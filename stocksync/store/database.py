@@ -90,9 +90,6 @@ class _Executing:
         with self.scope(), database.atomic(*self.snapshot_mode):
             yield
 
-    def checkpoint(self) -> None:
-        """Between transactions: do what the next commit, perhaps another's, would have to do for what was written."""
-
     def wait_for_migration_lock(self) -> None:
         """Inside a transaction: keep other migrations out until it ends."""
         raise TypeError("abstract")
@@ -104,10 +101,6 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
     field_types: ClassVar[dict[str, str]] = {**peewee.SqliteDatabase.field_types, "UTCTIME": "TEXT"}
     dialect = SqliteDialect()
     snapshot_mode = ("DEFERRED",)
-
-    def checkpoint(self) -> None:
-        # Left to itself, whoever's commit makes the log 1000 pages long copies them all into the file.
-        self.execute_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     def wait_for_migration_lock(self) -> None:
         """Nothing to do: BEGIN IMMEDIATE has it."""
