@@ -22,7 +22,7 @@ from benchmarks.bench import Bench
 from benchmarks.shop import LANE, fill, open_runtime
 from stocksync.runtime import Runtime
 from stocksync.store.deliveries import Delivered
-from stocksync.upkeep.audit import audit, figures
+from stocksync.upkeep.audit import audit, per_lane
 
 _ALONE = 10.0
 _WAREHOUSE = "Ирина"
@@ -59,7 +59,7 @@ def _audit(runtime: Runtime) -> dict[str, float]:
     if findings:
         raise RuntimeError(f"the audit found {findings}")
     began = time.monotonic()
-    figures(runtime.database)
+    per_lane(runtime.database)
     return {"questions": asked, "lanes": _seconds(began)}
 
 

@@ -17,7 +17,7 @@ from stocksync.queueing import NoWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.upkeep.audit import audit as run_audit
-from stocksync.upkeep.audit import figures
+from stocksync.upkeep.audit import per_lane
 
 
 def _ready() -> Runtime:
@@ -188,7 +188,7 @@ def audit(as_json: bool) -> None:
     """Prove that nothing was lost and nothing happened twice; exit code 1 and the rows when not."""
     database = _ready().database
     findings = run_audit(database)
-    lanes = figures(database)
+    lanes = per_lane(database)
     document: dict[str, Any] = {
         "ok": not findings,
         "findings": [{"check": f.check, "meaning": f.meaning, "rows": f.rows} for f in findings],

@@ -101,6 +101,14 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
                   AND NOT n.waived AND n.deducted < n.quantity))
             LIMIT :limit"""),
     ),
+    "tally_differs": (
+        "the figures count another number of completed operations than there are",
+        Statement("""
+            SELECT kept.completed, there.completed
+            FROM (SELECT COALESCE(SUM(completed), 0) AS completed FROM stock_sync_tallies) AS kept,
+                 (SELECT COUNT(*) AS completed FROM pending_stock_operations WHERE status = 'completed') AS there
+            WHERE kept.completed <> there.completed LIMIT :limit"""),
+    ),
     "processing_without_claim": (
         "an operation is said to be processing though nobody has claimed its order",
         Statement("""

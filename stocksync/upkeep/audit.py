@@ -32,7 +32,7 @@ def audit(database: Database, limit: int = 20) -> list[Finding]:
     return findings
 
 
-def figures(database: Database) -> dict[str, dict[str, int]]:
+def per_lane(database: Database) -> dict[str, dict[str, int]]:
     """Of every lane: operations by status and pruned, orders, those that wait, units deducted and refunded."""
     with database.snapshot():
         return lane_figures(database)
