@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 TOO_LONG = 0.05
 SHORT = 0.02
 PAUSE = 0.025
-_SMALLEST, _FIRST, _LARGEST = 5, 50, 500
+_SMALLEST, _FIRST, _LARGEST = 5, 50, 250
 
 
 @dataclass(slots=True)
