@@ -75,6 +75,8 @@ class _Kind:
         )
 
 
+# What a person left as it is stays, or the next run would bring it up again.
+_OVER = "status <> 'left' AND COALESCE(resolved_at < :before, FALSE)"
 # In the order in which they go: a difference before the run that found it.
 _KINDS = {
     "keys": _Kind(
@@ -85,12 +87,12 @@ _KINDS = {
         "operation_id",
         PASSING_KEYS,
     ),
-    "discrepancies": _Kind("DELETE FROM stock_sync_discrepancies", "COALESCE(resolved_at < :before, FALSE)"),
+    "discrepancies": _Kind("DELETE FROM stock_sync_discrepancies", f"({_OVER})"),
     "reconciliations": _Kind(
         "DELETE FROM stock_sync_reconciliations",
         """COALESCE(finished_at < :before, FALSE) AND NOT EXISTS (
           SELECT 1 FROM stock_sync_discrepancies AS d WHERE d.run_id = stock_sync_reconciliations.id
-            AND NOT COALESCE(d.resolved_at < :before, FALSE))""",
+            AND (d.status = 'left' OR NOT COALESCE(d.resolved_at < :before, FALSE)))""",
     ),
     "alerts": _Kind(
         "DELETE FROM stock_sync_alerts", "COALESCE(resolved_at < :before, FALSE) AND owed IS NULL"
