@@ -20,3 +20,8 @@ def reconcile() -> dict[str, Any]:
 def monitor() -> dict[str, Any]:
     """Look at everything that can go wrong, and have people told."""
     return runtime.current().run_task("monitor")
+
+
+def cleanup() -> dict[str, Any]:
+    """Take away what is long at an end for some seconds; queues itself again while there is more."""
+    return runtime.current().run_task("cleanup")

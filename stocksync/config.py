@@ -77,6 +77,11 @@ class StockSyncConfig(BaseSettings):
     alert_repeat_hours: Annotated[float, Field(gt=0)] = 6
     telegram_api_url: str | None = None
 
+    # Clean-up: completed and cancelled operations; their keys, which outlive them; finished reports and runs
+    cleanup_after_days: Annotated[int, Field(ge=1, le=36500)] = 30
+    cleanup_keys_after_days: Annotated[int, Field(ge=1, le=36500)] = 90
+    cleanup_reports_after_days: Annotated[int, Field(ge=1, le=36500)] = 90
+
     # Where things are kept when no URL is given
     data_dir: Path = Path(".stocksync")
     allow_ephemeral_sqlite: bool = False
@@ -114,6 +119,8 @@ class StockSyncConfig(BaseSettings):
             faults.append(f"{PREFIX}RETRY_MAX_DELAY must not be below {PREFIX}RETRY_INITIAL_DELAY")
         if self.delivery_lease_seconds <= self.microservice_timeout:
             faults.append(f"{PREFIX}DELIVERY_LEASE_SECONDS must be above {PREFIX}MICROSERVICE_TIMEOUT")
+        if self.cleanup_keys_after_days < self.cleanup_after_days:
+            faults.append(f"{PREFIX}CLEANUP_KEYS_AFTER_DAYS must not be below {PREFIX}CLEANUP_AFTER_DAYS")
         for field in ("microservice_status_path", "microservice_order_path"):
             if "{order_id}" not in getattr(self, field):
                 faults.append(f"{variable_of(field)} must contain {{order_id}}")

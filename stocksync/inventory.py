@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from uuid import UUID
 
 from stocksync.domain.checkout_form import MAX_QUANTITY, check_quantity, check_word
-from stocksync.domain.errors import InvalidInput
+from stocksync.domain.errors import InvalidInput, NegativeStock
 from stocksync.domain.identifiers import Clock, NewId
 from stocksync.store.database import Database
-from stocksync.store.inventory import Change, StockLedger
+from stocksync.store.inventory import Change, Difference, StockLedger
+
+log = logging.getLogger(__name__)
 
 
 class InventoryManager:
@@ -67,6 +70,26 @@ class InventoryManager:
                     warehouse, [self._change(s, n, "count", actor, reason) for s, n in less.items()], now
                 )
         return len(more) + len(less)
+
+    def differing(self) -> list[Difference]:
+        """Levels whose on hand is not the sum of their movements, by warehouse and SKU: something wrote past us."""
+        with self._database.snapshot():
+            return self._ledger.differing()
+
+    def rebuild(self, warehouse: str, sku: str, *, actor: str | None = None) -> int:
+        """Set on hand of one SKU to the sum of its movements; answers with it. The movements stay as they are.
+
+        Raises:
+            NegativeStock: the sum is below nought, where that is not allowed; nothing was written.
+        """
+        with self._database.transaction_scope():
+            on_hand = self._ledger.rebuild(warehouse, sku, self._clock())
+            if on_hand is None:
+                raise NegativeStock(sku, warehouse)
+        log.warning(
+            "stock rebuild by %s: %s in %s is %d, as its movements say", actor, sku, warehouse, on_hand
+        )
+        return on_hand
 
     def on_hand(self, sku: str, warehouse: str) -> int:
         """Units on hand; 0 for a SKU that was never seen."""

@@ -6,6 +6,7 @@ fork, because a child must not use its parent's connections.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -41,6 +42,7 @@ from stocksync.service import StockSynchronizationService
 from stocksync.settling import DrainReport
 from stocksync.stopping import Stop
 from stocksync.store.alerts import Alerts
+from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpStore
 from stocksync.store.conditions import Conditions
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
@@ -58,6 +60,7 @@ from stocksync.store.task_runs import TaskRuns
 from stocksync.synced_inventory import InventoryManagerWithSync
 from stocksync.upkeep.alerts import AppriseMessenger, LogMessenger
 from stocksync.upkeep.audit import audit
+from stocksync.upkeep.cleanup import CleanUpReport, clean_up
 from stocksync.upkeep.monitor import Monitor, MonitorSettings, Sources
 from stocksync.upkeep.reconcile import Reconciliation, ReconciliationSettings
 from stocksync.upkeep.sweep import SweepReport, sweep
@@ -240,11 +243,8 @@ class Runtime:
         )
 
     def reconcile_slice(self) -> dict[str, Any]:
-        """Some seconds of reconciliation; what is left is queued again behind other work."""
-        report = self.reconciliation.slice(self.stop.is_set)
-        if report["more"] and isinstance(self.wakeups, RedisWakeups):
-            self.wakeups.again("jobs.periodic.reconcile")
-        return report
+        """Some seconds of reconciliation."""
+        return self.reconciliation.slice(self.stop.is_set)
 
     @cached_property
     def breaker(self) -> Breaker:
@@ -305,6 +305,16 @@ class Runtime:
             self.tallies.fold(self.clock())
             return sweep(self.deliveries, self.wakeups, self.clock, self.config.retry_max_attempts)
 
+    def cleanup(self, *, dry_run: bool = False, seconds: float = math.inf) -> CleanUpReport:
+        """Take away what is long at an end, for at most `seconds`; see `upkeep.cleanup`."""
+        config = self.config
+        days = dict.fromkeys(KINDS, config.cleanup_reports_after_days)
+        days |= dict.fromkeys(OPERATIONS, config.cleanup_after_days)
+        days["keys"] = config.cleanup_keys_after_days
+        store = CleanUpStore(self.database, self.tallies)
+        with self.database.scope():
+            return clean_up(store, days, self.clock, dry_run=dry_run, seconds=seconds, wait=self.stop.wait)
+
     def _tasks(self) -> dict[str, tuple[int, str, Callable[[], Mapping[str, Any]]]]:
         """What comes back by itself: name -> (seconds between runs, what it is for, what it does)."""
         return {
@@ -323,12 +333,24 @@ class Runtime:
                 "look at everything that can go wrong, have people told",
                 self.monitor,
             ),
+            "cleanup": (
+                86400,
+                "take away what is long at an end",
+                lambda: self.cleanup(seconds=self.config.delivery_slice_seconds).as_dict(),
+            ),
         }
 
     def run_task(self, name: str) -> dict[str, Any]:
-        """One run of a periodic task, recorded; nothing is done while another of the same is under way."""
+        """One run of a periodic task, recorded; nothing is done while another of the same is under way.
+
+        What is left of its work is queued again behind what waits.
+        """
         interval, _, act = self._tasks()[name]
-        return run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
+        report = run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
+        # After the end of this run, or another worker would find it under way still.
+        if report.get("more") and isinstance(self.wakeups, RedisWakeups):
+            self.wakeups.again(f"jobs.periodic.{name}")
+        return report
 
     def tasks(self) -> list[dict[str, Any]]:
         """Every periodic task with its interval (seconds) and its newest run (None: it never ran)."""

@@ -259,7 +259,7 @@ class StockSynchronizationService(Interventions):
         if answer is None:
             self.recorder.wakeups.wake(order.token_id)
         status = self._reporting.status_of(operation_id)
-        if status == "completed":
+        if status in ("completed", None):  # None: a repeat, and what it repeats was cleaned up long ago
             return SyncResult(True, operation_id, None, status)
         said = "a delivery is under way" if answer is None else answer.error
         return SyncResult(False, operation_id, f"Immediate sync failed, queued for retry: {said}", status)

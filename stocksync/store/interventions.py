@@ -91,6 +91,8 @@ class OperationInterventions:
         order = self._operations.lock_order_by_id(uuid_of(found[0]))
         # Read again: what was seen before the lock may have changed while waiting for it.
         row = self._database.run(_FIND, id=operation_id).fetchone()
+        if row is None:  # cleaned up meanwhile
+            raise UnknownOperation(operation_id)
         return order, OperationRow(operation_id, *row[1:])
 
     def retry(self, operation_id: UUID, actor: str, reason: str | None, now: datetime) -> OrderRow:

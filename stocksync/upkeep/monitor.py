@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import urllib3
-from peewee import PeeweeException
 from redis.exceptions import RedisError
 
 from stocksync.domain.alerts import KINDS, message
@@ -128,7 +127,7 @@ class Monitor:
         try:
             if broken := sources.audit():
                 found.append(("audit", "", {"checks": ", ".join(broken)}))
-        except (StockSyncError, PeeweeException) as error:
+        except StockSyncError as error:
             log.warning("the audit could not be run (%s)", error)
             judged.discard("audit")
         try:
