@@ -16,9 +16,10 @@ from stocksync import runtime
 from stocksync.cli.output import answer, json_option
 from stocksync.domain.errors import StockSyncError
 from stocksync.embedded import EmbeddedRedis
+from stocksync.starting import check_port_free, pid_file, read_procfile
 from stocksync.store.migrate import migrate as run_migrations
 from stocksync.store.migrate import pending
-from stocksync.supervisor import PidFile, Supervisor, check_port_free, read_procfile
+from stocksync.supervisor import Supervisor
 
 SANDBOX_TOKEN = "sandbox"
 
@@ -81,7 +82,7 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
             data.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StockSyncError(f"the folder {data} can't be made: {error.strerror}") from None
-        running.enter_context(PidFile(data / "up.pid"))
+        running.enter_context(pid_file(data / "up.pid"))
         if at.config.redis_url is None:
             environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(data)).url
         run_migrations(at.database)
