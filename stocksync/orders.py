@@ -19,6 +19,7 @@ from stocksync.domain.checkout_form import (
     form_of,
     is_newer,
     parse_form,
+    with_lines_apart,
 )
 from stocksync.domain.errors import InsufficientStock, InvalidOrder
 from stocksync.domain.identifiers import stored_key
@@ -107,7 +108,7 @@ class AllegroStockService:
         if getattr(order, "is_stock_updated", None) is True:
             return OrderResult(str(order.id), ALREADY_UPDATED)
         if isinstance(order, CheckoutForm):
-            form = order
+            form = with_lines_apart(order)
         else:
             form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
         with self._database.transaction_scope():
@@ -147,12 +148,7 @@ class AllegroStockService:
             return self._cancel(order, actor, reason, restock)
 
     def process_return(
-        self,
-        document: Any,
-        *,
-        restock: bool = True,
-        token_id: str | None = None,
-        actor: str | None = None,
+        self, document: Any, *, restock: bool = True, token_id: str | None = None, actor: str | None = None
     ) -> ReturnResult:
         """Take goods back that belong to a known sale, each return once.
 
