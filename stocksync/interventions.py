@@ -88,11 +88,9 @@ class Interventions:
         with self._database.transaction_scope():
             now = at.clock()
             order, operation = self._interventions.lock(operation_id, "confirmed")
+            self._interventions.confirm(operation, done, details, now)
             if done:
-                self._interventions.confirm(operation, {**details, "done": True}, now)
                 self._count(order, operation)
-            else:
-                self._interventions.deny(operation, {**details, "done": False}, now)
             line = at.lines_of(order)[operation.line_id]
             if line.deducted < line.quantity:
                 self._settle_for(order, line)

@@ -21,7 +21,7 @@ from stocksync.domain.checkout_form import (
     parse_form,
     with_lines_apart,
 )
-from stocksync.domain.errors import InsufficientStock, InvalidOrder
+from stocksync.domain.errors import InvalidOrder
 from stocksync.domain.identifiers import stored_key
 from stocksync.domain.returned_goods import ReturnedGoods, parse_return
 from stocksync.domain.revisions import LineChange, changes
@@ -112,10 +112,7 @@ class AllegroStockService:
         else:
             form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
         with self._database.transaction_scope():
-            try:
-                return self._process(form, warehouse, actor, self._recorder.clock())
-            except InsufficientStock as short:
-                raise InsufficientStock(short.shortages, form.id) from None
+            return self._process(form, warehouse, actor, self._recorder.clock())
 
     def cancel_order(
         self,

@@ -43,18 +43,16 @@ class Judged:
         self.unsent = [order for order in self.unsent if order.id in orders]
 
 
+@dataclass
 class Outcomes:
     """Judges answers in the order they came, and tells the breaker and the lane what follows."""
 
-    def __init__(
-        self, sender: Sender, breaker: Breaker, lanes: Lanes, policy: RetryPolicy, rng: random.Random
-    ) -> None:
-        self._sender = sender
-        self._breaker = breaker
-        self._lanes = lanes
-        self._policy = policy
-        self._rng = rng
-        self._refused: dict[str, set[UUID]] = {}
+    _sender: Sender
+    _breaker: Breaker
+    _lanes: Lanes
+    _policy: RetryPolicy
+    _rng: random.Random
+    _refused: dict[str, set[UUID]] = field(default_factory=dict)
 
     def judge(self, lane: str, results: Sequence[Sent], now: datetime, *, probing: bool = False) -> Judged:
         """Sort `results` of one lane; `probing`: they answer the one order that was let through."""

@@ -110,12 +110,10 @@ class Recorder:
     def _move(self, drafts: Sequence[OperationDraft], now: datetime) -> None:
         """Warehouse by warehouse, what comes back before what goes out, so that it counts as there."""
         short: list[Shortage] = []
-        by_warehouse: dict[str, dict[str, list[Change]]] = {}
-        for draft in drafts:
-            directions = by_warehouse.setdefault(draft.warehouse, {"refund": [], "deduction": []})
-            directions[draft.operation_type].append(_change(draft))
-        for warehouse, changes in sorted(by_warehouse.items()):
-            back, out = changes["refund"], changes["deduction"]
+        for warehouse in sorted({draft.warehouse for draft in drafts}):
+            here = [draft for draft in drafts if draft.warehouse == warehouse]
+            back = [_change(draft) for draft in here if draft.operation_type == "refund"]
+            out = [_change(draft) for draft in here if draft.operation_type == "deduction"]
             if back and out:  # all levels at once, in their order
                 self.ledger.hold(warehouse, sorted({change.sku for change in back + out}), now)
             if back:
@@ -126,7 +124,7 @@ class Recorder:
             except InsufficientStock as missing:
                 short += missing.shortages
         if short:
-            raise InsufficientStock(short)
+            raise InsufficientStock(short, drafts[0].order_id)
 
 
 def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSale:

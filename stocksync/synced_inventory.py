@@ -29,6 +29,10 @@ _UNCERTAIN_NAMES = frozenset({"Timeout", "ConnectionError", "TimeoutException", 
 """The same as HTTP libraries call theirs (requests, httpx), which need not be installed here."""
 
 
+Record = Callable[[OperationDraft, bool], Recorded]
+Act = Callable[[str, str, int], Any]
+
+
 class ForeignInventory(Protocol):
     """The monolith's own inventory. With `add(sku, warehouse, quantity)` it can take goods back too."""
 
@@ -82,9 +86,8 @@ class InventoryManagerWithSync:
             OpenTransaction: a foreign inventory can't be asked inside one.
             Exception: what the foreign inventory raised; nothing was deducted.
         """
-        sales, what = self._service.sales, (sku, quantity, warehouse, line_item_id, idempotency_key)
-        call = sales.call("deduction", token_id, order_id, *what)
-        return self._done(sales.deduct, call, self._inventory.remove_as_sale, actor, immediate)
+        asked = ("deduction", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key)
+        return self._done(self._service.sales.deduct, asked, self._inventory.remove_as_sale, actor, immediate)
 
     def return_with_sync(
         self,
@@ -111,18 +114,13 @@ class InventoryManagerWithSync:
             lacks = f"{type(self._inventory).__name__} has no add(sku, warehouse, quantity)"
             way_out = "put the goods back there yourself and record it with sync_stock_refund"
             raise InvalidInput("inventory", f"{lacks}: {way_out}")
-        sales, what = self._service.sales, (sku, quantity, warehouse, line_item_id, idempotency_key)
-        call = sales.call("refund", token_id, order_id, *what)
-        return self._done(sales.refund, call, add, actor, immediate)
+        asked = ("refund", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key)
+        return self._done(self._service.sales.refund, asked, add, actor, immediate)
 
     def _done(
-        self,
-        record: Callable[[OperationDraft, bool], Recorded],
-        call: OperationDraft,
-        act: Callable[[str, str, int], Any],
-        actor: str | None,
-        immediate: bool,
+        self, record: Record, asked: tuple[Any, ...], act: Act, actor: str | None, immediate: bool
     ) -> SyncResult:
+        call = self._service.sales.call(*asked)
         call.actor = None if actor is None else check_word("actor", actor)
         call.moves_stock, call.applied = self._ours, "yes" if self._ours else "unknown"
         if self._ours:

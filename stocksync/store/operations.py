@@ -45,7 +45,7 @@ _SET_IN_MOTION = Statement("""
     UPDATE stock_sync_orders
     SET is_stock_updated = :state, state_version = state_version + 1, attempts = 0, due_at = :due_at,
         waiting = :waiting, updated_at = :now
-    WHERE id = :id RETURNING state_version""")
+    WHERE id = :id""")
 _REST = Statement("""
     UPDATE stock_sync_orders SET is_stock_updated = :state, due_at = NULL, waiting = :waiting, updated_at = :now
     WHERE id = :id""")
@@ -132,25 +132,21 @@ class OperationDraft:
         return self.line_item_id or f"{self.sku}@{self.warehouse}"
 
 
+@dataclass
 class Operations:
     """Orders and operations as callers and people change them."""
 
-    def __init__(
-        self, database: Database, new_id: NewId, log: OperationLog, tallies: Tallies, max_retries: int
-    ) -> None:
-        self._database = database
-        self._new_id = new_id
-        self._log = log
-        self._tallies = tallies
-        self._max_retries = max_retries
+    _database: Database
+    _new_id: NewId
+    _log: OperationLog
+    _tallies: Tallies
+    _max_retries: int
 
     def ensure_order(self, token_id: str, order_id: str, now: datetime) -> OrderRow:
         """The order's row, made at need, locked until the transaction ends."""
         self._database.run(_ENSURE_ACCOUNT, token_id=token_id, now=now)
-        cursor = self._database.run(
-            _ENSURE_ORDER, id=self._new_id(), token_id=token_id, order_id=order_id, now=now
-        )
-        return order_row(cursor.fetchone())
+        which = {"token_id": token_id, "order_id": order_id}
+        return order_row(self._database.run(_ENSURE_ORDER, id=self._new_id(), **which, now=now).fetchone())
 
     def lock_order(self, token_id: str, order_id: str) -> OrderRow | None:
         """The order's row, locked until the transaction ends; None: it is unknown."""
@@ -171,13 +167,10 @@ class Operations:
         """Note the status of an order whose form asks for nothing yet."""
         self._database.run(_NOTE_STATUS, id=order.id, status=status, now=now)
 
-    def set_in_motion(self, order: OrderRow, state: bool | None, now: datetime, waiting: str = "new") -> int:
+    def set_in_motion(self, order: OrderRow, state: bool | None, now: datetime, waiting: str = "new") -> None:
         """Give the order a new state version and, unless there is nothing to say, make it due now."""
-        due_at, reason = (None, "not_ready") if state is None else (now, waiting)
-        cursor = self._database.run(
-            _SET_IN_MOTION, id=order.id, state=state, due_at=due_at, waiting=reason, now=now
-        )
-        return int(cursor.fetchone()[0])
+        due_at, why = (None, "not_ready") if state is None else (now, waiting)
+        self._database.run(_SET_IN_MOTION, id=order.id, state=state, due_at=due_at, waiting=why, now=now)
 
     def record(self, order: OrderRow | None, drafts: Sequence[OperationDraft], now: datetime) -> None:
         """Write the operations with their keys and their first log rows. `order` None: they belong to none.
@@ -226,9 +219,8 @@ class Operations:
 
     def complete_at_rest(self, order: OrderRow, now: datetime) -> None:
         """Complete what waits of an order of which nothing has to be told: no delivery would ever do it."""
-        self._completed(
-            _COMPLETE_ORDER, order.id, "nothing of the order is deducted, and the remote was never told", now
-        )
+        why = "nothing of the order is deducted, and the remote was never told"
+        self._completed(_COMPLETE_ORDER, order.id, why, now)
         self.rest(order, None, None, now)
 
     def _completed(self, statement: Statement, which: UUID, why: str, now: datetime) -> None:
