@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from uuid import UUID
 
 from stocksync.domain.checkout_form import MAX_QUANTITY, check_quantity, check_word
 from stocksync.domain.errors import InvalidInput, NegativeStock
@@ -61,14 +60,10 @@ class InventoryManager:
             before = self._ledger.on_hand(warehouse, list(counted))
             more = {sku: count - before[sku] for sku, count in counted.items() if count > before[sku]}
             less = {sku: before[sku] - count for sku, count in counted.items() if count < before[sku]}
-            if more:
-                self._ledger.put(
-                    warehouse, [self._change(s, n, "count", actor, reason) for s, n in more.items()], now
-                )
-            if less:
-                self._ledger.take(
-                    warehouse, [self._change(s, n, "count", actor, reason) for s, n in less.items()], now
-                )
+            for units, move in ((more, self._ledger.put), (less, self._ledger.take)):
+                changes = [self._change(sku, n, "count", actor, reason) for sku, n in units.items()]
+                if changes:
+                    move(warehouse, changes, now)
         return len(more) + len(less)
 
     def differing(self) -> list[Difference]:
@@ -97,14 +92,12 @@ class InventoryManager:
             return self._ledger.on_hand(warehouse, [sku]).get(sku, 0)
 
     def _change(self, sku: str, quantity: int, cause: str, actor: str | None, reason: str | None) -> Change:
-        cause_id: UUID = self._new_id()
         sku, quantity = check_word("sku", sku), check_quantity("quantity", quantity)
-        return Change(sku, quantity, cause, f"{cause}:{cause_id}", actor=actor, reason=reason)
+        return Change(sku, quantity, cause, f"{cause}:{self._new_id()}", actor=actor, reason=reason)
 
     @staticmethod
     def _counted(sku: str, count: int) -> int:
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_QUANTITY:
-            raise InvalidInput(
-                f"quantity of {sku}", f"a count from 0 to {MAX_QUANTITY} is needed, got {count!r:.40}"
-            )
+            why = f"a count from 0 to {MAX_QUANTITY} is needed, got {count!r:.40}"
+            raise InvalidInput(f"quantity of {sku}", why)
         return count

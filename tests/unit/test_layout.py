@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.queueing",
         "stocksync.scheduling",
         "stocksync.embedded",
+        "stocksync.starting",
         "stocksync.supervisor",
     ),
     ("stocksync.store", "stocksync.remote"),
