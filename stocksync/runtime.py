@@ -6,6 +6,7 @@ fork, because a child must not use its parent's connections.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -27,7 +28,7 @@ from stocksync.embedded import embedded_redis_url
 from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
 from stocksync.outcomes import Outcomes
-from stocksync.queueing import RedisWakeups, connect_redis, make_queue
+from stocksync.queueing import RedisWakeups, connect_redis, heard_from, make_queue
 from stocksync.recording import Recorder
 from stocksync.remote.breaker import (
     Breaker,
@@ -41,6 +42,9 @@ from stocksync.sending import Sender
 from stocksync.service import StockSynchronizationService
 from stocksync.settling import DrainReport
 from stocksync.stopping import Stop
+from stocksync.store.alerts import Alerts
+from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpStore
+from stocksync.store.conditions import Conditions
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.interventions import OperationInterventions
@@ -55,12 +59,19 @@ from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.tallies import Tallies
 from stocksync.store.task_runs import TaskRuns
 from stocksync.synced_inventory import InventoryManagerWithSync
+from stocksync.upkeep.alerts import AppriseMessenger, LogMessenger
+from stocksync.upkeep.audit import audit
+from stocksync.upkeep.cleanup import CleanUpReport, clean_up
+from stocksync.upkeep.monitor import Monitor, MonitorSettings, Sources
 from stocksync.upkeep.reconcile import Reconciliation, ReconciliationSettings
 from stocksync.upkeep.sweep import SweepReport, sweep
 from stocksync.upkeep.tasks import LONGEST_RUN, run_recorded
 
 if TYPE_CHECKING:
     from stocksync.scheduling import PeriodicTask, StockSyncScheduler
+
+
+_AUDIT_EVERY = timedelta(minutes=55)
 
 
 def utc_now() -> datetime:
@@ -241,11 +252,8 @@ class Runtime:
         return job
 
     def reconcile_slice(self) -> dict[str, Any]:
-        """Some seconds of reconciliation; what is left is queued again behind other work."""
-        report = self.reconciliation.slice(self.stop.is_set)
-        if report["more"] and isinstance(self.wakeups, RedisWakeups):
-            self.wakeups.again("jobs.periodic.reconcile")
-        return report
+        """Some seconds of reconciliation."""
+        return self.reconciliation.slice(self.stop.is_set)
 
     @cached_property
     def breaker(self) -> Breaker:
@@ -306,6 +314,16 @@ class Runtime:
             self.tallies.fold(self.clock())
             return sweep(self.deliveries, self.wakeups, self.clock, self.config.retry_max_attempts)
 
+    def cleanup(self, *, dry_run: bool = False, seconds: float = math.inf) -> CleanUpReport:
+        """Take away what is long at an end, for at most `seconds`; see `upkeep.cleanup`."""
+        config = self.config
+        days = dict.fromkeys(KINDS, config.cleanup_reports_after_days)
+        days |= dict.fromkeys(OPERATIONS, config.cleanup_after_days)
+        days["keys"] = config.cleanup_keys_after_days
+        store = CleanUpStore(self.database, self.tallies)
+        with self.database.scope():
+            return clean_up(store, days, self.clock, dry_run=dry_run, seconds=seconds, wait=self.stop.wait)
+
     def _tasks(self) -> dict[str, tuple[int, str, Callable[[], Mapping[str, Any]]]]:
         """What comes back by itself: name -> (seconds between runs, what it is for, what it does)."""
         return {
@@ -319,12 +337,29 @@ class Runtime:
                 "compare our orders with the remote's, repair what may be",
                 self.reconcile_slice,
             ),
+            "monitor": (
+                self.config.monitoring_interval_minutes * 60,
+                "look at everything that can go wrong, have people told",
+                self.monitor,
+            ),
+            "cleanup": (
+                86400,
+                "take away what is long at an end",
+                lambda: self.cleanup(seconds=self.config.delivery_slice_seconds).as_dict(),
+            ),
         }
 
     def run_task(self, name: str) -> dict[str, Any]:
-        """One run of a periodic task, recorded; nothing is done while another of the same is under way."""
+        """One run of a periodic task, recorded; nothing is done while another of the same is under way.
+
+        What is left of its work is queued again behind what waits.
+        """
         interval, _, act = self._tasks()[name]
-        return run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
+        report = run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
+        # After the end of this run, or another worker would find it under way still.
+        if report.get("more") and isinstance(self.wakeups, RedisWakeups):
+            self.wakeups.again(f"jobs.periodic.{name}")
+        return report
 
     def tasks(self) -> list[dict[str, Any]]:
         """Every periodic task with its interval (seconds) and its newest run (None: it never ran)."""
@@ -332,6 +367,69 @@ class Runtime:
             {"task": name, "interval": interval, "last": next(iter(self.task_runs.latest(name)), None)}
             for name, (interval, _, _) in self._tasks().items()
         ]
+
+    # Upkeep
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        return Alerts(self.database, self._new_id)
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        return Conditions(self.database)
+
+    @cached_property
+    def _monitor(self) -> Monitor:
+        config = self.config
+        urls, ping = config.messengers, config.monitoring_ping_url
+        return Monitor(
+            Sources(
+                self.operation_lists,
+                self.tallies,
+                self.conditions,
+                self.reconciliation.records,
+                self.breaker,
+                self.heard_from,
+                self.audited,
+            ),
+            self.alerts,
+            AppriseMessenger(urls, config.telegram_api_url) if urls else LogMessenger(),
+            MonitorSettings(
+                config.monitoring_max_pending_operations,
+                config.monitoring_stale_operation_hours,
+                config.monitoring_alert_on_failed_retries,
+                config.monitoring_failure_share,
+                config.monitoring_failure_deliveries,
+                timedelta(minutes=config.monitoring_failure_window_minutes),
+                timedelta(minutes=config.monitoring_breaker_minutes),
+                timedelta(minutes=config.monitoring_unclaimed_minutes),
+                timedelta(hours=config.alert_repeat_hours),
+                config.alert_language,
+                ping.get_secret_value() if ping else None,
+            ),
+            self.clock,
+        )
+
+    def monitor(self) -> dict[str, Any]:
+        """Look at everything that can go wrong, and have people told; see `upkeep.monitor`."""
+        with self.database.scope():
+            return self._monitor.run()
+
+    def heard_from(self) -> dict[str, bool]:
+        """Whether a worker and a scheduler live. Raises RedisError."""
+        return heard_from(
+            self.connect_redis(), self.config.queue_name, self.config.redis_prefix, self.clock()
+        )
+
+    def audited(self) -> list[str]:
+        """The promises that the audit found broken; it is run at most once an hour for this."""
+        last = next(iter(self.task_runs.latest("audit")), None)
+        if last is None or last["status"] == "failed" or self.clock() - last["started_at"] >= _AUDIT_EVERY:
+            broken = lambda: {"broken": [finding.check for finding in audit(self.database)]}  # noqa: E731
+            run_recorded(self.task_runs, "audit", broken, self.clock, LONGEST_RUN)
+            last = next(iter(self.task_runs.latest("audit")))
+        found: list[str] = last["result"].get("broken", [])
+        return found
 
     # Redis
 

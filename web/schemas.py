@@ -70,6 +70,10 @@ class DifferencePath(Given):
     difference_id: Wanted
 
 
+class AlertPath(Given):
+    alert_id: UUID
+
+
 class OrderPath(Given):
     token_id: Wanted
     order_id: Wanted
@@ -147,6 +151,12 @@ class DifferencesQuery(Given):
     status: Literal["open", "fixed", "left", "gone"] = "open"
     limit: Limit = 50
     cursor: UUID | None = None
+
+
+class AlertsQuery(Given):
+    status: Literal["open", "all"] = "open"
+    limit: Limit = 50
+    offset: Offset = 0
 
 
 # Answers
@@ -347,10 +357,36 @@ class Outcome(Shown):
     outcome: Literal["fixed", "gone", "left"]
 
 
+class Alert(Shown):
+    """`text`: what is the matter and what to do, in the language of the settings."""
+
+    id: UUID
+    kind: str
+    subject: str
+    text: str
+    details: dict[str, Any]
+    raised_at: datetime
+    last_seen_at: datetime
+    resolved_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+
+
+class AlertsAnswer(Shown):
+    alerts: list[Alert]
+
+
+class Acknowledged(Shown):
+    alert_id: UUID
+    acknowledged_by: str
+
+
 class BreakerAnswer(Shown):
-    """`asked_again_at`: when the next probe goes out, while it is open."""
+    """While it is open: since when, why, and `asked_again_at`, when the next probe goes out."""
 
     state: Literal["open", "closed"]
+    opened_at: datetime | None
+    reason: str | None
     asked_again_at: datetime | None
     served_at: datetime | None
 

@@ -12,7 +12,7 @@ import sys
 import click
 from peewee import PeeweeException
 
-from stocksync.cli import lanes, operations, orders, processes, reconcile, stock, users
+from stocksync.cli import cleanup, lanes, monitor, operations, orders, processes, reconcile, stock, users
 from stocksync.domain.errors import ConfigurationError, StockSyncError
 
 
@@ -35,6 +35,8 @@ for command in (
     *lanes.COMMANDS,
     *reconcile.COMMANDS,
     *users.COMMANDS,
+    *monitor.COMMANDS,
+    *cleanup.COMMANDS,
 ):
     cli.add_command(command)
 

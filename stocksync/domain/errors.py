@@ -110,6 +110,18 @@ class InsufficientStock(StockSyncError):
         super().__init__(f"too little stock in warehouse {where}: {lines}")
 
 
+class NegativeStock(StockSyncError):
+    """The movements of a SKU come to less than nothing, which its level may not be; nothing was written."""
+
+    def __init__(self, sku: str, warehouse: str) -> None:
+        self.sku = sku
+        self.warehouse = warehouse
+        super().__init__(
+            f"{sku} in warehouse {warehouse}: its movements come to less than nothing, so one that came in is missing; "
+            "count it, add that with `InventoryManager.add`, and rebuild again"
+        )
+
+
 class IdempotencyConflict(StockSyncError):
     """The key was used before with other content. `operation_id` is the first operation's."""
 

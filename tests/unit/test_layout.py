@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.queueing",
         "stocksync.scheduling",
         "stocksync.embedded",
+        "stocksync.starting",
         "stocksync.supervisor",
     ),
     ("stocksync.store", "stocksync.remote"),
@@ -68,7 +69,7 @@ DELIVERY_WRITERS = {
 }
 STOCK_WRITERS = {"stocksync.store.inventory"}
 WRITERS = {
-    "pending_stock_operations": DELIVERY_WRITERS,
+    "pending_stock_operations": DELIVERY_WRITERS | {"stocksync.store.cleanup"},
     "stock_sync_orders": DELIVERY_WRITERS,
     "stock_sync_levels": STOCK_WRITERS,
     "stock_sync_movements": STOCK_WRITERS,

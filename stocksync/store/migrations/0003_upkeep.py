@@ -12,6 +12,10 @@ STATEMENTS = (
     """UPDATE pending_stock_operations SET first_failed_at = (
         SELECT MIN(timestamp) FROM stock_synchronization_logs AS e
         WHERE e.operation_id = pending_stock_operations.id AND e.action IN ('sync_failed', 'sync_error'))""",
+    "ALTER TABLE stock_sync_pruned ADD COLUMN moves_stock {bool} NOT NULL DEFAULT FALSE",
+    "DROP INDEX stock_sync_keys_created_at",
+    "CREATE INDEX stock_sync_keys_passing ON stock_sync_keys (operation_id)"
+    " WHERE substr(key, 1, 7) NOT IN ('deduct:', 'return:')",
     "DROP INDEX pending_stock_operations_status_created_at",
     "CREATE INDEX pending_stock_operations_status_id ON pending_stock_operations (status, id)",
     "CREATE INDEX pending_stock_operations_sku_id ON pending_stock_operations (sku, id)",
