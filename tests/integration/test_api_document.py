@@ -28,7 +28,7 @@ DOCUMENT = "/api/v1/openapi.json"
 REFUSED_AS_PLANNED = """
 [[operations]]
 include-path-regex = "/(retry|cancel|confirm)"
-checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 404, 409]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 403, 404, 409]
 """
 
 
@@ -79,7 +79,7 @@ def test_every_answer_is_one_that_the_document_promises(url: str, role: str, tmp
                 "1",
                 "--generation-deterministic",
             ),
-            *("--max-examples", "20", "--max-time", "60", "--suppress-health-check", "all", "--no-color"),
+            *("--max-examples", "20", "--max-time", "50", "--suppress-health-check", "all", "--no-color"),
             *("-H", f"Authorization: Bearer {KEYS[role]}"),
         ],
         capture_output=True,
