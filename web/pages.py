@@ -5,23 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
-from werkzeug.exceptions import HTTPException
 
-from stocksync.domain.errors import InvalidInput, StockSyncError, TransitionRefused, UnknownOperation
 from stocksync.domain.states import STATUSES, can_be_cancelled, can_be_retried
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
-from web.access import csrf_token
+from web.auth import User, current_user
 
 blueprint = Blueprint("pages", __name__)
 PAGE_SIZE = 50
 _DONE = {"retried": "The operation was queued for retry.", "cancelled": "The operation was cancelled."}
-_CODES: dict[type[StockSyncError], int] = {UnknownOperation: 404, TransitionRefused: 400, InvalidInput: 400}
 
 
 def _runtime() -> Runtime:
     at: Runtime = current_app.extensions["stocksync"]()
     return at
+
+
+def _actor() -> str:
+    user = current_user()
+    assert isinstance(user, User)
+    return user.name
 
 
 @blueprint.get("/")
@@ -48,7 +51,6 @@ def overview() -> str:
         order=request.args.get("order", ""),
         statuses=STATUSES,
         done=_DONE.get(request.args.get("done", "")),
-        csrf=csrf_token(),
     )
 
 
@@ -58,33 +60,21 @@ def operation(operation_id: str) -> str:
     row = _runtime().queries.operation(operation_id)
     row["can_be_retried"] = can_be_retried(row["status"])
     row["can_be_cancelled"] = can_be_cancelled(row["status"])
-    return render_template("operation.html", row=row, csrf=csrf_token())
+    return render_template("operation.html", row=row)
 
 
 @blueprint.post("/operations/<operation_id>/retry")
 def retry(operation_id: str) -> Any:
     """Have it delivered now."""
-    _runtime().service.retry(operation_id, actor="page")
+    _runtime().service.retry(operation_id, actor=_actor())
     return _back("retried")
 
 
 @blueprint.post("/operations/<operation_id>/cancel")
 def cancel(operation_id: str) -> Any:
     """Stop its delivery, with the reason given."""
-    _runtime().service.cancel(operation_id, actor="page", reason=request.form.get("reason", ""))
+    _runtime().service.cancel(operation_id, actor=_actor(), reason=request.form.get("reason", ""))
     return _back("cancelled")
-
-
-def show_error(error: StockSyncError) -> tuple[str, int]:
-    """An error of ours, in its own words."""
-    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), 503)
-    return render_template("error.html", message=str(error)), code
-
-
-def show_http_error(error: HTTPException) -> Any:
-    """An error of the web, in a page like the others."""
-    code = error.code or 500
-    return render_template("error.html", message=error.description or error.name), code
 
 
 def _back(done: str) -> Any:
