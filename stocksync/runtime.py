@@ -375,6 +375,10 @@ class Runtime:
         return Alerts(self.database, self._new_id)
 
     @cached_property
+    def conditions(self) -> Conditions:
+        return Conditions(self.database)
+
+    @cached_property
     def _monitor(self) -> Monitor:
         config = self.config
         urls, ping = config.messengers, config.monitoring_ping_url
@@ -382,7 +386,7 @@ class Runtime:
             Sources(
                 self.operation_lists,
                 self.tallies,
-                Conditions(self.database),
+                self.conditions,
                 self.reconciliation.records,
                 self.breaker,
                 self.heard_from,

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from flask import jsonify
-
 from stocksync import runtime as composition
 from stocksync.runtime import Runtime
-from web import api, auth, errors, pages
+from web import api, auth, errors, health, pages
 
 
 def create_app(runtime: Runtime | None = None) -> api.Application:
@@ -31,12 +27,7 @@ def create_app(runtime: Runtime | None = None) -> api.Application:
         # gunicorn forks after this: what was opened here must not be used there.
         at.close()
         composition.use(None)
-
-    @app.get("/healthz")
-    def healthz() -> Any:
-        """The process lives; says nothing of its parts."""
-        return jsonify(status="ok")
-
     app.register_blueprint(pages.blueprint)
+    app.register_blueprint(health.blueprint)
     api.set_up(app)
     return app

@@ -11,11 +11,13 @@ from uuid import UUID
 
 import flask_openapi3_swagger
 from flask import Blueprint, Response, abort, current_app, jsonify, make_response, render_template, request
+from flask.json.provider import DefaultJSONProvider
 from flask.typing import ResponseReturnValue
 from flask_openapi3 import APIBlueprint, Info, OpenAPI
 from pydantic import BaseModel, ValidationError
 
 from stocksync.bulk import LONGEST, act_on, matching
+from stocksync.domain.alerts import text
 from stocksync.domain.checkout_form import CheckoutForm, fault_in_words, parse_form
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
@@ -50,8 +52,22 @@ docs = Blueprint(
 )
 
 
+class _Json(DefaultJSONProvider):
+    """JSON in which 5.0 is 5, as the standard has it: it knows numbers, not kinds of them."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return super().loads(s, parse_float=_number, **kwargs)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
 class Application(OpenAPI):
     """Flask whose views may answer with a model."""
+
+    json_provider_class = _Json
 
     def make_response(self, rv: ResponseReturnValue | BaseModel) -> Response:
         if isinstance(rv, BaseModel):
@@ -130,9 +146,14 @@ def status() -> Any:
 def breaker() -> Any:
     """Whether the remote is asked at all."""
     at = _runtime()
-    until = at.breaker.open_until()
-    state = "open" if until else "closed"
-    return s.BreakerAnswer(state=state, asked_again_at=until, served_at=at.breaker.served_at())
+    until, (opened_at, reason) = at.breaker.open_until(), at.breaker.opened()
+    return s.BreakerAnswer(
+        state="open" if until else "closed",
+        opened_at=opened_at,
+        reason=reason,
+        asked_again_at=until,
+        served_at=at.breaker.served_at(),
+    )
 
 
 @stock_sync.get("/pending", responses={200: s.PendingAnswer})
@@ -274,6 +295,28 @@ def leave(path: s.DifferencePath, query: s.WhyQuery) -> Any:
     """Leave it as it is; it is not brought up again unless it changes."""
     _runtime().reconciliation.leave(path.difference_id, actor=_actor(), reason=query.reason)
     return s.Outcome(outcome="left")
+
+
+# Alerts
+
+
+@stock_sync.get("/alerts", responses={200: s.AlertsAnswer})
+def alerts(query: s.AlertsQuery) -> Any:
+    """What people were, or are to be, told; the newest first."""
+    at = _runtime()
+    rows = at.alerts.find(open_only=query.status == "open", limit=query.limit, offset=query.offset)
+    for row in rows:
+        row["text"] = text(row["kind"], row["subject"], row["details"], at.config.alert_language)
+    return s.AlertsAnswer.model_validate({"alerts": rows})
+
+
+@stock_sync.post("/alerts/<alert_id>/acknowledge", responses={200: s.Acknowledged})
+def acknowledge(path: s.AlertPath) -> Any:
+    """Say that somebody has seen it: it is not repeated any more."""
+    at = _runtime()
+    if not at.alerts.acknowledge(path.alert_id, _actor(), at.clock()):
+        abort(404, f"alert {path.alert_id} is unknown, or acknowledged already")
+    return s.Acknowledged(alert_id=path.alert_id, acknowledged_by=_actor())
 
 
 # Lanes

@@ -42,13 +42,12 @@ def _in_utc(moment: datetime) -> datetime:
         return moment.replace(tzinfo=UTC)
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
 YesNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
 Wanted = Annotated[str, Field(min_length=1, max_length=200)]
 Words = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
-Limit = Annotated[Whole, Field(ge=1, le=200)]
-Offset = Annotated[Whole, Field(ge=0, le=100_000)]
+Limit = Annotated[int, Field(ge=1, le=200), BeforeValidator(_whole)]
+Offset = Annotated[int, Field(ge=0, le=100_000), BeforeValidator(_whole)]
 
 
 class Given(BaseModel):
@@ -69,6 +68,10 @@ class OperationPath(Given):
 
 class DifferencePath(Given):
     difference_id: Wanted
+
+
+class AlertPath(Given):
+    alert_id: UUID
 
 
 class OrderPath(Given):
@@ -148,6 +151,12 @@ class DifferencesQuery(Given):
     status: Literal["open", "fixed", "left", "gone"] = "open"
     limit: Limit = 50
     cursor: UUID | None = None
+
+
+class AlertsQuery(Given):
+    status: Literal["open", "all"] = "open"
+    limit: Limit = 50
+    offset: Offset = 0
 
 
 # Answers
@@ -348,10 +357,36 @@ class Outcome(Shown):
     outcome: Literal["fixed", "gone", "left"]
 
 
+class Alert(Shown):
+    """`text`: what is the matter and what to do, in the language of the settings."""
+
+    id: UUID
+    kind: str
+    subject: str
+    text: str
+    details: dict[str, Any]
+    raised_at: datetime
+    last_seen_at: datetime
+    resolved_at: datetime | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+
+
+class AlertsAnswer(Shown):
+    alerts: list[Alert]
+
+
+class Acknowledged(Shown):
+    alert_id: UUID
+    acknowledged_by: str
+
+
 class BreakerAnswer(Shown):
-    """`asked_again_at`: when the next probe goes out, while it is open."""
+    """While it is open: since when, why, and `asked_again_at`, when the next probe goes out."""
 
     state: Literal["open", "closed"]
+    opened_at: datetime | None
+    reason: str | None
     asked_again_at: datetime | None
     served_at: datetime | None
 
