@@ -27,18 +27,9 @@ def cli(verbose: bool) -> None:
     )
 
 
-for command in (
-    *processes.COMMANDS,
-    *stock.COMMANDS,
-    *orders.COMMANDS,
-    *operations.COMMANDS,
-    *lanes.COMMANDS,
-    *reconcile.COMMANDS,
-    *users.COMMANDS,
-    *monitor.COMMANDS,
-    *cleanup.COMMANDS,
-):
-    cli.add_command(command)
+for part in (processes, stock, orders, operations, lanes, reconcile, monitor, cleanup, users):
+    for command in part.COMMANDS:
+        cli.add_command(command)
 
 
 def main() -> None:

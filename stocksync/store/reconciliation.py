@@ -53,7 +53,7 @@ _BEGIN = Statement("""
 _SAVE = Statement("""
     UPDATE stock_sync_reconciliations
     SET status = :status, finished_at = :finished_at, cursor = :cursor, step = step + 1, pages = :pages,
-        scanned = :scanned, fixed = :fixed, buckets = :buckets, details = :details
+        scanned = :scanned, buckets = :buckets, details = :details
     WHERE id = :id AND step = :step AND status = 'running' RETURNING id""")
 # What a person left as it is is not brought up again while it stays the same.
 _NOTE = Statement("""
@@ -76,6 +76,8 @@ _RESOLVE = Statement("""
     UPDATE stock_sync_discrepancies
     SET status = :status, resolved_at = :now, actor = :actor, reason = :reason
     WHERE id = :id AND status = 'open' RETURNING id""")
+# Counted with the repair itself: of two processes in one run, one alone writes the step.
+_COUNT_FIXED = Statement("UPDATE stock_sync_reconciliations SET fixed = fixed + 1 WHERE id = :run")
 _TELL_AGAIN = Statement("""
     UPDATE stock_sync_orders
     SET state_version = state_version + 1, attempts = 0, due_at = :now, waiting = 'reconciled', updated_at = :now
@@ -162,7 +164,7 @@ class ReconciliationRecords:
     def save(self, run: Run, now: datetime) -> bool:
         """Write a step. False: another process took it first; what it wrote holds."""
         with self._database.transaction_scope():
-            written = self._database.run(_SAVE, cursor=run.cursor, fixed=run.fixed, **self._row(run, now))
+            written = self._database.run(_SAVE, cursor=run.cursor, **self._row(run, now))
             taken = written.fetchone() is not None
         run.step += 1
         return taken
@@ -239,6 +241,29 @@ class ReconciliationRecords:
             if row := self._database.run(_NEWEST_OPERATION, order=view.id).fetchone():
                 self._log.add([LogEntry(uuid_of(row[0]), "reconciled", row[1], details)], now)
             return True
+
+    def repair(
+        self, view: View, row: Mapping[str, Any], run: Run | None, details: Mapping[str, Any], now: datetime
+    ) -> bool:
+        """`tell_again`, with the difference ended as `fixed` and counted by its run. False: the order changed meanwhile."""
+        with self._database.transaction_scope():
+            if not self.tell_again(view, details, now):
+                return False
+            self.resolve(row["id"], "fixed", now, details.get("actor"), details.get("reason"))
+            if run is not None:
+                self._database.run(_COUNT_FIXED, run=run.id)
+        return True
+
+    def fixed(self, run: Run) -> int:
+        """How many orders the run has had told again, whichever process did it."""
+        with self._database.scope():
+            row = (
+                Reconciliation.select(Reconciliation.fixed)
+                .where(Reconciliation.id == run.id)
+                .tuples()
+                .first()
+            )
+        return row[0] if row else 0
 
     def resolve(
         self,

@@ -220,6 +220,7 @@ class Reconciliation:
                 run.details["reason"] = "another process went on with it"
             return following or run
         if run.status != "running":
+            run.fixed = 0 if run.dry_run else self.records.fixed(run)
             log.info("reconciliation of %s: %s, %s", run.token_id, run.status, run.buckets)
         return run
 
@@ -308,16 +309,19 @@ class Reconciliation:
         rows = self.records.differences(run=run.id, after=after, kinds=rules.MENDABLE, limit=_BATCH)
         now = self._clock()
         for row in rows:
-            outcome = self._mend(
-                row, {}, lambda kind, ours: rules.may_mend(kind, ours, now, self._settings.threshold)
+            self._mend(
+                row, {}, lambda kind, ours: rules.may_mend(kind, ours, now, self._settings.threshold), run
             )
-            run.fixed += outcome == "fixed"
             run.details["mended"] = str(row["id"])
         if len(rows) < _BATCH:
             run.status = "incomplete" if "reason" in run.details else "complete"
 
     def _mend(
-        self, row: dict[str, Any], who: dict[str, str], may: Callable[[str, rules.OurSide | None], bool]
+        self,
+        row: dict[str, Any],
+        who: dict[str, str],
+        may: Callable[[str, rules.OurSide | None], bool],
+        run: Run | None = None,
     ) -> str:
         """Compare one order again and have it told if `may` says so: `fixed`, `gone`, or the class that it stays in."""
         kind, remote, view = self.look(row["token_id"], row["order_id"])
@@ -328,9 +332,8 @@ class Reconciliation:
         if view is None or not may(kind, view.ours):
             return kind
         said = {"difference": kind, "ours": view.ours.state, "remote": remote, **who}
-        if not self.records.tell_again(view, said, now):
+        if not self.records.repair(view, row, run, said, now):
             return rules.IN_FLIGHT
-        self.records.resolve(row["id"], "fixed", now, **who)
         self._wakeups.wake(row["token_id"])
         return "fixed"
 
