@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stocksync.config import StockSyncConfig
@@ -34,18 +34,28 @@ _FILL = (
        {series} SELECT {order}, {lane}, '{era}order-' || i, FALSE, TRUE, 1, {version}, {done}, {flag}, 0, {due},
          {waiting}, '{now}', '{now}' FROM series""",
     """INSERT INTO stock_sync_order_lines (id, order_ref, line_id, sku, warehouse, quantity, deducted, refunded,
-         waived, created_at)
-       {series} SELECT {line}, {order}, 'A@Ирина', 'A', 'Ирина', 1, 1, 0, FALSE, '{now}' FROM series""",
+         waived, moves_stock, created_at)
+       {series} SELECT {line}, {order}, 'A@Ирина', 'A', 'Ирина', 1, 1, 0, FALSE, {ours}, '{now}' FROM series""",
     """INSERT INTO pending_stock_operations (id, order_ref, order_id, allegro_order_id, token_id, operation_type,
-         status, sku, quantity, warehouse, state_version, applied, moves_stock, retry_count, max_retries,
-         next_retry_at, created_at, updated_at, completed_at)
+         status, sku, quantity, warehouse, idempotency_key, state_version, applied, moves_stock, retry_count,
+         max_retries, next_retry_at, created_at, updated_at, completed_at)
        {series} SELECT {operation}, {order}, '{era}order-' || i, '{era}order-' || i, {lane}, 'deduction', '{status}',
-         'A', 1, 'Ирина', 1, 'yes', FALSE, 0, 5, {due}, '{now}', '{now}', {completed} FROM series""",
+         'A', 1, 'Ирина', {key}, 1, 'yes', {ours}, 0, 5, {due}, '{now}', '{now}', {completed} FROM series""",
     """INSERT INTO stock_synchronization_logs (id, operation_id, action, status, details, timestamp)
        {series} SELECT {log}, {operation}, 'created', 'pending', '{{}}', '{now}' FROM series""",
 )
 _FILL_DONE = """INSERT INTO stock_synchronization_logs (id, operation_id, action, status, details, timestamp)
        {series} SELECT {said}, {operation}, '{action}', 'completed', '{{}}', '{now}' FROM series"""
+
+
+# As of orders that took their units out of our own stock.
+_FILL_OURS = (
+    """INSERT INTO stock_sync_keys (key, content_hash, operation_id, created_at)
+       {series} SELECT {key}, 'same', {operation}, '{now}' FROM series""",
+    """INSERT INTO stock_sync_movements (id, warehouse, sku, delta, balance_after, cause, cause_key, operation_id,
+         created_at)
+       {series} SELECT {operation}, 'Ирина', 'A', -1, 0, 'deduction', {key}, {operation}, '{now}' FROM series""",
+)
 
 
 @contextmanager
@@ -66,25 +76,37 @@ def open_runtime(url: str, wakeups: Wakeups | None = None, **settings: str) -> I
 
 
 def fill(
-    database: Database, count: int, *, done: bool = False, lanes: int = 1, era: str = "a", first: int = 1
+    database: Database,
+    count: int,
+    *,
+    done: bool = False,
+    lanes: int = 1,
+    era: str = "a",
+    first: int = 1,
+    ours: bool = False,
+    days_ago: int = 0,
 ) -> None:
     """`count` orders of one operation each, due now or delivered long ago, with lines and logs.
 
     Args:
         era: a hexadecimal digit; ids of a later one are above those of an earlier.
         first: number of the first order.
+        ours: with keys and movements, out of our own stock; its level is not written.
+        days_ago: when all of it was.
     """
     dialect = database.dialect.name
     words: dict[str, Any] = {
         kind: _ID[dialect].format(kind=digit, era=era)
         for kind, digit in (("order", "a"), ("line", "b"), ("operation", "c"), ("log", "d"))
     }
-    now = to_text(datetime.now(UTC))
+    now = to_text(datetime.now(UTC) - timedelta(days=days_ago))
     words |= {
         "lane": _MODULO.format(lanes=lanes),
         "now": now,
         "era": era,
         "done": done,
+        "ours": ours,
+        "key": f"'deduct:{era}' || i" if ours else "NULL",
         "version": int(done),
         "flag": "TRUE" if done else "NULL",
         "due": "NULL" if done else _moment(dialect, now),
@@ -92,7 +114,7 @@ def fill(
         "waiting": "NULL" if done else "'new'",
         "status": "completed" if done else "pending",
     }
-    statements = [*_FILL, *([_FILL_DONE] * 2 if done else [])]
+    statements = [*_FILL, *([_FILL_DONE] * 2 if done else []), *(_FILL_OURS if ours else ())]
     with database.transaction_scope():
         for lane in range(1, lanes + 1):
             database.execute_sql(

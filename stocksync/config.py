@@ -16,8 +16,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from stocksync.domain.errors import ConfigurationError
 
 PREFIX = "STOCK_SYNC_"
-_SECRETS = ("DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_JWT_TOKEN")
-_BARE = (*_SECRETS, "ALLEGRO_MICROSERVICE_BASE_URL")
+_BARE = ("DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_JWT_TOKEN", "ALLEGRO_MICROSERVICE_BASE_URL")
+_SECRETS = (*_BARE[:3], f"{PREFIX}MONITORING_PING_URL", f"{PREFIX}ALERT_URLS")
 
 
 class _Environment(PydanticBaseSettingsSource):
@@ -55,9 +55,32 @@ class StockSyncConfig(BaseSettings):
     reconciliation_interval_minutes: Annotated[int, Field(ge=1)] = 30
     reconciliation_batch_size: Annotated[int, Field(ge=1, le=500)] = 100
     reconciliation_auto_fix_threshold_hours: Annotated[int, Field(ge=0)] = 24
+    reconciliation_window_days: Annotated[float, Field(gt=0, le=365)] = 7
+    reconciliation_grace_seconds: Annotated[float, Field(ge=0, le=86400)] = 1
+    reconciliation_suspicious_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    reconciliation_suspicious_orders: Annotated[int, Field(ge=0)] = 10
+    reconciliation_lookup_cap: Annotated[int, Field(ge=0, le=100_000)] = 500
     monitoring_alert_on_failed_retries: bool = True
     monitoring_max_pending_operations: Annotated[int, Field(ge=0)] = 1000
     monitoring_stale_operation_hours: Annotated[float, Field(gt=0, le=8760)] = 6
+    monitoring_interval_minutes: Annotated[int, Field(ge=1, le=1440)] = 30
+    monitoring_failure_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    monitoring_failure_deliveries: Annotated[int, Field(ge=1)] = 10
+    monitoring_failure_window_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
+    monitoring_breaker_minutes: Annotated[float, Field(ge=0)] = 10
+    monitoring_unclaimed_minutes: Annotated[float, Field(gt=0)] = 10
+    monitoring_ping_url: SecretStr | None = None
+
+    # Who is told: Apprise's addresses, separated by blanks or commas (tgram://TOKEN/CHAT)
+    alert_urls: SecretStr | None = None
+    alert_language: Literal["ru", "pl", "en"] = "ru"
+    alert_repeat_hours: Annotated[float, Field(gt=0)] = 6
+    telegram_api_url: str | None = None
+
+    # Clean-up: completed and cancelled operations; their keys, which outlive them; finished reports and runs
+    cleanup_after_days: Annotated[int, Field(ge=1, le=36500)] = 30
+    cleanup_keys_after_days: Annotated[int, Field(ge=1, le=36500)] = 90
+    cleanup_reports_after_days: Annotated[int, Field(ge=1, le=36500)] = 90
 
     # Where things are kept when no URL is given
     data_dir: Path = Path(".stocksync")
@@ -84,6 +107,8 @@ class StockSyncConfig(BaseSettings):
     microservice_immediate_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
     microservice_status_path: str = "/orders/{order_id}/stock-status"
     microservice_health_path: str = "/health"
+    microservice_orders_path: str = "/orders"
+    microservice_order_path: str = "/orders/{order_id}"
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -94,11 +119,21 @@ class StockSyncConfig(BaseSettings):
             faults.append(f"{PREFIX}RETRY_MAX_DELAY must not be below {PREFIX}RETRY_INITIAL_DELAY")
         if self.delivery_lease_seconds <= self.microservice_timeout:
             faults.append(f"{PREFIX}DELIVERY_LEASE_SECONDS must be above {PREFIX}MICROSERVICE_TIMEOUT")
-        if "{order_id}" not in self.microservice_status_path:
-            faults.append(f"{PREFIX}MICROSERVICE_STATUS_PATH must contain {{order_id}}")
+        if self.cleanup_keys_after_days < self.cleanup_after_days:
+            faults.append(f"{PREFIX}CLEANUP_KEYS_AFTER_DAYS must not be below {PREFIX}CLEANUP_AFTER_DAYS")
+        for field in ("microservice_status_path", "microservice_order_path"):
+            if "{order_id}" not in getattr(self, field):
+                faults.append(f"{variable_of(field)} must contain {{order_id}}")
         faults += _url_faults("DATABASE_URL", self.database_url, ("sqlite", "postgres", "postgresql"))
         faults += _url_faults("REDIS_URL", self.redis_url, ("redis", "rediss", "unix"))
         faults += _url_faults("ALLEGRO_MICROSERVICE_BASE_URL", self.microservice_base_url, ("http", "https"))
+        faults += _url_faults(f"{PREFIX}MONITORING_PING_URL", self.monitoring_ping_url, ("http", "https"))
+        faults += _url_faults(f"{PREFIX}TELEGRAM_API_URL", self.telegram_api_url, ("http", "https"))
+        faults += [
+            f"{PREFIX}ALERT_URLS: each address is SCHEME://…, as Apprise has them"
+            for url in self.messengers
+            if "://" not in url
+        ][:1]
         token = self.microservice_jwt_token.get_secret_value() if self.microservice_jwt_token else ""
         if not (token.isascii() and token.isprintable()):
             faults.append("ALLEGRO_MICROSERVICE_JWT_TOKEN holds characters that no HTTP header can carry")
@@ -121,6 +156,12 @@ class StockSyncConfig(BaseSettings):
             except (OSError, UnicodeDecodeError):
                 pass  # the one that was read at start is better than none
         return self.microservice_jwt_token.get_secret_value() if self.microservice_jwt_token else None
+
+    @property
+    def messengers(self) -> list[str]:
+        """Where alerts go. Each holds a secret: never print it."""
+        urls = self.alert_urls.get_secret_value() if self.alert_urls else ""
+        return [url for url in re.split(r"[\s,]+", urls) if url]
 
     @property
     def loses_data_on_restart(self) -> bool:

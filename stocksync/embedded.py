@@ -10,18 +10,19 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote
+
+from redis import Redis
+from redis.exceptions import RedisError, TimeoutError
 
 from stocksync.domain.errors import StockSyncError
 
@@ -115,16 +116,19 @@ class EmbeddedRedis:
         Raises EmbeddedServerError: no program, a folder that can't be written, a server that ends or does not answer.
         """
         self._make_folders()
-        with self._start_lock():
-            if self._answers():
-                return
-            self._clear_left_overs()
-            self._process = self._launch(find_redis_server())
-            try:
-                self._wait_until_it_answers(self._process)
-            except BaseException:
-                self.stop()
-                raise
+        give_up_at = time.monotonic() + _START_SECONDS
+        try:
+            while not self._answers():
+                if self._process is None:
+                    self._launch_unless_another_does()
+                elif (code := self._process.poll()) is not None:
+                    raise self._failed(f"ended at once with exit code {code}")
+                if time.monotonic() >= give_up_at:
+                    raise self._failed(f"did not answer within {_START_SECONDS:.0f} s")
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End the server if we started it: SIGTERM, after 5 s SIGKILL. Does nothing otherwise."""
@@ -146,9 +150,7 @@ class EmbeddedRedis:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _make_folders(self) -> None:
@@ -162,49 +164,19 @@ class EmbeddedRedis:
             # The temporary folder is everybody's: whoever made ours before us could read, and answer in our place.
             status = socket_folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-                raise EmbeddedServerError(
-                    f"{socket_folder} belongs to somebody else: remove it, or set TMPDIR or REDIS_URL"
-                )
-
-    @contextlib.contextmanager
-    def _start_lock(self) -> Iterator[None]:
-        """Two starts at once would each take the other's socket for a left-over."""
-        deadline = time.monotonic() + 2 * _START_SECONDS
-        try:
-            lock = (self.directory / "redis.lock").open("ab")
-        except OSError as error:
-            raise _unusable(self.directory, error) from error
-        with lock:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() >= deadline:
-                        raise EmbeddedServerError(
-                            f"another process has been starting the Redis of {self.directory} "
-                            f"for {2 * _START_SECONDS:.0f} s: look what it does, or end it"
-                        ) from error
-                    time.sleep(_POLL_SECONDS)
-            yield
+                way_out = "remove it, or set TMPDIR or REDIS_URL"
+                raise EmbeddedServerError(f"{socket_folder} belongs to somebody else: {way_out}")
 
     def _answers(self) -> bool:
         """Whether a server says PONG. Raises EmbeddedServerError when one is connected to but says nothing."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_PING_SECONDS)
+        with Redis.from_url(self.url, socket_timeout=_PING_SECONDS, retry=None) as client:
             try:
-                connection.connect(os.fspath(self.socket_path))
-            except OSError:
-                return False
-            try:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                return bool(client.ping())
             except TimeoutError as error:
-                raise EmbeddedServerError(
-                    f"something holds {self.socket_path} but does not answer: "
-                    f"end it{self._pid_hint()}, then start again"
-                ) from error
-            except OSError:
+                way_out = f"end it{self._pid_hint()}, then start again"
+                what = f"something holds {self.socket_path} but does not answer: {way_out}"
+                raise EmbeddedServerError(what) from error
+            except (RedisError, OSError):
                 return False
 
     def _pid_hint(self) -> str:
@@ -213,60 +185,51 @@ class EmbeddedRedis:
         except (OSError, ValueError):
             return ""
 
-    def _clear_left_overs(self) -> None:
-        """Remove what a killed server left behind; that nobody answers on the socket was just seen."""
-        for path in (self.socket_path, self.directory / "redis.pid", self.log_path):
-            path.unlink(missing_ok=True)
+    def _launch_unless_another_does(self) -> None:
+        """Two starts at once would each take the other's socket for a left-over: the server holds a lock while it lives."""
+        try:
+            lock = (self.directory / "redis.lock").open("ab")
+        except OSError as error:
+            raise _unusable(self.directory, error) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            # What a killed server left behind; that nobody answers on the socket was just seen.
+            for path in (self.socket_path, self.directory / "redis.pid", self.log_path):
+                path.unlink(missing_ok=True)
+            self._process = self._launch(find_redis_server(), lock.fileno())
 
-    def _launch(self, program: Path) -> subprocess.Popen[bytes]:
-        options = {
-            "--port": "0",
-            "--unixsocket": os.fspath(self.socket_path),
-            "--unixsocketperm": "700",
-            "--save": "",
-            "--appendonly": "no",
-            "--daemonize": "no",
-            "--dir": os.fspath(self.directory),
-            "--logfile": os.fspath(self.log_path),
-            "--pidfile": os.fspath(self.directory / "redis.pid"),
-        }
+    def _launch(self, program: Path, lock: int) -> subprocess.Popen[bytes]:
+        files = ("--unixsocket", str(self.socket_path), "--logfile", "redis.log", "--pidfile", "redis.pid")
         # The kernel means the thread: one that ends before the process would take the server with it.
         in_main_thread = threading.current_thread() is threading.main_thread()
         try:
             return subprocess.Popen(
-                [os.fspath(program), *(word for option in options.items() for word in option)],
+                [program, "--port", "0", "--unixsocketperm", "700", "--save", "", *files],
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                pass_fds=[lock],
                 # Ctrl-C goes to everything in the terminal's group; workers still need Redis to stop in order.
                 start_new_session=True,
                 preexec_fn=die_with_parent() if in_main_thread else None,  # noqa: PLW1509
             )
         except OSError as error:
-            raise EmbeddedServerError(
-                f"{program} can't be run ({error.strerror}): set REDIS_URL instead"
-            ) from error
+            what = f"{program} can't be run ({error.strerror}): set REDIS_URL instead"
+            raise EmbeddedServerError(what) from error
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if (code := process.poll()) is not None:
-                raise EmbeddedServerError(
-                    f"the embedded Redis ended at once with exit code {code}{self._last_words()}"
-                )
-            if time.monotonic() >= deadline:
-                raise EmbeddedServerError(
-                    f"the embedded Redis did not answer within {_START_SECONDS:.0f} s{self._last_words()}"
-                )
-            time.sleep(_POLL_SECONDS)
-
-    def _last_words(self) -> str:
+    def _failed(self, how: str) -> EmbeddedServerError:
         try:
             lines = self.log_path.read_text(errors="replace").split("\n")
         except OSError:
-            return ""
-        said = [line for line in lines if line.strip()][-3:]
-        return "; its last words: " + " / ".join(said) if said else ""
+            lines = []
+        said = " / ".join([line for line in lines if line.strip()][-3:])
+        return EmbeddedServerError(
+            f"the embedded Redis {how}" + (f"; its last words: {said}" if said else "")
+        )
 
 
 def _unusable(folder: Path, error: OSError) -> EmbeddedServerError:

@@ -10,7 +10,7 @@ from uuid import UUID
 from stocksync.domain.checkout_form import CANCELLED, check_word
 from stocksync.domain.errors import InvalidInput, UnknownOperation
 from stocksync.domain.identifiers import joined
-from stocksync.recording import Recorder, Refund, exceeds
+from stocksync.recording import Recorder, exceeds
 from stocksync.store.interventions import OperationInterventions, OperationRow
 from stocksync.store.inventory import Change, Line
 from stocksync.store.operations import OrderRow
@@ -62,10 +62,8 @@ class Interventions:
             elif changed:
                 at.set_in_motion(order, now)
             if put_back:
-                key = joined("rollback", str(operation.id))
-                change = Change(
-                    operation.sku, operation.quantity, "rollback", key, operation.id, actor, reason
-                )
+                cause = ("rollback", joined("rollback", str(operation.id)), operation.id, actor, reason)
+                change = Change(operation.sku, operation.quantity, *cause)
                 at.ledger.put(operation.warehouse, [change], now)
 
     def confirm(
@@ -90,11 +88,9 @@ class Interventions:
         with self._database.transaction_scope():
             now = at.clock()
             order, operation = self._interventions.lock(operation_id, "confirmed")
+            self._interventions.confirm(operation, done, details, now)
             if done:
-                self._interventions.confirm(operation, {**details, "done": True}, now)
                 self._count(order, operation)
-            else:
-                self._interventions.deny(operation, {**details, "done": False}, now)
             line = at.lines_of(order)[operation.line_id]
             if line.deducted < line.quantity:
                 self._settle_for(order, line)
@@ -102,8 +98,8 @@ class Interventions:
             excess = line.left - (0 if order.status == CANCELLED else line.quantity)
             if excess > 0:
                 what = replace(line, sku=operation.sku, warehouse=operation.warehouse)
-                refund = Refund(what, excess, joined("excess", str(operation.id)))
-                at.record(order, at.give_back(order, [refund], reason="the order had changed"), now)
+                refund = at.draft("refund", order, what, excess, joined("excess", str(operation.id)))
+                at.record(order, [replace(refund, reason="the order had changed")], now)
             else:
                 at.set_in_motion(order, now)
 
@@ -125,15 +121,12 @@ class Interventions:
 
     def _undo(self, order: OrderRow, operation: OperationRow) -> None:
         if operation.operation_type != "deduction" or not operation.moves_stock:
-            raise InvalidInput(
-                "put_back", f"operation {operation.id} took nothing out of our stock: cancel it without"
-            )
+            why = f"operation {operation.id} took nothing out of our stock: cancel it without"
+            raise InvalidInput("put_back", why)
         line = self._recorder.lines_of(order)[operation.line_id]
         if line.sku != operation.sku:
-            raise InvalidInput(
-                "put_back",
-                f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then",
-            )
+            why = f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then"
+            raise InvalidInput("put_back", why)
         if not self._recorder.lines.undo_deduction(order.id, line.line_id, operation.quantity, line.reserved):
             raise exceeds(order.order_id, [line], operation.quantity)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from uuid import UUID
 
 from stocksync.domain.checkout_form import MAX_QUANTITY, check_quantity, check_word
-from stocksync.domain.errors import InvalidInput
+from stocksync.domain.errors import InvalidInput, NegativeStock
 from stocksync.domain.identifiers import Clock, NewId
 from stocksync.store.database import Database
-from stocksync.store.inventory import Change, StockLedger
+from stocksync.store.inventory import Change, Difference, StockLedger
+
+log = logging.getLogger(__name__)
 
 
 class InventoryManager:
@@ -58,15 +60,31 @@ class InventoryManager:
             before = self._ledger.on_hand(warehouse, list(counted))
             more = {sku: count - before[sku] for sku, count in counted.items() if count > before[sku]}
             less = {sku: before[sku] - count for sku, count in counted.items() if count < before[sku]}
-            if more:
-                self._ledger.put(
-                    warehouse, [self._change(s, n, "count", actor, reason) for s, n in more.items()], now
-                )
-            if less:
-                self._ledger.take(
-                    warehouse, [self._change(s, n, "count", actor, reason) for s, n in less.items()], now
-                )
+            for units, move in ((more, self._ledger.put), (less, self._ledger.take)):
+                changes = [self._change(sku, n, "count", actor, reason) for sku, n in units.items()]
+                if changes:
+                    move(warehouse, changes, now)
         return len(more) + len(less)
+
+    def differing(self) -> list[Difference]:
+        """Levels whose on hand is not the sum of their movements, by warehouse and SKU: something wrote past us."""
+        with self._database.snapshot():
+            return self._ledger.differing()
+
+    def rebuild(self, warehouse: str, sku: str, *, actor: str | None = None) -> int:
+        """Set on hand of one SKU to the sum of its movements; answers with it. The movements stay as they are.
+
+        Raises:
+            NegativeStock: the sum is below nought, where that is not allowed; nothing was written.
+        """
+        with self._database.transaction_scope():
+            on_hand = self._ledger.rebuild(warehouse, sku, self._clock())
+            if on_hand is None:
+                raise NegativeStock(sku, warehouse)
+        log.warning(
+            "stock rebuild by %s: %s in %s is %d, as its movements say", actor, sku, warehouse, on_hand
+        )
+        return on_hand
 
     def on_hand(self, sku: str, warehouse: str) -> int:
         """Units on hand; 0 for a SKU that was never seen."""
@@ -74,14 +92,12 @@ class InventoryManager:
             return self._ledger.on_hand(warehouse, [sku]).get(sku, 0)
 
     def _change(self, sku: str, quantity: int, cause: str, actor: str | None, reason: str | None) -> Change:
-        cause_id: UUID = self._new_id()
         sku, quantity = check_word("sku", sku), check_quantity("quantity", quantity)
-        return Change(sku, quantity, cause, f"{cause}:{cause_id}", actor=actor, reason=reason)
+        return Change(sku, quantity, cause, f"{cause}:{self._new_id()}", actor=actor, reason=reason)
 
     @staticmethod
     def _counted(sku: str, count: int) -> int:
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_QUANTITY:
-            raise InvalidInput(
-                f"quantity of {sku}", f"a count from 0 to {MAX_QUANTITY} is needed, got {count!r:.40}"
-            )
+            why = f"a count from 0 to {MAX_QUANTITY} is needed, got {count!r:.40}"
+            raise InvalidInput(f"quantity of {sku}", why)
         return count

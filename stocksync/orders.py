@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,13 +19,13 @@ from stocksync.domain.checkout_form import (
     form_of,
     is_newer,
     parse_form,
+    with_lines_apart,
 )
-from stocksync.domain.errors import InsufficientStock, InvalidOrder
-from stocksync.domain.identifiers import content_hash, stored_key
+from stocksync.domain.errors import InvalidOrder
+from stocksync.domain.identifiers import stored_key
 from stocksync.domain.returned_goods import ReturnedGoods, parse_return
 from stocksync.domain.revisions import LineChange, changes
-from stocksync.recording import Refund
-from stocksync.sales import Call, checked_token, deduction_key
+from stocksync.sales import checked_token, deduction_key
 from stocksync.service import StockSynchronizationService
 from stocksync.store.inventory import Line
 from stocksync.store.models import DEFAULT_WAREHOUSE
@@ -55,11 +55,8 @@ class OrderResult:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "order_id": self.order_id,
-            "status": self.status,
-            "operations": [str(id) for id in self.operations],
-        }
+        operations = [str(id) for id in self.operations]
+        return {"order_id": self.order_id, "status": self.status, "operations": operations}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +108,11 @@ class AllegroStockService:
         if getattr(order, "is_stock_updated", None) is True:
             return OrderResult(str(order.id), ALREADY_UPDATED)
         if isinstance(order, CheckoutForm):
-            form = order
+            form = with_lines_apart(order)
         else:
             form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
         with self._database.transaction_scope():
-            try:
-                return self._process(form, warehouse, actor, self._recorder.clock())
-            except InsufficientStock as short:
-                raise InsufficientStock(short.shortages, form.id) from None
+            return self._process(form, warehouse, actor, self._recorder.clock())
 
     def cancel_order(
         self,
@@ -143,20 +137,15 @@ class AllegroStockService:
         token, order_id = checked_token(token_id), check_word("order_id", order_id)
         actor, reason = _word("actor", actor), _word("reason", reason)
         with self._database.transaction_scope():
-            now = self._recorder.clock()
-            order = self._recorder.operations.ensure_order(token, order_id, now)
+            now, operations = self._recorder.clock(), self._recorder.operations
+            order = operations.ensure_order(token, order_id, now)
             if order.status == CANCELLED:
                 return OrderResult(order_id, ALREADY_CANCELLED)
-            self._recorder.operations.note_status(order, CANCELLED, now)
-            return self._cancel(order, now, restock=restock, actor=actor, reason=reason)
+            operations.note_status(order, CANCELLED, now)
+            return self._cancel(order, actor, reason, restock)
 
     def process_return(
-        self,
-        document: Any,
-        *,
-        restock: bool = True,
-        token_id: str | None = None,
-        actor: str | None = None,
+        self, document: Any, *, restock: bool = True, token_id: str | None = None, actor: str | None = None
     ) -> ReturnResult:
         """Take goods back that belong to a known sale, each return once.
 
@@ -173,13 +162,11 @@ class AllegroStockService:
             IdempotencyConflict: the return was taken before with other content.
         """
         goods = document if isinstance(document, ReturnedGoods) else parse_return(document, token_id)
-        call = Call.checked(
-            "refund", goods.token_id, goods.order_id, goods.sku, goods.quantity, DEFAULT_WAREHOUSE,
-            goods.line_item_id, None,
-        )  # fmt: skip
-        actor = _word("actor", actor)
+        sales, what = self._service.sales, (goods.sku, goods.quantity, DEFAULT_WAREHOUSE, goods.line_item_id)
+        call = sales.call("refund", goods.token_id, goods.order_id, *what)
+        call.moves_stock, call.actor = restock, _word("actor", actor)
         with self._database.transaction_scope():
-            done = self._service.sales.refund(call, restock=restock, actor=actor, return_id=goods.return_id)
+            done = sales.refund(call, return_id=goods.return_id)
         if done.repeated:
             return ReturnResult(goods.return_id, goods.order_id, ALREADY_RETURNED)
         return ReturnResult(goods.return_id, goods.order_id, QUEUED, [done.operation_id])
@@ -196,8 +183,8 @@ class AllegroStockService:
             repeated = form.status == CANCELLED
             return OrderResult(form.id, ALREADY_CANCELLED if repeated else ORDER_CANCELLED)
         if form.status == CANCELLED:
-            self._take_form(order, form, now)
-            return self._cancel(order, now, actor=actor)
+            at.operations.take_form(order, form.status, form.revision, form.updated_at, now)
+            return self._cancel(order, actor)
         at.ledger.require_warehouse(warehouse)
         if order.has_form and not is_newer(form, order.revision, order.form_updated_at):
             return OrderResult(form.id, ALREADY_UPDATED)
@@ -208,12 +195,14 @@ class AllegroStockService:
             return OrderResult(form.id, NOTED)
         known = at.lines_of(order)
         _refuse_unnamed_lines(order, known)
-        self._take_form(order, form, now)
+        at.operations.take_form(order, form.status, form.revision, form.updated_at, now)
         named = {line_id: line for line_id, line in known.items() if not line.is_unnamed}
         changed = list(changes(form.line_items, named))
         _refuse_lines_kept_elsewhere(order, known, changed)
-        drafts = self._apply(order, known, changed, warehouse, actor, now)
+        drafts = self._apply(order, known, changed, warehouse, now)
         if drafts:
+            for draft in drafts:
+                draft.actor = actor
             at.record(order, drafts, now)
             return OrderResult(form.id, QUEUED, [draft.id for draft in drafts])
         had_stock = any(line.sku is not None for line in known.values())
@@ -225,97 +214,59 @@ class AllegroStockService:
         known: dict[str, Line],
         changed: list[LineChange],
         warehouse: str,
-        actor: str | None,
         now: datetime,
     ) -> list[OperationDraft]:
         """Write the lines as they become; answers with the operations to be recorded, refunds first."""
         at, version = self._recorder, str(order.state_version + 1)
         new: list[Line] = []
         revised: list[tuple[Line, int]] = []
-        refunds: list[Refund] = []
+        refunds: list[OperationDraft] = []
         deductions: list[OperationDraft] = []
         for change in changed:
             before = known.get(change.line_id)
-            key = deduction_key(order.token_id, order.order_id, change.line_id)
+            which = (order.token_id, order.order_id, change.line_id)
             place = warehouse if change.sku else None
             if before is None:
+                key = deduction_key(*which)
                 line = Line(change.line_id, change.sku, place, change.quantity, change.out)
                 new.append(line)
             else:
-                line = replace(
-                    before, sku=change.sku, warehouse=before.warehouse or place, quantity=change.quantity
-                )
+                key = stored_key("deduct", *which, version)
+                place = before.warehouse or place
+                line = replace(before, sku=change.sku, warehouse=place, quantity=change.quantity)
                 revised.append((line, change.out))
-                key = stored_key("deduct", order.token_id, order.order_id, change.line_id, version)
                 if change.back:
-                    back = stored_key("revise", order.token_id, order.order_id, change.line_id, version)
-                    refunds.append(Refund(before, change.back, back))
+                    back_key = stored_key("revise", *which, version)
+                    refunds.append(at.draft("refund", order, before, change.back, back_key))
             if change.out:
-                deductions.append(self._deduction(order, line, change.out, key, actor))
-        drafts = at.give_back(order, refunds, actor=actor)
+                deductions.append(at.draft("deduction", order, line, change.out, key))
         at.lines.add(order.id, new, now)
         at.lines.revise(order.id, revised)
-        return drafts + deductions
-
-    def _deduction(
-        self, order: OrderRow, line: Line, quantity: int, key: str, actor: str | None
-    ) -> OperationDraft:
-        sku, warehouse = str(line.sku), str(line.warehouse)
-        return OperationDraft(
-            self._recorder.new_id(),
-            "deduction",
-            sku,
-            quantity,
-            warehouse,
-            line.line_id,
-            (key,),
-            content_hash("deduction", order.token_id, order.order_id, line.line_id, sku, quantity, warehouse),
-            moves_stock=line.moves_stock,
-            actor=actor,
-        )
+        return refunds + deductions
 
     def _cancel(
-        self,
-        order: OrderRow,
-        now: datetime,
-        *,
-        restock: bool = True,
-        actor: str | None = None,
-        reason: str | None = None,
+        self, order: OrderRow, actor: str | None, reason: str | None = None, restock: bool = True
     ) -> OrderResult:
-        refunds = [
-            Refund(line, line.left, stored_key("cancel", order.token_id, order.order_id, line_id))
-            for line_id, line in self._recorder.lines_of(order).items()
-            if line.left > 0
-        ]
-        drafts = self._recorder.give_back(
-            order, refunds, restock=restock, actor=actor, reason=reason or "the order was cancelled"
-        )
+        drafts: list[OperationDraft] = []
+        for line_id, line in self._recorder.lines_of(order).items():
+            if line.left > 0:
+                key = stored_key("cancel", order.token_id, order.order_id, line_id)
+                draft = self._recorder.draft("refund", order, line, line.left, key)
+                draft.actor, draft.reason = actor, reason or "the order was cancelled"
+                draft.moves_stock &= restock
+                drafts.append(draft)
         if drafts:
-            self._recorder.record(order, drafts, now)
+            self._recorder.record(order, drafts, self._recorder.clock())
         return OrderResult(order.order_id, ORDER_CANCELLED, [draft.id for draft in drafts])
-
-    def _take_form(self, order: OrderRow, form: CheckoutForm, now: datetime) -> None:
-        updated_at = None if form.updated_at is None else form.updated_at.astimezone(UTC)
-        self._recorder.operations.take_form(order, form.status, form.revision, updated_at, now)
 
 
 def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
     """Nobody can say which of the form's lines they are. Raises InvalidOrder."""
-    unnamed = [
-        line
-        for line in known.values()
-        if line.is_unnamed and (line.left > 0 or (line.deducted < line.quantity and not line.waived))
-    ]
+    unnamed = [line for line in known.values() if line.is_unnamed and (line.left > 0 or line.is_open)]
     if unnamed and not order.has_form:
         listed = ", ".join(f"{max(line.left, line.quantity)} of {line.sku}" for line in unnamed)
-        raise InvalidOrder(
-            order.order_id,
-            [
-                f"calls without line_item_id deducted {listed} for it, and the form would deduct them twice: "
-                "refund those first, or go on line by line"
-            ],
-        )
+        twice = f"calls without line_item_id deducted {listed} for it, and the form would deduct them twice"
+        raise InvalidOrder(order.order_id, [f"{twice}: refund those first, or go on line by line"])
 
 
 def _refuse_lines_kept_elsewhere(
@@ -327,9 +278,9 @@ def _refuse_lines_kept_elsewhere(
         "deduct them there, under another line id"
         for change in changed
         if change.out
-        and change.line_id in known
-        and not known[change.line_id].moves_stock
-        and known[change.line_id].sku is not None
+        and (line := known.get(change.line_id))
+        and line.sku is not None
+        and not line.moves_stock
     ]
     if faults:
         raise InvalidOrder(order.order_id, faults)

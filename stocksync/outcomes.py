@@ -43,18 +43,16 @@ class Judged:
         self.unsent = [order for order in self.unsent if order.id in orders]
 
 
+@dataclass
 class Outcomes:
     """Judges answers in the order they came, and tells the breaker and the lane what follows."""
 
-    def __init__(
-        self, sender: Sender, breaker: Breaker, lanes: Lanes, policy: RetryPolicy, rng: random.Random
-    ) -> None:
-        self._sender = sender
-        self._breaker = breaker
-        self._lanes = lanes
-        self._policy = policy
-        self._rng = rng
-        self._refused: dict[str, set[UUID]] = {}
+    _sender: Sender
+    _breaker: Breaker
+    _lanes: Lanes
+    _policy: RetryPolicy
+    _rng: random.Random
+    _refused: dict[str, set[UUID]] = field(default_factory=dict)
 
     def judge(self, lane: str, results: Sequence[Sent], now: datetime, *, probing: bool = False) -> Judged:
         """Sort `results` of one lane; `probing`: they answer the one order that was let through."""
@@ -89,41 +87,26 @@ class Outcomes:
 
     def _failure(self, sent: Sent, answer: Answer, served_at: datetime | None, now: datetime) -> NotDelivered:
         order = sent.order
-        consequence = consequence_of(
-            answer,
-            attempts=order.attempts,
-            last_attempt_at=order.last_attempt_at,
-            served_at=served_at,
-            policy=self._policy,
-            now=now,
-            rng=self._rng,
-        )
+        follows = consequence_of(
+            answer, attempts=order.attempts, last_attempt_at=order.last_attempt_at, served_at=served_at,
+            policy=self._policy, now=now, rng=self._rng,
+        )  # fmt: skip
         return NotDelivered(
-            order,
-            sent.duration_ms,
-            action="sync_failed" if answer.verdict in _SAID_NO else "sync_error",
-            error_class=answer.error_class or "Unknown",
-            error_message=answer.error or "no reason given",
-            next_at=consequence.next_at,
-            waiting=consequence.waiting,
-            counted=consequence.counted,
-            for_good=answer.verdict is Verdict.INVALID,
-        )
+            order, sent.duration_ms, "sync_failed" if answer.verdict in _SAID_NO else "sync_error",
+            answer.error_class or "Unknown", answer.error or "no reason given", follows.next_at, follows.waiting,
+            follows.counted, for_good=answer.verdict is Verdict.INVALID,
+        )  # fmt: skip
 
     def _hold_back(self, lane: str, answer: Answer, now: datetime) -> bool:
         """Snooze the lane, or pause the remote, where the answer asks for it. True: it does."""
         if answer.verdict is Verdict.THROTTLED:
-            self._lanes.snooze(
-                lane, now + timedelta(seconds=snooze_seconds(answer.retry_after, now)), "throttled"
-            )
+            until = now + timedelta(seconds=snooze_seconds(answer.retry_after, now))
+            self._lanes.snooze(lane, until, "throttled")
             return True
         if answer.verdict is Verdict.CREDENTIALS:
             self._sender.forget_token()
-            log.error(
-                "the remote refuses our credentials (%s: %s); tried again once a minute",
-                answer.status,
-                answer.error,
-            )
+            refused = "the remote refuses our credentials (%s: %s); tried again once a minute"
+            log.error(refused, answer.status, answer.error)
             if answer.status == 403:
                 self._lanes.snooze(lane, now + _CREDENTIALS_SNOOZE, CREDENTIALS)
             else:

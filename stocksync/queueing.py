@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -15,6 +15,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from rq import worker_registration
 from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
 from rq.queue import Queue
@@ -27,6 +28,8 @@ _MARKER_SECONDS = 60
 _RESULT_TTL = 300
 _FAILURE_TTL = 7 * 86400
 _JOB_TIMEOUT = 180
+# Idle, a worker is heard every 45 s; during a job it is not.
+_SILENT_AFTER = timedelta(seconds=_JOB_TIMEOUT + 60)
 
 
 class StockSyncJob(Job):
@@ -91,6 +94,27 @@ def make_queue(connection: Redis, name: str) -> Queue:
     )
 
 
+def heard_from(connection: Redis, queue_name: str, prefix: str, now: datetime) -> dict[str, bool]:
+    """Whether a `worker` of the queue and a `scheduler` live. Raises RedisError.
+
+    A worker notes when it was last heard; the scheduler renews a lock of some seconds at every tick.
+    """
+    keys = worker_registration.get_keys(Queue(queue_name, connection=connection))
+    with connection.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hget(key, "last_heartbeat")
+        pipe.exists(scheduler_lock(prefix))
+        *beats, ticking = pipe.execute()
+    heard = [datetime.fromisoformat(beat.decode()) for beat in beats if beat]
+    recent = [moment for moment in heard if now - moment.astimezone(UTC) < _SILENT_AFTER]
+    return {"worker": bool(recent), "scheduler": bool(ticking)}
+
+
+def scheduler_lock(prefix: str) -> str:
+    """The key that the scheduler at work holds."""
+    return f"{prefix}:scheduler:lock"
+
+
 class RedisWakeups:
     """Wakes lanes through RQ and rq-scheduler. Never raises: without Redis it says so once and rests a while.
 
@@ -147,6 +171,12 @@ class RedisWakeups:
                 )
 
         return self._attempt(push)
+
+    def again(self, function: str) -> bool:
+        """Queue one of our functions behind what waits, for what is left of its work."""
+        return self._attempt(
+            lambda: self._queue.enqueue_call(function, result_ttl=_RESULT_TTL, failure_ttl=_FAILURE_TTL)
+        )
 
     def clear_marker(self, lane: str) -> None:
         """From here on a new wake-up makes a new job: called by the job before it looks for work."""

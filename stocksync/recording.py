@@ -10,7 +10,7 @@ from uuid import UUID
 
 from stocksync.delivery import Wakeups
 from stocksync.domain.errors import IdempotencyConflict, InsufficientStock, RefundExceedsSale, Shortage
-from stocksync.domain.identifiers import Clock, NewId, content_hash
+from stocksync.domain.identifiers import Clock, NewId
 from stocksync.domain.order_state import LineState, is_ready, order_state
 from stocksync.store.database import Database, after_commit
 from stocksync.store.inventory import Change, Line, OrderLines, StockLedger
@@ -19,51 +19,46 @@ from stocksync.store.operations import OperationDraft, Operations, OrderRow
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Refund:
-    """Units of one line that come back. `key`: what makes it unrepeatable; None: nothing does."""
-
-    line: Line
-    quantity: int
-    key: str | None = None
-
-
+@dataclass
 class Recorder:
     """What every way in has in common. Callers hold a write transaction, and roll it back when this raises."""
 
-    def __init__(
-        self,
-        database: Database,
-        operations: Operations,
-        lines: OrderLines,
-        ledger: StockLedger,
-        wakeups: Wakeups,
-        *,
-        clock: Clock,
-        new_id: NewId,
-    ) -> None:
-        self.database = database
-        self.operations = operations
-        self.lines = lines
-        self.ledger = ledger
-        self.clock = clock
-        self.new_id = new_id
-        self.wakeups = wakeups
+    database: Database
+    operations: Operations
+    lines: OrderLines
+    ledger: StockLedger
+    wakeups: Wakeups
+    clock: Clock
+    new_id: NewId
+
+    def draft(self, kind: str, order: OrderRow, line: Line, quantity: int, key: str) -> OperationDraft:
+        """An operation on a line of the order; it moves stock where the line's is ours."""
+        place = (line.named_id, str(line.sku), quantity, str(line.warehouse))
+        return OperationDraft(
+            self.new_id(), kind, order.token_id, order.order_id, *place, (key,), line.moves_stock
+        )
 
     def record(
         self, order: OrderRow, drafts: Sequence[OperationDraft], now: datetime, *, wake: bool = True
     ) -> None:
-        """Write operations whose lines are written already, set the order in motion, and move the stock.
+        """Write operations, set their order in motion, and move the stock.
 
-        The lane is woken after the commit, unless `wake` is False.
+        Refunds are counted on their lines here; deductions the caller has counted. The lane is woken after the
+        commit, unless `wake` is False.
 
         Raises:
             InsufficientStock: naming every SKU that is short.
+            RefundExceedsSale
             IdempotencyConflict: a key was used meanwhile.
         """
-        self.operations.record(order, order.token_id, drafts, order.state_version + 1, now)
+        done = [draft for draft in drafts if draft.applied == "yes"]
+        back = {draft.line_id: draft.quantity for draft in done if draft.operation_type == "refund"}
+        if back and not self.lines.refund(order.id, back):
+            lines = self.lines.of(order.id)
+            raise exceeds(order.order_id, [lines[line_id] for line_id in back], sum(back.values()))
+        self.operations.record(order, drafts, now)
         self.set_in_motion(order, now, wake=wake)
-        self._move([draft for draft in drafts if draft.moves_stock and draft.applied == "yes"], now)
+        self._move([draft for draft in done if draft.moves_stock], now)
 
     def set_in_motion(self, order: OrderRow, now: datetime, *, wake: bool = True) -> None:
         """Have told what the order's lines now say. Where nothing has to be told, its operations are complete."""
@@ -81,9 +76,8 @@ class Recorder:
             for line in self.lines.of(order.id).values()
         ]
         in_doubt = bool(self.operations.in_doubt(order))
-        return order_state(lines, in_doubt=in_doubt, told_true=order.told_true), is_ready(
-            lines, in_doubt=in_doubt
-        )
+        state = order_state(lines, in_doubt=in_doubt, told_true=order.told_true)
+        return state, is_ready(lines, in_doubt=in_doubt)
 
     def lines_of(self, order: OrderRow) -> dict[str, Line]:
         """The order's lines by id, with what is reserved for refunds in doubt."""
@@ -93,52 +87,11 @@ class Recorder:
             for line_id, line in self.lines.of(order.id).items()
         }
 
-    def give_back(
-        self,
-        order: OrderRow,
-        refunds: Sequence[Refund],
-        *,
-        restock: bool = True,
-        actor: str | None = None,
-        reason: str | None = None,
-    ) -> list[OperationDraft]:
-        """Count refunds of what is left of lines; answers with the operations to be recorded.
-
-        Raises:
-            RefundExceedsSale
-        """
-        units = {refund.line.line_id: refund.quantity for refund in refunds}
-        if units and not self.lines.refund(order.id, units):
-            raise exceeds(order.order_id, [refund.line for refund in refunds], sum(units.values()))
-        return [
-            self.refund_draft(order, refund, restock=restock, actor=actor, reason=reason)
-            for refund in refunds
-        ]
-
-    def refund_draft(
-        self, order: OrderRow, refund: Refund, *, restock: bool, actor: str | None, reason: str | None
-    ) -> OperationDraft:
-        """The operation of a refund: stock comes back where the line's deductions took it from ours."""
-        line, quantity = refund.line, refund.quantity
-        return OperationDraft(
-            self.new_id(),
-            "refund",
-            str(line.sku),
-            quantity,
-            str(line.warehouse),
-            None if line.is_unnamed else line.line_id,
-            (refund.key,) if refund.key else (),
-            content_hash("refund", order.token_id, order.order_id, line.line_id, line.sku, quantity),
-            moves_stock=restock and line.moves_stock,
-            actor=actor,
-            reason=reason,
-        )
-
-    def first_with(self, keys: tuple[str, ...], content: str) -> UUID | None:
-        """The operation that was recorded under one of `keys` before. Raises IdempotencyConflict."""
-        for key in keys:
+    def first_of(self, draft: OperationDraft) -> UUID | None:
+        """The operation that was recorded under one of its keys before. Raises IdempotencyConflict."""
+        for key in draft.keys:
             if found := self.operations.find_key(key):
-                if found[0] != content:
+                if found[0] != draft.content_hash:
                     raise IdempotencyConflict(key, found[1])
                 return found[1]
         return None
@@ -157,12 +110,10 @@ class Recorder:
     def _move(self, drafts: Sequence[OperationDraft], now: datetime) -> None:
         """Warehouse by warehouse, what comes back before what goes out, so that it counts as there."""
         short: list[Shortage] = []
-        by_warehouse: dict[str, dict[str, list[Change]]] = {}
-        for draft in drafts:
-            directions = by_warehouse.setdefault(draft.warehouse, {"refund": [], "deduction": []})
-            directions[draft.operation_type].append(_change(draft))
-        for warehouse, changes in sorted(by_warehouse.items()):
-            back, out = changes["refund"], changes["deduction"]
+        for warehouse in sorted({draft.warehouse for draft in drafts}):
+            here = [draft for draft in drafts if draft.warehouse == warehouse]
+            back = [_change(draft) for draft in here if draft.operation_type == "refund"]
+            out = [_change(draft) for draft in here if draft.operation_type == "deduction"]
             if back and out:  # all levels at once, in their order
                 self.ledger.hold(warehouse, sorted({change.sku for change in back + out}), now)
             if back:
@@ -173,7 +124,7 @@ class Recorder:
             except InsufficientStock as missing:
                 short += missing.shortages
         if short:
-            raise InsufficientStock(short)
+            raise InsufficientStock(short, drafts[0].order_id)
 
 
 def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSale:
@@ -184,5 +135,5 @@ def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSa
 
 
 def _change(draft: OperationDraft) -> Change:
-    key = draft.keys[0] if draft.keys else f"{draft.operation_type}:{draft.id}"
+    key = draft.first_key or f"{draft.operation_type}:{draft.id}"
     return Change(draft.sku, draft.quantity, draft.operation_type, key, draft.id, draft.actor, draft.reason)

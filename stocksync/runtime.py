@@ -6,27 +6,28 @@ fork, because a child must not use its parent's connections.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from redis import Redis
 from rq.queue import Queue
 
 from stocksync.config import StockSyncConfig
 from stocksync.delivery import DeliveryEngine, DeliverySettings, Wakeups
-from stocksync.domain.errors import ConfigurationError
+from stocksync.domain.errors import ConfigurationError, RemoteError
 from stocksync.domain.identifiers import Clock, IdFactory
 from stocksync.domain.retry import RetryPolicy
 from stocksync.embedded import embedded_redis_url
 from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
 from stocksync.outcomes import Outcomes
-from stocksync.queueing import RedisWakeups, connect_redis, make_queue
+from stocksync.queueing import RedisWakeups, connect_redis, heard_from, make_queue
 from stocksync.recording import Recorder
 from stocksync.remote.breaker import (
     Breaker,
@@ -35,11 +36,14 @@ from stocksync.remote.breaker import (
     LocalBreakerMemory,
     RedisBreakerMemory,
 )
-from stocksync.remote.client import ForeignClient, OrdersClient, StatusClient
+from stocksync.remote.client import ForeignClient, OrdersClient, OrdersReader, StatusClient
 from stocksync.sending import Sender
 from stocksync.service import StockSynchronizationService
 from stocksync.settling import DrainReport
 from stocksync.stopping import Stop
+from stocksync.store.alerts import Alerts
+from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpStore
+from stocksync.store.conditions import Conditions
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.interventions import OperationInterventions
@@ -50,14 +54,23 @@ from stocksync.store.migrate import require_current
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.operations import Operations
 from stocksync.store.queries import Queries
+from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.tallies import Tallies
 from stocksync.store.task_runs import TaskRuns
 from stocksync.synced_inventory import InventoryManagerWithSync
+from stocksync.upkeep.alerts import AppriseMessenger, LogMessenger
+from stocksync.upkeep.audit import audit
+from stocksync.upkeep.cleanup import CleanUpReport, clean_up
+from stocksync.upkeep.monitor import Monitor, MonitorSettings, Sources
+from stocksync.upkeep.reconcile import Reconciliation, ReconciliationSettings
 from stocksync.upkeep.sweep import SweepReport, sweep
 from stocksync.upkeep.tasks import LONGEST_RUN, run_recorded
 
 if TYPE_CHECKING:
     from stocksync.scheduling import PeriodicTask, StockSyncScheduler
+
+
+_AUDIT_EVERY = timedelta(minutes=55)
 
 
 def utc_now() -> datetime:
@@ -162,6 +175,7 @@ class Runtime:
             self.deliveries,
             engine=lambda: self.engine,
             reporting=self.queries,
+            reconcile=lambda token, limit: self.reconciliation.run(token, limit=limit),
         )
 
     @cached_property
@@ -194,7 +208,43 @@ class Runtime:
             timeout=self.config.microservice_timeout,
             status_path=self.config.microservice_status_path,
             health_path=self.config.microservice_health_path,
+            orders_path=self.config.microservice_orders_path,
+            order_path=self.config.microservice_order_path,
         )
+
+    def _reader(self) -> OrdersReader:
+        reader = self._client if self._client is not None else self.sender
+        if not (hasattr(reader, "list_orders") and hasattr(reader, "find_order")):
+            raise RemoteError(
+                "NotOffered", "this client offers no list_orders and find_order: nothing can be compared"
+            )
+        return cast(OrdersReader, reader)
+
+    @cached_property
+    def reconciliation(self) -> Reconciliation:
+        config = self.config
+        return Reconciliation(
+            ReconciliationRecords(self.database, self._log, self._new_id),
+            self._reader,
+            self.wakeups,
+            ReconciliationSettings(
+                config.reconciliation_batch_size,
+                timedelta(minutes=config.reconciliation_interval_minutes),
+                timedelta(hours=config.reconciliation_auto_fix_threshold_hours),
+                timedelta(days=config.reconciliation_window_days),
+                timedelta(seconds=config.reconciliation_grace_seconds),
+                config.reconciliation_suspicious_share,
+                config.reconciliation_suspicious_orders,
+                config.reconciliation_lookup_cap,
+                config.delivery_slice_seconds,
+            ),
+            clock=self.clock,
+            new_id=self._new_id,
+        )
+
+    def reconcile_slice(self) -> dict[str, Any]:
+        """Some seconds of reconciliation."""
+        return self.reconciliation.slice(self.stop.is_set)
 
     @cached_property
     def breaker(self) -> Breaker:
@@ -255,6 +305,16 @@ class Runtime:
             self.tallies.fold(self.clock())
             return sweep(self.deliveries, self.wakeups, self.clock, self.config.retry_max_attempts)
 
+    def cleanup(self, *, dry_run: bool = False, seconds: float = math.inf) -> CleanUpReport:
+        """Take away what is long at an end, for at most `seconds`; see `upkeep.cleanup`."""
+        config = self.config
+        days = dict.fromkeys(KINDS, config.cleanup_reports_after_days)
+        days |= dict.fromkeys(OPERATIONS, config.cleanup_after_days)
+        days["keys"] = config.cleanup_keys_after_days
+        store = CleanUpStore(self.database, self.tallies)
+        with self.database.scope():
+            return clean_up(store, days, self.clock, dry_run=dry_run, seconds=seconds, wait=self.stop.wait)
+
     def _tasks(self) -> dict[str, tuple[int, str, Callable[[], Mapping[str, Any]]]]:
         """What comes back by itself: name -> (seconds between runs, what it is for, what it does)."""
         return {
@@ -263,12 +323,34 @@ class Runtime:
                 "return what dead workers left, wake lanes with due work",
                 lambda: self.sweep().as_dict(),
             ),
+            "reconcile": (
+                self.config.reconciliation_interval_minutes * 60,
+                "compare our orders with the remote's, repair what may be",
+                self.reconcile_slice,
+            ),
+            "monitor": (
+                self.config.monitoring_interval_minutes * 60,
+                "look at everything that can go wrong, have people told",
+                self.monitor,
+            ),
+            "cleanup": (
+                86400,
+                "take away what is long at an end",
+                lambda: self.cleanup(seconds=self.config.delivery_slice_seconds).as_dict(),
+            ),
         }
 
     def run_task(self, name: str) -> dict[str, Any]:
-        """One run of a periodic task, recorded; nothing is done while another of the same is under way."""
+        """One run of a periodic task, recorded; nothing is done while another of the same is under way.
+
+        What is left of its work is queued again behind what waits.
+        """
         interval, _, act = self._tasks()[name]
-        return run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
+        report = run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
+        # After the end of this run, or another worker would find it under way still.
+        if report.get("more") and isinstance(self.wakeups, RedisWakeups):
+            self.wakeups.again(f"jobs.periodic.{name}")
+        return report
 
     def tasks(self) -> list[dict[str, Any]]:
         """Every periodic task with its interval (seconds) and its newest run (None: it never ran)."""
@@ -276,6 +358,65 @@ class Runtime:
             {"task": name, "interval": interval, "last": next(iter(self.task_runs.latest(name)), None)}
             for name, (interval, _, _) in self._tasks().items()
         ]
+
+    # Upkeep
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        return Alerts(self.database, self._new_id)
+
+    @cached_property
+    def _monitor(self) -> Monitor:
+        config = self.config
+        urls, ping = config.messengers, config.monitoring_ping_url
+        return Monitor(
+            Sources(
+                self.operation_lists,
+                self.tallies,
+                Conditions(self.database),
+                self.reconciliation.records,
+                self.breaker,
+                self.heard_from,
+                self.audited,
+            ),
+            self.alerts,
+            AppriseMessenger(urls, config.telegram_api_url) if urls else LogMessenger(),
+            MonitorSettings(
+                config.monitoring_max_pending_operations,
+                config.monitoring_stale_operation_hours,
+                config.monitoring_alert_on_failed_retries,
+                config.monitoring_failure_share,
+                config.monitoring_failure_deliveries,
+                timedelta(minutes=config.monitoring_failure_window_minutes),
+                timedelta(minutes=config.monitoring_breaker_minutes),
+                timedelta(minutes=config.monitoring_unclaimed_minutes),
+                timedelta(hours=config.alert_repeat_hours),
+                config.alert_language,
+                ping.get_secret_value() if ping else None,
+            ),
+            self.clock,
+        )
+
+    def monitor(self) -> dict[str, Any]:
+        """Look at everything that can go wrong, and have people told; see `upkeep.monitor`."""
+        with self.database.scope():
+            return self._monitor.run()
+
+    def heard_from(self) -> dict[str, bool]:
+        """Whether a worker and a scheduler live. Raises RedisError."""
+        return heard_from(
+            self.connect_redis(), self.config.queue_name, self.config.redis_prefix, self.clock()
+        )
+
+    def audited(self) -> list[str]:
+        """The promises that the audit found broken; it is run at most once an hour for this."""
+        last = next(iter(self.task_runs.latest("audit")), None)
+        if last is None or last["status"] == "failed" or self.clock() - last["started_at"] >= _AUDIT_EVERY:
+            broken = lambda: {"broken": [finding.check for finding in audit(self.database)]}  # noqa: E731
+            run_recorded(self.task_runs, "audit", broken, self.clock, LONGEST_RUN)
+            last = next(iter(self.task_runs.latest("audit")))
+        found: list[str] = last["result"].get("broken", [])
+        return found
 
     # Redis
 

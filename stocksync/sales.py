@@ -7,54 +7,11 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from stocksync.domain.checkout_form import CANCELLED, check_quantity, check_word
-from stocksync.domain.errors import (
-    InDoubt,
-    InvalidInput,
-    OrderCancelled,
-    OrderHasForm,
-    OrphanRefund,
-)
-from stocksync.domain.identifiers import content_hash, stored_key
-from stocksync.recording import Recorder, Refund, exceeds
+from stocksync.domain.errors import InDoubt, InvalidInput, OrderCancelled, OrderHasForm, OrphanRefund
+from stocksync.domain.identifiers import stored_key
+from stocksync.recording import Recorder, exceeds
 from stocksync.store.inventory import Line, unnamed_line
 from stocksync.store.operations import OperationDraft, OrderRow
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The checked arguments of a call. `keys`: what makes it unrepeatable, the caller's own first."""
-
-    token_id: str
-    order_id: str
-    sku: str
-    quantity: int
-    warehouse: str
-    line_item_id: str | None
-    keys: tuple[str, ...]
-    content: str
-
-    @classmethod
-    def checked(
-        cls,
-        operation_type: str,
-        token_id: object,
-        order_id: str,
-        sku: str,
-        quantity: int,
-        warehouse: str,
-        line_item_id: str | None,
-        idempotency_key: str | None,
-    ) -> Call:
-        """Raises InvalidInput."""
-        token, order_id = checked_token(token_id), check_word("order_id", order_id)
-        sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
-        quantity = check_quantity("quantity", quantity)
-        line_item_id = None if line_item_id is None else check_word("line_item_id", line_item_id)
-        keys = call_keys(idempotency_key)
-        if operation_type == "deduction" and line_item_id is not None:
-            keys = (*keys, deduction_key(token, order_id, line_item_id))
-        content = content_hash(operation_type, token, order_id, line_item_id, sku, quantity, warehouse)
-        return cls(token, order_id, sku, quantity, warehouse, line_item_id, keys, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +29,30 @@ class Sales:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def deduct(
+    def call(
         self,
-        call: Call,
-        *,
-        moves_stock: bool,
-        applied: str = "yes",
-        actor: str | None = None,
-        wake: bool = True,
-    ) -> Recorded:
-        """Count a deduction on its line and record it, with `moves_stock` out of our own stock.
+        kind: str,
+        token_id: object,
+        order_id: str,
+        sku: str,
+        quantity: int,
+        warehouse: str,
+        line_item_id: str | None,
+        idempotency_key: str | None = None,
+    ) -> OperationDraft:
+        """A call's arguments, checked, as the operation that it asks for. Raises InvalidInput."""
+        token, order_id = checked_token(token_id), check_word("order_id", order_id)
+        sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
+        quantity = check_quantity("quantity", quantity)
+        line_item_id = None if line_item_id is None else check_word("line_item_id", line_item_id)
+        keys = call_keys(idempotency_key)
+        if kind == "deduction" and line_item_id is not None:
+            keys = (*keys, deduction_key(token, order_id, line_item_id))
+        what = (line_item_id, sku, quantity, warehouse)
+        return OperationDraft(self._recorder.new_id(), kind, token, order_id, *what, keys)
+
+    def deduct(self, call: OperationDraft, wake: bool = True) -> Recorded:
+        """Count a deduction on its line and record it; out of our own stock, if it `moves_stock`.
 
         Raises:
             IdempotencyConflict, InvalidInput, OrderHasForm, OrderCancelled, InsufficientStock
@@ -96,30 +67,17 @@ class Sales:
             raise OrderCancelled(call.token_id, call.order_id)
         if order.has_form and not call.keys:
             raise OrderHasForm(call.order_id)
-        if moves_stock:
+        if call.moves_stock:
             at.ledger.require_warehouse(call.warehouse)
-        draft = OperationDraft(
-            at.new_id(), "deduction", call.sku, call.quantity, call.warehouse, call.line_item_id, call.keys,
-            call.content, moves_stock, actor, applied=applied,
-        )  # fmt: skip
-        self._onto_line(order, call, moves_stock, applied)
-        at.record(order, [draft], now, wake=wake)
-        return Recorded(order, draft.id, False)
+        self._onto_line(order, call)
+        at.record(order, [call], now, wake=wake)
+        return Recorded(order, call.id, False)
 
-    def refund(
-        self,
-        call: Call,
-        *,
-        restock: bool,
-        applied: str = "yes",
-        actor: str | None = None,
-        reason: str | None = None,
-        wake: bool = True,
-        return_id: str | None = None,
-    ) -> Recorded:
-        """Count a refund on the line of its sale and record it; `restock`: into our own stock, if it came from there.
+    def refund(self, call: OperationDraft, wake: bool = True, *, return_id: str | None = None) -> Recorded:
+        """Count a refund on the line of its sale and record it.
 
         Args:
+            call: where it `moves_stock`, the units come into our own stock, if they came from there.
             return_id: the refund is of this return, which gives back of one line once.
 
         Raises:
@@ -141,52 +99,45 @@ class Sales:
         line = self._enough_left(self._sold(order, call), call)
         if return_id is not None:
             call = replace(call, keys=(return_key(call, return_id, line.line_id),))
-        if applied == "yes" and not at.lines.refund(order.id, {line.line_id: call.quantity}):
-            raise exceeds(call.order_id, [line], call.quantity)
-        draft = at.refund_draft(
-            order, Refund(line, call.quantity), restock=restock, actor=actor, reason=reason
+        call = replace(call, line_item_id=line.named_id, warehouse=str(line.warehouse))
+        at.record(
+            order, [replace(call, moves_stock=call.moves_stock and line.moves_stock)], at.clock(), wake=wake
         )
-        draft = replace(draft, keys=call.keys, content_hash=call.content, applied=applied)
-        at.record(order, [draft], at.clock(), wake=wake)
-        return Recorded(order, draft.id, False)
+        return Recorded(order, call.id, False)
 
-    def _first(self, call: Call) -> UUID | None:
-        first = self._recorder.first_with(call.keys, call.content)
+    def _first(self, call: OperationDraft) -> UUID | None:
+        first = self._recorder.first_of(call)
         if first is not None and self._recorder.operations.is_in_doubt(first):
             raise InDoubt(first)
         return first
 
-    def _onto_line(self, order: OrderRow, call: Call, moves_stock: bool, applied: str) -> None:
+    def _onto_line(self, order: OrderRow, call: OperationDraft) -> None:
         # Without a line id the SKU in its warehouse is the line; such calls add up.
         line_id = call.line_item_id or unnamed_line(call.sku, call.warehouse)
-        lines = self._recorder.lines
+        lines, counted = self._recorder.lines, call.applied == "yes"
         known = lines.of(order.id).get(line_id)
         if known is None:
-            deducted = call.quantity if applied == "yes" else 0
-            line = Line(line_id, call.sku, call.warehouse, call.quantity, deducted, moves_stock=moves_stock)
+            place = (call.sku, call.warehouse, call.quantity, call.quantity if counted else 0)
+            line = Line(line_id, *place, moves_stock=call.moves_stock)
             lines.add(order.id, [line], self._recorder.clock())
-        elif (known.sku, known.warehouse) != (call.sku, call.warehouse):
-            raise InvalidInput(
-                "line_item_id", f"line {line_id} is of SKU {known.sku} in warehouse {known.warehouse}"
-            )
-        elif known.moves_stock is not moves_stock:
-            raise InvalidInput(
-                "line_item_id",
-                f"line {line_id} is deducted from stock that is kept {'here' if known.moves_stock else 'elsewhere'}; "
-                "take all of a line the same way",
-            )
-        elif order.has_form and known.left + call.quantity > known.quantity:
-            raise InvalidInput(
-                "quantity",
-                f"line {line_id}: {known.quantity} were ordered, {known.left} are deducted already",
-            )
-        elif call.line_item_id is not None and known.deducted and not order.has_form:
+            return
+        if (known.sku, known.warehouse) != (call.sku, call.warehouse):
+            of = f"line {line_id} is of SKU {known.sku} in warehouse {known.warehouse}"
+            raise InvalidInput("line_item_id", of)
+        if known.moves_stock is not call.moves_stock:
+            kept = f"stock that is kept {'here' if known.moves_stock else 'elsewhere'}"
+            why = f"line {line_id} is deducted from {kept}; take all of a line the same way"
+            raise InvalidInput("line_item_id", why)
+        if order.has_form and known.left + call.quantity > known.quantity:
+            why = f"line {line_id}: {known.quantity} were ordered, {known.left} are deducted already"
+            raise InvalidInput("quantity", why)
+        if call.line_item_id is not None and known.deducted and not order.has_form:
             raise InvalidInput("line_item_id", f"line {line_id} was deducted before; a line is deducted once")
-        elif applied == "yes":
+        if counted:
             grows = call.line_item_id is None or not order.has_form
             lines.deduct(order.id, line_id, call.quantity, grows=grows)
 
-    def _sold(self, order: OrderRow, call: Call) -> list[Line]:
+    def _sold(self, order: OrderRow, call: OperationDraft) -> list[Line]:
         """The lines that may be meant, the likeliest first. Raises OrphanRefund."""
         lines = self._recorder.lines_of(order)
         if call.line_item_id is not None:
@@ -196,21 +147,20 @@ class Sales:
                 raise InvalidInput("sku", f"line {call.line_item_id} is of SKU {candidates[0].sku}")
         else:
             of_sku = [line for line in lines.values() if line.sku == call.sku]
-            unnamed = f"{call.sku}@{call.warehouse}"
-            candidates = sorted(of_sku, key=lambda line: line.line_id != unnamed)
+            candidates = sorted(of_sku, key=lambda line: line.line_id != call.line_id)
         if not candidates:
             raise OrphanRefund(call.token_id, call.order_id, call.sku, call.line_item_id)
         return candidates
 
     @staticmethod
-    def _enough_left(candidates: Sequence[Line], call: Call) -> Line:
+    def _enough_left(candidates: Sequence[Line], call: OperationDraft) -> Line:
         for line in candidates:
             if line.left >= call.quantity:
                 return line
         raise exceeds(call.order_id, candidates, call.quantity)
 
 
-def return_key(call: Call, return_id: str, line_id: str) -> str:
+def return_key(call: OperationDraft, return_id: str, line_id: str) -> str:
     """The key under which one return gives back of one line, once."""
     return stored_key("return", call.token_id, return_id, line_id)
 

@@ -21,7 +21,7 @@ from rq.job import JobStatus
 from rq.queue import Queue
 from rq_scheduler import Scheduler
 
-from stocksync.queueing import RedisWakeups, StockSyncJob
+from stocksync.queueing import RedisWakeups, StockSyncJob, scheduler_lock
 from stocksync.stopping import Stop
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         """
         super().__init__(queue=queue, connection=queue.connection, interval=interval, job_class=StockSyncJob)
         self.scheduled_jobs_key = wakeups.scheduled_jobs_key
-        self.scheduler_lock_key = f"{prefix}:scheduler:lock"
+        self.scheduler_lock_key = scheduler_lock(prefix)
         self.redis_scheduler_namespace_prefix = f"{prefix}:scheduler:instance:"
         self.quarantine_key = f"{prefix}:scheduler:quarantine"
         self._queue = queue

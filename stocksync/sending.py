@@ -61,12 +61,9 @@ def tell(sender: Sender, order: ClaimedOrder, timeout: float | None = None) -> A
     """
     try:
         return sender.update_stock_status(
-            token_id=order.token_id,
-            order_id=order.order_id,
-            is_stock_updated=order.is_stock_updated,
-            idempotency_key=joined(order.token_id, order.order_id, str(order.state_version)),
-            timeout=timeout,
-        )
+            token_id=order.token_id, order_id=order.order_id, is_stock_updated=order.is_stock_updated,
+            idempotency_key=joined(order.token_id, order.order_id, str(order.state_version)), timeout=timeout,
+        )  # fmt: skip
     except Exception as error:
         return Answer(Verdict.UNCLEAR, type(error).__name__, "the client itself failed; see the worker's log")
 
@@ -153,11 +150,9 @@ class SendPool:
 
     def _start_threads(self) -> None:
         while len(self._threads) < min(self._wanted, self._in_flight + len(self._queue)):
-            thread = threading.Thread(
-                target=self._work, args=(len(self._threads),), daemon=True, name="sender"
-            )
-            self._threads.append(thread)
-            thread.start()
+            index = len(self._threads)
+            self._threads.append(threading.Thread(None, self._work, "sender", (index,), daemon=True))
+            self._threads[index].start()
 
     def _work(self, index: int) -> None:
         while True:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from stocksync.delivery import DeliveryEngine
-from stocksync.domain.checkout_form import check_difference, check_word
+from stocksync.domain.checkout_form import check_difference, check_quantity, check_word
 from stocksync.domain.errors import IdempotencyConflict, UnknownOrder
-from stocksync.domain.identifiers import content_hash
 from stocksync.interventions import Interventions
 from stocksync.recording import Recorder
-from stocksync.sales import Call, Recorded, Sales, call_keys, checked_token
+from stocksync.sales import Recorded, Sales, call_keys, checked_token
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.interventions import OperationInterventions
 from stocksync.store.models import DEFAULT_WAREHOUSE
@@ -47,6 +46,7 @@ class StockSynchronizationService(Interventions):
         *,
         engine: Callable[[], DeliveryEngine],
         reporting: Reporting,
+        reconcile: Callable[[str, int | None], dict[str, Any]],
     ) -> None:
         """
         Args:
@@ -58,6 +58,7 @@ class StockSynchronizationService(Interventions):
         self._deliveries = deliveries
         self._engine = engine
         self._reporting = reporting
+        self._reconcile = reconcile
 
     def sync_stock_deduction(
         self,
@@ -86,11 +87,9 @@ class StockSynchronizationService(Interventions):
             OrderHasForm: the order came as a form and the call names neither line nor key.
             OrderCancelled: nothing is deducted for it any more.
         """
-        call = Call.checked(
-            "deduction", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key
-        )
+        what = (sku, quantity, warehouse, line_item_id, idempotency_key)
         return self.recorded(
-            lambda wake: self.sales.deduct(call, moves_stock=False, wake=wake), immediate=immediate
+            self.sales.deduct, self.sales.call("deduction", token_id, order_id, *what), immediate
         )
 
     def sync_stock_refund(
@@ -119,11 +118,9 @@ class StockSynchronizationService(Interventions):
             OrphanRefund: no such sale is known.
             RefundExceedsSale: fewer units are left of it.
         """
-        call = Call.checked(
-            "refund", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key
-        )
+        what = (sku, quantity, warehouse, line_item_id, idempotency_key)
         return self.recorded(
-            lambda wake: self.sales.refund(call, restock=False, wake=wake), immediate=immediate
+            self.sales.refund, self.sales.call("refund", token_id, order_id, *what), immediate
         )
 
     def sync_stock_adjustment(
@@ -150,35 +147,25 @@ class StockSynchronizationService(Interventions):
             InvalidInput, IdempotencyConflict
             UnknownOrder: nothing was ever recorded for the order.
         """
-        token = checked_token(token_id)
-        order_id = None if order_id is None else check_word("order_id", order_id)
+        token, order = checked_token(token_id), "" if order_id is None else check_word("order_id", order_id)
         sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
-        quantity, keys = check_difference("quantity", quantity), call_keys(idempotency_key)
-        draft = OperationDraft(
-            self.recorder.new_id(),
-            "adjustment",
-            sku,
-            quantity,
-            warehouse,
-            keys=keys,
-            content_hash=content_hash("adjustment", token, order_id, sku, quantity, warehouse),
-            actor=check_word("actor", actor),
-            reason=check_word("reason", reason),
-        )
-        if order_id is None:
-            return self._adjust_alone(token, draft)
-        return self.recorded(lambda wake: self._adjust(token, order_id, draft, wake), immediate=immediate)
+        what = (None, sku, check_difference("quantity", quantity), warehouse, call_keys(idempotency_key))
+        draft = OperationDraft(self.recorder.new_id(), "adjustment", token, order, *what)
+        draft.actor, draft.reason = check_word("actor", actor), check_word("reason", reason)
+        return self.recorded(self._adjust, draft, immediate) if order else self._adjust_alone(draft)
 
-    def recorded(self, record: Callable[[bool], Recorded], *, immediate: bool = False) -> SyncResult:
+    def recorded(
+        self, record: Callable[[OperationDraft, bool], Recorded], call: OperationDraft, immediate: bool
+    ) -> SyncResult:
         """Call `record` in a transaction, and deliver at once where that is asked for and possible.
 
         Args:
-            record: is told whether to wake the lane.
+            record: is told the call, and whether to wake the lane.
         """
         immediate = immediate and not self._database.in_transaction()
         with self._database.scope():
             with self._database.transaction_scope():
-                done = record(not immediate)
+                done = record(call, not immediate)
             if immediate:
                 return self._deliver_now(done.order, done.operation_id)
             status = self._reporting.status_of(done.operation_id)
@@ -205,6 +192,23 @@ class StockSynchronizationService(Interventions):
                         break
         return {"processed": sum(figures.values()), **figures}
 
+    def reconcile_stock_status(self, token_id: str, limit: int | None = None) -> dict[str, Any]:
+        """Compare a seller's orders with the remote's in this process, and repair what may be; see `upkeep.reconcile`.
+
+        Args:
+            limit: orders looked at, at most; None: all that were updated in the window.
+
+        Returns:
+            `checked`, `discrepancies` (a list), `fixed`, `complete`, and more of the run.
+
+        Raises:
+            InvalidInput
+            RemoteError: the client offers no list of orders.
+        """
+        if limit is not None:
+            check_quantity("limit", limit)
+        return self._reconcile(checked_token(token_id), limit)
+
     def lanes_due(self) -> list[str]:
         """Lanes with something due now, the longest waiting first."""
         now = self.recorder.clock()
@@ -212,27 +216,27 @@ class StockSynchronizationService(Interventions):
             due = self._deliveries.due_lanes()
         return [lane for lane, moment in sorted(due.items(), key=lambda item: item[1]) if moment <= now]
 
-    def _adjust(self, token_id: str, order_id: str, draft: OperationDraft, wake: bool) -> Recorded:
-        order = self.recorder.operations.lock_order(token_id, order_id)
+    def _adjust(self, draft: OperationDraft, wake: bool) -> Recorded:
+        order = self.recorder.operations.lock_order(draft.token_id, draft.order_id)
         if order is None:
-            raise UnknownOrder(token_id, order_id)
-        if first := self.recorder.first_with(draft.keys, draft.content_hash):
+            raise UnknownOrder(draft.token_id, draft.order_id)
+        if first := self.recorder.first_of(draft):
             return Recorded(order, first, True)
         self.recorder.record(order, [draft], self.recorder.clock(), wake=wake)
         return Recorded(order, draft.id, False)
 
-    def _adjust_alone(self, token_id: str, draft: OperationDraft) -> SyncResult:
+    def _adjust_alone(self, draft: OperationDraft) -> SyncResult:
         operations, now = self.recorder.operations, self.recorder.clock()
         try:
             with self._database.transaction_scope():
-                first = self.recorder.first_with(draft.keys, draft.content_hash)
+                first = self.recorder.first_of(draft)
                 if first is None:
-                    operations.record(None, token_id, [draft], 0, now)
+                    operations.record(None, [draft], now)
                     operations.complete(draft.id, now)
         except IdempotencyConflict:
             # No order's lock keeps the same call of another process out: it may have been first by a moment.
             with self._database.transaction_scope():
-                first = self.recorder.first_with(draft.keys, draft.content_hash)
+                first = self.recorder.first_of(draft)
         return SyncResult(True, first or draft.id, None, "completed")
 
     def _deliver_now(self, order: OrderRow, operation_id: UUID) -> SyncResult:
@@ -240,7 +244,7 @@ class StockSynchronizationService(Interventions):
         if answer is None:
             self.recorder.wakeups.wake(order.token_id)
         status = self._reporting.status_of(operation_id)
-        if status == "completed":
+        if status in ("completed", None):  # None: a repeat, and what it repeats was cleaned up long ago
             return SyncResult(True, operation_id, None, status)
         said = "a delivery is under way" if answer is None else answer.error
         return SyncResult(False, operation_id, f"Immediate sync failed, queued for retry: {said}", status)

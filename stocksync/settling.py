@@ -44,21 +44,15 @@ class DrainReport:
 
     def add(self, settled: Settled) -> None:
         """Count what one settlement came to."""
-        self.delivered += settled.delivered
-        self.retrying += settled.retrying
-        self.failed += settled.failed
-        self.released += settled.released
+        for figure, count in asdict(settled).items():
+            if figure not in ("lost", "busy"):
+                setattr(self, figure, getattr(self, figure) + count)
         self.lost += len(settled.lost)
-        self.operations_completed += settled.operations_completed
-        self.operations_retrying += settled.operations_retrying
-        self.operations_failed += settled.operations_failed
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
-        document: dict[str, object] = asdict(self)
-        document["next_due"] = self.next_due.isoformat() if self.next_due else None
-        document["seconds"] = round(self.seconds, 3)
-        return document
+        next_due = self.next_due.isoformat() if self.next_due else None
+        return asdict(self) | {"next_due": next_due, "seconds": round(self.seconds, 3)}
 
 
 @dataclass(slots=True)
@@ -125,17 +119,14 @@ class Settlements:
                 written.recovered |= results.judged.recovered
                 if results.judged.halt:
                     written.halted.add(lane)
+            judged = results.judged
             settled = self._deliveries.settle(
-                results.claim_id,
-                results.judged.delivered,
-                results.judged.failures,
-                now,
-                results.judged.unsent,
+                results.claim_id, judged.delivered, judged.failures, now, judged.unsent
             )
             report.add(settled)
             written.lanes.add(lane)
             if settled.busy:
-                results.judged.keep(settled.busy)
+                judged.keep(settled.busy)
             else:
                 self._waiting = [others for others in self._waiting if others is not results]
         return written

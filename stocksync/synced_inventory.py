@@ -15,8 +15,9 @@ from stocksync.domain.answers import printable
 from stocksync.domain.checkout_form import check_word
 from stocksync.domain.errors import InDoubt, InvalidInput, OpenTransaction, TransitionRefused
 from stocksync.inventory import InventoryManager
-from stocksync.sales import Call
+from stocksync.sales import Recorded
 from stocksync.service import StockSynchronizationService, SyncResult
+from stocksync.store.operations import OperationDraft
 
 UNCERTAIN: tuple[type[Exception], ...] = (
     TimeoutError,
@@ -26,6 +27,10 @@ UNCERTAIN: tuple[type[Exception], ...] = (
 """Errors after which nobody knows whether the inventory acted."""
 _UNCERTAIN_NAMES = frozenset({"Timeout", "ConnectionError", "TimeoutException", "TransportError"})
 """The same as HTTP libraries call theirs (requests, httpx), which need not be installed here."""
+
+
+Record = Callable[[OperationDraft, bool], Recorded]
+Act = Callable[[str, str, int], Any]
 
 
 class ForeignInventory(Protocol):
@@ -81,16 +86,8 @@ class InventoryManagerWithSync:
             OpenTransaction: a foreign inventory can't be asked inside one.
             Exception: what the foreign inventory raised; nothing was deducted.
         """
-        call = Call.checked(
-            "deduction", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key
-        )
-        who = None if actor is None else check_word("actor", actor)
-        sales, applied = self._service.sales, "yes" if self._ours else "unknown"
-
-        def record(wake: bool) -> Any:
-            return sales.deduct(call, moves_stock=self._ours, applied=applied, actor=who, wake=wake)
-
-        return self._done(record, call, self._inventory.remove_as_sale, immediate)
+        asked = ("deduction", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key)
+        return self._done(self._service.sales.deduct, asked, self._inventory.remove_as_sale, actor, immediate)
 
     def return_with_sync(
         self,
@@ -114,39 +111,28 @@ class InventoryManagerWithSync:
         """
         add = getattr(self._inventory, "add", None)
         if add is None:
-            raise InvalidInput(
-                "inventory",
-                f"{type(self._inventory).__name__} has no add(sku, warehouse, quantity): put the goods back there "
-                "yourself and record it with sync_stock_refund",
-            )
-        call = Call.checked(
-            "refund", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key
-        )
-        who = None if actor is None else check_word("actor", actor)
-        sales, applied = self._service.sales, "yes" if self._ours else "unknown"
-
-        def record(wake: bool) -> Any:
-            return sales.refund(call, restock=self._ours, applied=applied, actor=who, wake=wake)
-
-        return self._done(record, call, add, immediate)
+            lacks = f"{type(self._inventory).__name__} has no add(sku, warehouse, quantity)"
+            way_out = "put the goods back there yourself and record it with sync_stock_refund"
+            raise InvalidInput("inventory", f"{lacks}: {way_out}")
+        asked = ("refund", token_id, order_id, sku, quantity, warehouse, line_item_id, idempotency_key)
+        return self._done(self._service.sales.refund, asked, add, actor, immediate)
 
     def _done(
-        self,
-        record: Callable[[bool], Any],
-        call: Call,
-        act: Callable[[str, str, int], Any],
-        immediate: bool,
+        self, record: Record, asked: tuple[Any, ...], act: Act, actor: str | None, immediate: bool
     ) -> SyncResult:
+        call = self._service.sales.call(*asked)
+        call.actor = None if actor is None else check_word("actor", actor)
+        call.moves_stock, call.applied = self._ours, "yes" if self._ours else "unknown"
         if self._ours:
-            return self._service.recorded(record, immediate=immediate)
+            return self._service.recorded(record, call, immediate)
         database = self._service.recorder.database
         if database.in_transaction():
             raise OpenTransaction
         with database.transaction_scope():
-            intent = record(True)
+            intent = record(call, True)
         if not intent.repeated:
             self._ask(intent.operation_id, lambda: act(call.sku, call.warehouse, call.quantity))
-        return self._service.recorded(lambda _: intent, immediate=immediate)
+        return self._service.recorded(lambda *_: intent, call, immediate)
 
     def _is_uncertain(self, error: Exception) -> bool:
         if self._uncertain is not None:

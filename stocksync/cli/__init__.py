@@ -12,7 +12,7 @@ import sys
 import click
 from peewee import PeeweeException
 
-from stocksync.cli import lanes, operations, orders, processes, stock
+from stocksync.cli import cleanup, lanes, monitor, operations, orders, processes, reconcile, stock
 from stocksync.domain.errors import ConfigurationError, StockSyncError
 
 
@@ -33,6 +33,9 @@ for command in (
     *orders.COMMANDS,
     *operations.COMMANDS,
     *lanes.COMMANDS,
+    *reconcile.COMMANDS,
+    *monitor.COMMANDS,
+    *cleanup.COMMANDS,
 ):
     cli.add_command(command)
 

@@ -6,26 +6,20 @@ import getpass
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import click
 from peewee import PeeweeException
 
 from stocksync.cli.output import answer, progress
 from stocksync.domain.errors import InvalidOrder, InvalidReturn, OrphanRefund, StockSyncError
+from stocksync.orders import OrderResult, ReturnResult
 from stocksync.runtime import Runtime
 
-
-class Result(Protocol):
-    """What came of one line: its status, and the operations recorded for it."""
-
-    @property
-    def status(self) -> str: ...
-    @property
-    def operations(self) -> Any: ...
+Take = Callable[[Any], OrderResult | ReturnResult]
 
 
-def take_lines(at: Runtime, file: BinaryIO, what: str, take: Callable[[Any], Result], as_json: bool) -> None:
+def take_lines(at: Runtime, file: BinaryIO, what: str, take: Take, as_json: bool) -> None:
     """Call `take` for every line of `file`, and report. Exit code 1 when a line was refused.
 
     Args:
@@ -45,14 +39,9 @@ def take_lines(at: Runtime, file: BinaryIO, what: str, take: Callable[[Any], Res
             except (StockSyncError, PeeweeException) as error:
                 refused.append({"line": number, **_refusal(error)})
     orphans = sum(refusal["error"] == OrphanRefund.__name__ for refusal in refused)
-    document: dict[str, Any] = {
-        what: sum(found.values()),
-        **found,
-        "operations": operations,
-        "refused": refused,
-    }
-    if what == "returns":
-        document["orphans"] = orphans
+    counts = {what: sum(found.values()), **found, "operations": operations}
+    document: dict[str, Any] = {**counts, "refused": refused}
+    document |= {"orphans": orphans} if what == "returns" else {}
 
     def lines() -> Iterator[str]:
         for fault in refused:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
 
 from stocksync import runtime
@@ -25,13 +23,10 @@ def list_(as_json: bool) -> None:
     rows = at.queries.lanes()
     until = at.breaker.open_until()
 
-    def lines() -> Iterator[str]:
-        yield from table(
-            rows, ("token_id", "orders_waiting", "next_due_at", "paused", "snoozed_until", "paused_reason")
-        )
-        yield f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}"
-
-    answer({"lanes": rows, "breaker_open_until": until}, as_json, lines)
+    columns = ("token_id", "orders_waiting", "next_due_at", "paused", "snoozed_until", "paused_reason")
+    remote = f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}"
+    document = {"lanes": rows, "breaker_open_until": until}
+    answer(document, as_json, lambda: [*table(rows, columns), remote])
 
 
 @lanes.command()

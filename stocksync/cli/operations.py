@@ -17,6 +17,7 @@ from stocksync.queueing import NoWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.upkeep.audit import audit as run_audit
+from stocksync.upkeep.audit import per_lane
 
 
 def _ready() -> Runtime:
@@ -185,16 +186,21 @@ def status(as_json: bool) -> None:
 @json_option
 def audit(as_json: bool) -> None:
     """Prove that nothing was lost and nothing happened twice; exit code 1 and the rows when not."""
-    findings = run_audit(_ready().database)
+    database = _ready().database
+    findings = run_audit(database)
+    lanes = per_lane(database)
     document: dict[str, Any] = {
         "ok": not findings,
         "findings": [{"check": f.check, "meaning": f.meaning, "rows": f.rows} for f in findings],
+        "lanes": lanes,
     }
 
     def lines() -> Iterator[str]:
         for finding in findings:
             yield f"{finding.check}: {finding.meaning}"
             yield from (f"  {', '.join(map(str, row))}" for row in finding.rows)
+        for lane, numbers in lanes.items():
+            yield f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}"
         yield "every promise holds" if not findings else f"{len(findings)} promise(s) broken"
 
     answer(document, as_json, lines)

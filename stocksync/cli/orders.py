@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO
 
 import click
@@ -32,13 +33,8 @@ def process(file: BinaryIO, warehouse: str, token: str | None, as_json: bool) ->
     at = runtime.current()
     at.require_schema()
     at.orders.require_warehouse(warehouse)
-    take_lines(
-        at,
-        file,
-        "orders",
-        lambda form: at.orders.process_order_stock_update(form, warehouse, token_id=token),
-        as_json,
-    )
+    take = partial(at.orders.process_order_stock_update, warehouse=warehouse, token_id=token)
+    take_lines(at, file, "orders", take, as_json)
 
 
 @orders.command()
@@ -55,12 +51,9 @@ def cancel(order: str, token: str, reason: str | None, no_restock: bool, as_json
     at = runtime.current()
     at.require_schema()
     result = at.orders.cancel_order(order, token, restock=not no_restock, actor=who(), reason=reason)
-    said = "was cancelled before" if result.status == "already_cancelled" else "is cancelled"
-    answer(
-        result.as_dict(),
-        as_json,
-        lambda: [f"order {order} {said}, {len(result.operations)} refunds recorded"],
-    )
+    is_or_was = "was cancelled before" if result.status == "already_cancelled" else "is cancelled"
+    said = f"order {order} {is_or_was}, {len(result.operations)} refunds recorded"
+    answer(result.as_dict(), as_json, lambda: [said])
 
 
 @orders.command()
@@ -79,9 +72,8 @@ def show(order: str, token: str, as_json: bool) -> None:
         if row["differs"]:
             yield "the two differ"
         yield from table(row["lines"], ("line_id", "sku", "warehouse", "quantity", "deducted", "refunded"))
-        yield from table(
-            row["operations"], ("id", "operation_type", "status", "sku", "quantity", "retry_count")
-        )
+        columns = ("id", "operation_type", "status", "sku", "quantity", "retry_count")
+        yield from table(row["operations"], columns)
 
     answer(row, as_json, lines)
 
@@ -105,13 +97,8 @@ def process_returns(file: BinaryIO, no_restock: bool, token: str | None, as_json
     """
     at = runtime.current()
     at.require_schema()
-    take_lines(
-        at,
-        file,
-        "returns",
-        lambda given: at.orders.process_return(given, restock=not no_restock, token_id=token),
-        as_json,
-    )
+    take = partial(at.orders.process_return, restock=not no_restock, token_id=token)
+    take_lines(at, file, "returns", take, as_json)
 
 
 COMMANDS = (orders, returns)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,13 @@ from stocksync import runtime
 from stocksync.cli.output import answer, json_option
 from stocksync.domain.errors import StockSyncError
 from stocksync.embedded import EmbeddedRedis
+from stocksync.starting import check_port_free, pid_file, read_procfile
 from stocksync.store.migrate import migrate as run_migrations
 from stocksync.store.migrate import pending
-from stocksync.supervisor import PidFile, Supervisor, check_port_free, read_procfile
+from stocksync.supervisor import Supervisor
 
 SANDBOX_TOKEN = "sandbox"
+_PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
 
 
 @click.command()
@@ -28,9 +29,8 @@ SANDBOX_TOKEN = "sandbox"
 def migrate(as_json: bool) -> None:
     """Bring the database schema up to date; safe when two start it at once."""
     applied = run_migrations(runtime.current().database)
-    answer(
-        {"applied": applied}, as_json, lambda: [f"applied {name}" for name in applied] or ["nothing to do"]
-    )
+    said = [f"applied {name}" for name in applied] or ["nothing to do"]
+    answer({"applied": applied}, as_json, lambda: said)
 
 
 @click.command()
@@ -38,31 +38,27 @@ def migrate(as_json: bool) -> None:
 def check(as_json: bool) -> None:
     """Is everything in place to start? Configuration, database, schema, Redis, the microservice's address."""
     at = runtime.current()
-    parts: dict[str, str] = {"configuration": "ok"}
     missing: list[str] = []
-    parts["database"] = _said(lambda: missing.extend(pending(at.database)))
-    parts["schema"] = (
-        f"behind by {len(missing)}: run `python -m stocksync migrate`" if missing else parts["database"]
-    )
-    parts["redis"] = _said(lambda: at.connect_redis().ping())
-    parts["microservice"] = _said(lambda: at.sender)
+    database = _said(lambda: missing.extend(pending(at.database)))
+    behind = f"behind by {len(missing)}: run `python -m stocksync migrate`"
+    parts = {
+        "configuration": "ok",
+        "database": database,
+        "schema": behind if missing else database,
+        "redis": _said(lambda: at.connect_redis().ping()),
+        "microservice": _said(lambda: at.sender),
+    }
     ok = all(part == "ok" for part in parts.values())
-
-    def lines() -> Iterator[str]:
-        yield from (f"{name:>14}: {said}" for name, said in parts.items())
-
-    answer({"ok": ok, "parts": parts}, as_json, lines)
+    answer({"ok": ok, "parts": parts}, as_json, lambda: [f"{name:>14}: {parts[name]}" for name in parts])
     if not ok:
         raise click.exceptions.Exit(1)
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Of the page.")
+@click.option("--port", type=_PORT, default=8000, show_default=True, help="Of the page.")
 @click.option("--procfile", type=click.Path(path_type=Path), default=Path("Procfile"), show_default=True)
-@click.option(
-    "--with-sandbox", is_flag=True, help="Deliver to a stand-in microservice instead of a real one."
-)
-@click.option("--sandbox-port", type=click.IntRange(0, 65535), default=8900, show_default=True)
+@click.option("--with-sandbox", is_flag=True, help="Deliver to a stand-in instead of a real microservice.")
+@click.option("--sandbox-port", type=_PORT, default=8900, show_default=True)
 def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None:
     """Run every process of the Procfile here, with embedded SQLite and Redis where no URL is set."""
     at = runtime.current()
@@ -81,7 +77,7 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
             data.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StockSyncError(f"the folder {data} can't be made: {error.strerror}") from None
-        running.enter_context(PidFile(data / "up.pid"))
+        running.enter_context(pid_file(data / "up.pid"))
         if at.config.redis_url is None:
             environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(data)).url
         run_migrations(at.database)
@@ -93,17 +89,13 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8900, show_default=True)
+@click.option("--port", type=_PORT, default=8900, show_default=True)
 @click.option("--token", default=SANDBOX_TOKEN, show_default=True, help="The bearer it accepts.")
 @click.option("--seed", type=int, help="Of its randomness, to repeat a run.")
 @click.option("--latency-ms", type=click.FloatRange(0), default=0)
-@click.option(
-    "--error-share", type=click.FloatRange(0, 1), default=0, help="Share of requests answered with an error."
-)
+@click.option("--error-share", type=_SHARE, default=0, help="Share of requests answered with an error.")
 @click.option("--error-status", type=int, default=503, show_default=True)
-@click.option(
-    "--drop-after-apply-share", type=click.FloatRange(0, 1), default=0, help="Applied, then no answer."
-)
+@click.option("--drop-after-apply-share", type=_SHARE, default=0, help="Applied, then no answer.")
 def sandbox(host: str, port: int, token: str, **faults: Any) -> None:
     """Run the stand-in microservice; its faults are changed over HTTP, see /_sandbox/faults."""
     from stocksync.sandbox import FaultPlan, Sandbox
@@ -118,10 +110,8 @@ def sandbox(host: str, port: int, token: str, **faults: Any) -> None:
 
 
 @click.command()
-@click.option(
-    "--exit", "exit_after", is_flag=True, help="End after the report; exit code 0 only if all is well."
-)
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the page; 0: a free one.")
+@click.option("--exit", "exit_after", is_flag=True, help="End after the report; exits 0 only if all is well.")
+@click.option("--port", type=_PORT, default=0, help="Of the page; 0: a free one.")
 def demo(exit_after: bool, port: int) -> None:
     """Show the whole thing on this machine alone: orders, an outage on the way, a report."""
     from stocksync.sandbox.demo import run_demo

@@ -1,17 +1,19 @@
-"""`stock import` and `stock show`."""
+"""`stock import`, `stock show` and `stock rebuild`."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, BinaryIO
 
 import click
 
 from stocksync import runtime
+from stocksync.cli.intake import who
 from stocksync.cli.output import answer, json_option, table
 from stocksync.domain.checkout_form import MAX_QUANTITY, check_word
-from stocksync.domain.errors import StockSyncError
+from stocksync.domain.errors import NegativeStock, StockSyncError
 
 
 @click.group()
@@ -74,6 +76,30 @@ def show(sku: str | None, as_json: bool) -> None:
         yield f"{len(rows)} levels, {units} units"
 
     answer({"levels": rows, "units": units}, as_json, lines)
+
+
+@stock.command()
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@json_option
+def rebuild(yes: bool, as_json: bool) -> None:
+    """Set on hand to the sum of the movements wherever it is not; what differs is shown first."""
+    at = runtime.current()
+    at.require_schema()
+    differing = [asdict(difference) for difference in at.inventory.differing()]
+    if differing and not as_json:
+        answer({}, False, lambda: table(differing, ("warehouse", "sku", "on_hand", "moved")))
+    if differing and not yes:
+        click.confirm(f"Set on hand of {len(differing)} level(s) to what has moved?", abort=True, err=True)
+    refused: list[str] = []
+    for row in differing:
+        try:
+            row["on_hand"] = at.inventory.rebuild(row["warehouse"], row["sku"], actor=who())
+        except NegativeStock as error:
+            refused.append(str(error))
+    document = {"differing": len(differing), "rebuilt": len(differing) - len(refused), "refused": refused}
+    answer(document, as_json, lambda: [*refused, f"{document['rebuilt']} of {len(differing)} levels rebuilt"])
+    if refused:
+        raise click.exceptions.Exit(1)
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:

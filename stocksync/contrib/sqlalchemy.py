@@ -27,6 +27,8 @@ from stocksync.store.dialects import Dialect, PostgresDialect, SqliteDialect, St
 from stocksync.store.queries import Queries
 from stocksync.synced_inventory import InventoryManagerWithSync
 
+_SQLITE_DRIVERS = ("pysqlite", "aiosqlite")
+_POSTGRES_DRIVERS = ("psycopg", "psycopg_async", "psycopg2")
 _HOOKS = "stocksync.after_commit"
 _OPERATIONS = table("pending_stock_operations", column("id", Uuid()), column("status"))
 # PostgreSQL's undefined_table and undefined_column; SQLite has words alone.
@@ -38,27 +40,15 @@ class SessionSync:
     """The calls of stocksync for the length of one session; see `with_session`."""
 
     def __init__(self, session: Session, runtime: Runtime) -> None:
-        self._parts = _RuntimeOnSession(session, runtime)
-
-    @property
-    def service(self) -> StockSynchronizationService:
+        parts = _RuntimeOnSession(session, runtime)
+        self.service: StockSynchronizationService = parts.service
         """Single operations. `immediate=True` only queues, and nothing can be delivered here."""
-        return self._parts.service
-
-    @property
-    def orders(self) -> AllegroStockService:
+        self.orders: AllegroStockService = parts.orders
         """Whole orders, deducted from stocksync's own stock."""
-        return self._parts.orders
-
-    @property
-    def inventory(self) -> InventoryManager:
+        self.inventory: InventoryManager = parts.inventory
         """stocksync's own stock."""
-        return self._parts.inventory
-
-    @property
-    def inventory_with_sync(self) -> InventoryManagerWithSync:
+        self.inventory_with_sync: InventoryManagerWithSync = parts.inventory_with_sync
         """stocksync's own stock, moved and recorded in one call."""
-        return self._parts.inventory_with_sync
 
 
 def with_session(session: Session | scoped_session[Any], runtime: Runtime | None = None) -> SessionSync:
@@ -125,8 +115,7 @@ class _SessionReporting:
     def status_of(self, operation_id: UUID) -> str | None:
         """The operation's status; None: unknown."""
         query = select(_OPERATIONS.c.status).where(_OPERATIONS.c.id == operation_id)
-        status: str | None = self._session.connection().execute(query).scalar()
-        return status
+        return cast(str | None, self._session.connection().execute(query).scalar())
 
 
 class _AnyPsycopgDialect(PostgresDialect):
@@ -136,26 +125,18 @@ class _AnyPsycopgDialect(PostgresDialect):
         return self._encode(value)
 
 
-_DIALECTS: Mapping[str, type[SqliteDialect | PostgresDialect]] = {
-    "pysqlite": SqliteDialect,
-    "aiosqlite": SqliteDialect,
-    "psycopg": _AnyPsycopgDialect,
-    "psycopg_async": _AnyPsycopgDialect,
-    "psycopg2": _AnyPsycopgDialect,
-}
-
-
 class _SessionDatabase:
     """A session in the place of the store's `Database`: what its writers use of one."""
 
     def __init__(self, session: Session) -> None:
         driver = session.get_bind().dialect.driver
-        if driver not in _DIALECTS:
+        if driver not in (*_SQLITE_DRIVERS, *_POSTGRES_DRIVERS):
+            supported = ", ".join((*_SQLITE_DRIVERS, *_POSTGRES_DRIVERS))
             raise SessionUnsuitable(
-                f"the session's engine uses the driver {driver}; supported are {', '.join(_DIALECTS)}"
+                f"the session's engine uses the driver {driver}; supported are {supported}"
             )
         self._session = session
-        self.dialect: Dialect = _DIALECTS[driver]()
+        self.dialect: Dialect = SqliteDialect() if driver in _SQLITE_DRIVERS else _AnyPsycopgDialect()
 
     def run(self, statement: Statement, **parameters: Any) -> CursorResult[Any]:
         """Execute `statement` on the session's connection."""
@@ -200,9 +181,8 @@ class _SessionDatabase:
         driver_connection = cast(Any, connection.connection.driver_connection)
         if self.dialect.name == "postgresql":
             if driver_connection.autocommit:
-                raise SessionUnsuitable(
-                    "its engine is in AUTOCOMMIT mode, where nothing is atomic; use another isolation level"
-                )
+                why = "its engine is in AUTOCOMMIT mode, where nothing is atomic; use another isolation level"
+                raise SessionUnsuitable(why)
         elif not driver_connection.in_transaction:
             # sqlite3 begins before INSERT, not before SAVEPOINT: releasing a savepoint that stands alone would commit.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -211,9 +191,7 @@ class _SessionDatabase:
         adapters = self.dialect.adapters
         return {name: adapters[type(value)](value) for name, value in parameters.items()}
 
-    def _execute(
-        self, statement: Statement, bound: dict[str, Any] | list[dict[str, Any]]
-    ) -> CursorResult[Any]:
+    def _execute(self, statement: Statement, bound: Any) -> CursorResult[Any]:
         connection = self._session.connection()
         try:
             return connection.exec_driver_sql(statement.sql(self.dialect), bound)

@@ -6,9 +6,10 @@ Source: Allegro REST API, `GET /order/checkout-forms/{id}` (`id`, `status`, `lin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +22,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from stocksync.domain.errors import InvalidInput, InvalidOrder
+from stocksync.domain.errors import InvalidInput, InvalidOrder, InvalidReturn
 
 MAX_QUANTITY = 1_000_000_000
 """Units in one line; far above any shop, far below what a database integer holds."""
@@ -49,6 +50,10 @@ Word = Annotated[
     AfterValidator(_storable),
 ]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
+
+
+M = TypeVar("M", bound=BaseModel)
+Refusal = type[InvalidOrder | InvalidReturn]
 
 
 class _Part(BaseModel):
@@ -103,21 +108,13 @@ def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
     Raises:
         InvalidOrder: with every fault found; nothing was written.
     """
-    if not isinstance(document, Mapping):
-        raise InvalidOrder(None, [f"expected a JSON object, got {type(document).__name__}"])
-    given = dict(document)
-    if given.get("token_id") is None and token_id is not None:
-        given["token_id"] = token_id
-    order_id = given.get("id") if isinstance(given.get("id"), str) else None
-    try:
-        form = CheckoutForm.model_validate(given)
-    except ValidationError as error:
-        raise InvalidOrder(
-            order_id, [fault_in_words(fault) for fault in error.errors(include_url=False)]
-        ) from None
-    seen: set[str] = set()
-    repeated = [line.id for line in form.line_items if line.id in seen or seen.add(line.id)]  # type: ignore[func-returns-value]
-    faults = [f"lineItems: id {line_id} appears more than once" for line_id in repeated]
+    return with_lines_apart(read(CheckoutForm, document, token_id, "id", InvalidOrder))
+
+
+def with_lines_apart(form: CheckoutForm) -> CheckoutForm:
+    """`form`, whose lines can be told from each other and from those of calls without line id. Raises InvalidOrder."""
+    counts = Counter(line.id for line in form.line_items)
+    faults = [f"lineItems: id {line_id} appears more than once" for line_id in counts if counts[line_id] > 1]
     faults += [
         f"lineItems: id {line.id} is kept for calls without line id"
         for line in form.line_items
@@ -126,6 +123,23 @@ def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
     if faults:
         raise InvalidOrder(form.id, faults)
     return form
+
+
+def read(model: type[M], document: Any, token_id: str | None, id_field: str, refused: Refusal) -> M:
+    """`document` (decoded JSON) as a `model`, of the account `token_id` where it names none.
+
+    Raises `refused` with every fault found, and with what `id_field` holds.
+    """
+    if not isinstance(document, Mapping):
+        raise refused(None, [f"expected a JSON object, got {type(document).__name__}"])
+    given = dict(document)
+    if given.get("token_id") is None and token_id is not None:
+        given["token_id"] = token_id
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        named = given.get(id_field) if isinstance(given.get(id_field), str) else None
+        raise refused(named, [fault_in_words(fault) for fault in error.errors(include_url=False)]) from None
 
 
 def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
@@ -138,10 +152,14 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
     Raises:
         InvalidOrder: with every fault found; nothing was written.
     """
+
+    def said(name: str) -> str | None:
+        return _text(getattr(order, name, None))
+
     faults: list[str] = []
     lines: dict[str, dict[str, Any]] = {}
     if order.order_items is None:
-        raise InvalidOrder(_text(getattr(order, "id", None)), ["order_items: missing; load them first"])
+        raise InvalidOrder(said("id"), ["order_items: missing; load them first"])
     for number, item in enumerate(order.order_items):
         line_item = getattr(item, "line_item", None)
         line_id, sku = (_text(getattr(line_item, name, None)) for name in ("id", "external_id"))
@@ -157,22 +175,15 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
         if line["offer"]["external"]["id"] != sku:
             faults.append(f"order_items.{number}: line {line_id} has another external_id before")
     if faults:
-        raise InvalidOrder(_text(getattr(order, "id", None)), faults)
+        raise InvalidOrder(said("id"), faults)
     status = getattr(order, "status", None)
     updated_at = getattr(order, "updated_at", None)
     if isinstance(updated_at, datetime) and updated_at.tzinfo is None:
         updated_at = updated_at.replace(tzinfo=UTC)
-    return parse_form(
-        {
-            "id": _text(getattr(order, "id", None)),
-            "token_id": _text(getattr(order, "token_id", None)),
-            "status": CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY,
-            "lineItems": list(lines.values()),
-            "revision": _text(getattr(order, "revision", None)),
-            "updatedAt": updated_at,
-        },
-        token_id,
-    )
+    named = {name: said(name) for name in ("id", "token_id", "revision")}
+    status = CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY
+    stated = {"status": status, "lineItems": list(lines.values()), "updatedAt": updated_at}
+    return parse_form({**named, **stated}, token_id)
 
 
 def _text(value: Any) -> str | None:
@@ -225,7 +236,7 @@ def is_newer(form: CheckoutForm, known_revision: str | None, known_updated_at: d
     if form.revision is not None and form.revision == known_revision:
         return False
     if form.updated_at is not None and known_updated_at is not None:
-        return form.updated_at.astimezone(UTC) > known_updated_at
+        return form.updated_at > known_updated_at
     return True
 
 

@@ -110,6 +110,18 @@ class InsufficientStock(StockSyncError):
         super().__init__(f"too little stock in warehouse {where}: {lines}")
 
 
+class NegativeStock(StockSyncError):
+    """The movements of a SKU come to less than nothing, which its level may not be; nothing was written."""
+
+    def __init__(self, sku: str, warehouse: str) -> None:
+        self.sku = sku
+        self.warehouse = warehouse
+        super().__init__(
+            f"{sku} in warehouse {warehouse}: its movements come to less than nothing, so one that came in is missing; "
+            "count it, add that with `InventoryManager.add`, and rebuild again"
+        )
+
+
 class IdempotencyConflict(StockSyncError):
     """The key was used before with other content. `operation_id` is the first operation's."""
 
@@ -208,6 +220,22 @@ class UnknownOrder(StockSyncError):
         self.token_id = token_id
         self.order_id = order_id
         super().__init__(f"order {order_id} of account {token_id} is unknown; check both ids")
+
+
+class UnknownDifference(StockSyncError):
+    """Reconciliation has no difference with this id."""
+
+    def __init__(self, difference: object) -> None:
+        self.difference = difference
+        super().__init__(f"difference {difference} is unknown; `differences list` shows all")
+
+
+class RepairRefused(StockSyncError):
+    """This can't be repaired in this way. `state` is what it was found to be."""
+
+    def __init__(self, what: str, state: str) -> None:
+        self.state = state
+        super().__init__(f"{what} can't be repaired so: it is {state}")
 
 
 class TransitionRefused(StockSyncError):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from stocksync.domain.checkout_form import Quantity, Word, fault_in_words
+from stocksync.domain.checkout_form import Quantity, Word, read
 from stocksync.domain.errors import InvalidReturn
 
 
@@ -33,15 +32,4 @@ def parse_return(document: Any, token_id: str | None = None) -> ReturnedGoods:
     Raises:
         InvalidReturn: with every fault found; nothing was written.
     """
-    if not isinstance(document, Mapping):
-        raise InvalidReturn(None, [f"expected a JSON object, got {type(document).__name__}"])
-    given = dict(document)
-    if given.get("token_id") is None and token_id is not None:
-        given["token_id"] = token_id
-    return_id = given.get("return_id") if isinstance(given.get("return_id"), str) else None
-    try:
-        return ReturnedGoods.model_validate(given)
-    except ValidationError as error:
-        raise InvalidReturn(
-            return_id, [fault_in_words(fault) for fault in error.errors(include_url=False)]
-        ) from None
+    return read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)

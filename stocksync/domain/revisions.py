@@ -32,7 +32,6 @@ class LineChange:
     quantity: int
     back: int = 0
     out: int = 0
-    is_new: bool = False
 
 
 def changes(form_lines: Sequence[FormLine], known: Mapping[str, KnownLine]) -> Iterator[LineChange]:
@@ -40,18 +39,15 @@ def changes(form_lines: Sequence[FormLine], known: Mapping[str, KnownLine]) -> I
     for line in form_lines:
         before = known.get(line.id)
         if before is None:
-            yield LineChange(
-                line.id, line.sku, line.quantity, out=line.quantity if line.sku else 0, is_new=True
-            )
+            yield LineChange(line.id, line.sku, line.quantity, out=line.quantity if line.sku else 0)
         elif line.sku is None and before.sku is not None:
             yield from _dropped(line.id, before)
         elif line.sku != before.sku:
             yield LineChange(line.id, line.sku, line.quantity, before.left, line.quantity)
         elif line.quantity != before.quantity:
             more = line.quantity - before.quantity if line.sku else 0
-            yield LineChange(
-                line.id, line.sku, line.quantity, back=min(max(-more, 0), before.left), out=max(more, 0)
-            )
+            back = min(max(-more, 0), before.left)
+            yield LineChange(line.id, line.sku, line.quantity, back, out=max(more, 0))
     in_form = {line.id for line in form_lines}
     for line_id, before in known.items():
         if line_id not in in_form:

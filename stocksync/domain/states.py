@@ -45,14 +45,7 @@ MOVEMENT_CAUSES: Final = ORDER_MOVEMENTS + STOCK_MOVEMENTS
 RUN_STATUSES: Final = ("running", "complete", "incomplete", "suspicious")
 # Differences that are kept: `open` waits for a person, `fixed` was made due again, `left` a person decided so,
 # `gone` a later run found both sides equal.
-DIFFERENCES: Final = (
-    "missing_remote",
-    "cancel_mismatch",
-    "extra_remote",
-    "partial_local",
-    "given_up",
-    "missing_order",
-)
+DIFFERENCES: Final = ("missing_remote", "cancel_mismatch", "extra_remote", "partial_local", "missing_order")
 DIFFERENCE_STATUSES: Final = ("open", "fixed", "left", "gone")
 TASK_STATUSES: Final = ("running", "done", "failed", "interrupted")
 

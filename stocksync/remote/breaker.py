@@ -153,6 +153,16 @@ class Breaker:
         except (RedisError, OSError, ValueError, KeyError):
             return None
 
+    def opened(self) -> tuple[datetime | None, str | None]:
+        """Since when it has been open, and why (`outage`, `credentials`); (None, None): it is closed."""
+        try:
+            words = self._memory.read()
+            if words.get("state") == "open":
+                return datetime.fromisoformat(words["opened_at"]), words.get("reason", OUTAGE)
+        except (RedisError, OSError, ValueError, KeyError):
+            pass  # counts as closed, as everywhere here
+        return None, None
+
     def admit(self) -> Admission:
         """What may be sent now. After `Gate.PROBE` the caller says `served` or `failed`."""
         until = self.open_until()

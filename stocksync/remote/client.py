@@ -6,17 +6,22 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from stocksync.domain.answers import Answer, Verdict, printable, understand
+from stocksync.domain.errors import RemoteError
 from stocksync.remote.deadline import Watch
 from stocksync.remote.route import route
 
 _LARGEST_BODY = 64 * 1024
+_LARGEST_PAGE = 2 * 1024 * 1024
+_LONGEST_CURSOR = 4096
 STATUS_PATH = "/orders/{order_id}/stock-status"
 
 
@@ -25,6 +30,34 @@ class StatusClient(Protocol):
 
     def update_stock_status(self, *, token_id: str, order_id: str, is_stock_updated: bool) -> Any:
         """An object with `.success` and `.error`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOrder:
+    """An order as the remote has it."""
+
+    id: str
+    is_stock_updated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePage:
+    """Some orders, and where the next ones are; `next_cursor` None: these were the last."""
+
+    orders: list[RemoteOrder]
+    next_cursor: str | None
+
+
+class OrdersReader(Protocol):
+    """What reconciliation asks; a monolith's own client may offer it too."""
+
+    def list_orders(
+        self, *, token_id: str, updated_since: datetime, cursor: str | None, limit: int
+    ) -> RemotePage:
+        """Orders of a seller that were updated since. Raises RemoteError."""
+
+    def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
+        """One order; None: the remote does not know it. Raises RemoteError."""
 
 
 class OrdersClient:
@@ -42,6 +75,8 @@ class OrdersClient:
         timeout: float = 8.0,
         status_path: str = STATUS_PATH,
         health_path: str = "/health",
+        orders_path: str = "/orders",
+        order_path: str = "/orders/{order_id}",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
@@ -61,6 +96,8 @@ class OrdersClient:
         self._make_pool = route(self._base, self._watch)
         self._status_path = status_path
         self._health_path = health_path
+        self._orders_path = orders_path
+        self._order_path = order_path
         self._token = jwt_token if callable(jwt_token) else lambda: jwt_token
         self._connect_timeout = connect_timeout
         self.timeout = timeout
@@ -120,8 +157,67 @@ class OrdersClient:
             document = None
         return understand(status, document, retry_after)
 
+    def list_orders(
+        self, *, token_id: str, updated_since: datetime, cursor: str | None, limit: int
+    ) -> RemotePage:
+        """One page of the seller's orders that were updated since (aware). Raises RemoteError."""
+        query = {
+            "token_id": token_id,
+            "updated_since": updated_since.astimezone(UTC).isoformat(),
+            "limit": str(limit),
+        }
+        document = self._ask(self._orders_path, query | ({"cursor": cursor} if cursor else {}))
+        rows, following = document.get("orders"), document.get("next_cursor")
+        if not isinstance(rows, list) or len(rows) > limit or not (
+            following is None or (isinstance(following, str) and 0 < len(following) <= _LONGEST_CURSOR)
+        ):  # fmt: skip
+            raise RemoteError("NotTheContract", "the list of orders is not the contract's")
+        if following is not None and (following == cursor or not rows):
+            raise RemoteError("NotTheContract", "the list of orders does not come to an end")
+        return RemotePage([_order_of(row) for row in rows], following)
+
+    def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
+        """One order; None: the remote says that it does not know it. Raises RemoteError."""
+        path = self._order_path.replace("{order_id}", quote(order_id, safe=""))
+        document = self._ask(path, {"token_id": token_id}, may_lack=True)
+        if document.get("success") is False:
+            return None
+        found = _order_of(document)
+        if found.id != order_id:
+            raise RemoteError("NotTheContract", "another order than the one asked for was answered")
+        return found
+
+    def _ask(self, path: str, query: dict[str, str], *, may_lack: bool = False) -> dict[str, Any]:
+        """The JSON object of a GET. `may_lack`: a 404 in the contract's words is an answer."""
+        try:
+            status, text, _ = self._call(
+                "GET",
+                f"{path}?{urlencode(query)}",
+                None,
+                self._standing_headers(),
+                self.timeout,
+                _LARGEST_PAGE,
+            )
+            document = json.loads(text or b"null")
+        except (HTTPError, OSError) as error:
+            raise RemoteError(type(error).__name__, _reason(error)) from None
+        except (ValueError, RecursionError):
+            raise RemoteError("NotTheContract", "the answer is not the contract's") from None
+        lacks = may_lack and status == 404 and isinstance(document, dict) and document.get("success") is False
+        if status != 200 and not lacks:
+            raise RemoteError(f"Http{status}", f"the remote answers with {status}")
+        if not isinstance(document, dict):
+            raise RemoteError("NotTheContract", "the answer is not a JSON object")
+        return document
+
     def _call(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str], total: float
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        total: float,
+        largest: int = _LARGEST_BODY,
     ) -> tuple[int, bytes | None, str | None]:
         """Status, body (None: too large) and Retry-After, within `total` seconds. No redirect is followed."""
         deadline = self._monotonic() + total
@@ -140,19 +236,19 @@ class OrdersClient:
                 preload_content=False,
             )
             try:
-                text = self._read(response, deadline)
+                text = self._read(response, deadline, largest)
             finally:
                 response.close()  # gives back a connection that was read to its end, ends any other
         return response.status, text, response.headers.get("Retry-After")
 
-    def _read(self, response: BaseHTTPResponse, deadline: float) -> bytes | None:
+    def _read(self, response: BaseHTTPResponse, deadline: float, largest: int) -> bytes | None:
         """The body; None when it is too large. Raises TimeoutError past the deadline."""
         parts: list[bytes] = []
         size = 0
         while chunk := response.read1(_LARGEST_BODY, decode_content=True):
             parts.append(chunk)
             size += len(chunk)
-            if size > _LARGEST_BODY:
+            if size > largest:
                 return None
             if self._monotonic() > deadline:
                 raise TimeoutError
@@ -235,6 +331,14 @@ class ForeignClient:
         except Exception as error:  # its errors are not ours to know
             words = printable(str(error))[:300] or type(error).__name__
             return Answer(Verdict.UNCLEAR, type(error).__name__, words)
+
+
+def _order_of(row: Any) -> RemoteOrder:
+    """Raises RemoteError for what is not the contract's."""
+    order_id, flag = (row.get("id"), row.get("is_stock_updated")) if isinstance(row, dict) else (None, None)
+    if not isinstance(order_id, str) or not order_id or not isinstance(flag, bool):
+        raise RemoteError("NotTheContract", "an order of the list is not the contract's")
+    return RemoteOrder(order_id, flag)
 
 
 def _reason(error: BaseException) -> str:

@@ -28,10 +28,11 @@ from stocksync.domain.checkout_form import READY
 from stocksync.domain.errors import StockSyncError
 from stocksync.embedded import EmbeddedRedis
 from stocksync.runtime import Runtime
+from stocksync.starting import check_port_free, read_procfile
 from stocksync.store.migrate import migrate
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operation_lists import Filter
-from stocksync.supervisor import Supervisor, check_port_free, read_procfile
+from stocksync.supervisor import Supervisor
 from stocksync.upkeep.audit import audit
 
 from .errors import SandboxError

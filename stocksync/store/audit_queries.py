@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from stocksync.domain.states import STATUSES
 from stocksync.store.database import Database, Statement, rows_of
+from stocksync.store.inventory import LEVELS_THAT_DIFFER
 
 QUESTIONS: dict[str, tuple[str, Statement]] = {
     "movement_without_operation": (
@@ -16,53 +18,66 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
               AND NOT EXISTS (SELECT 1 FROM stock_sync_pruned AS p WHERE p.operation_id = m.operation_id)
             LIMIT :limit"""),
     ),
-    "operation_without_movement": (
-        "an operation that moves our stock has no movement",
+    "movement_differs_from_operation": (
+        "an operation that moves our stock has no movement, or another one than it says",
         Statement("""
-            SELECT o.id, o.order_id, o.sku, o.quantity, o.status FROM pending_stock_operations AS o
-            WHERE o.moves_stock AND o.applied = 'yes'
-              AND NOT EXISTS (SELECT 1 FROM stock_sync_movements AS m WHERE m.operation_id = o.id)
-            LIMIT :limit"""),
+            SELECT id, MIN(what), SUM(moves), SUM(moved) FROM (
+              SELECT id, operation_type AS what, CASE WHEN NOT moves_stock OR applied <> 'yes' THEN 0
+                     WHEN operation_type = 'refund' THEN quantity ELSE -quantity END AS moves, 0 AS moved
+              FROM pending_stock_operations
+              UNION ALL
+              SELECT operation_id, 'pruned ' || operation_type, CASE WHEN NOT moves_stock THEN 0
+                     WHEN operation_type = 'refund' THEN quantity ELSE -quantity END, 0
+              FROM stock_sync_pruned
+              UNION ALL
+              SELECT operation_id, NULL, 0, delta FROM stock_sync_movements WHERE operation_id IS NOT NULL) AS every_one
+            GROUP BY id HAVING SUM(moves) <> SUM(moved) LIMIT :limit"""),
+    ),
+    "pruned_and_still_there": (
+        "an operation is said to be pruned, and is there",
+        Statement("""
+            SELECT o.id, o.order_id, o.status FROM stock_sync_pruned AS p
+            JOIN pending_stock_operations AS o ON o.id = p.operation_id LIMIT :limit"""),
+    ),
+    "key_of_another_operation": (
+        "an idempotency key does not stand for the operation that was made under it: its repeat would not be stopped",
+        Statement("""
+            SELECT o.id, o.order_id, o.idempotency_key, k.operation_id FROM pending_stock_operations AS o
+            LEFT JOIN stock_sync_keys AS k ON k.key = o.idempotency_key
+            WHERE o.idempotency_key IS NOT NULL AND (k.key IS NULL OR k.operation_id <> o.id) LIMIT :limit"""),
     ),
     "level_differs_from_movements": (
         "on hand is not the sum of the movements",
-        Statement("""
-            SELECT l.warehouse, l.sku, l.on_hand, COALESCE(m.total, 0) FROM stock_sync_levels AS l
-            LEFT JOIN (SELECT warehouse, sku, SUM(delta) AS total FROM stock_sync_movements GROUP BY warehouse, sku)
-              AS m ON m.warehouse = l.warehouse AND m.sku = l.sku
-            WHERE l.on_hand <> COALESCE(m.total, 0) LIMIT :limit"""),
-    ),
-    "movements_without_level": (
-        "there are movements of a SKU that has no level",
-        Statement("""
-            SELECT m.warehouse, m.sku, SUM(m.delta) FROM stock_sync_movements AS m
-            WHERE NOT EXISTS (SELECT 1 FROM stock_sync_levels AS l WHERE l.warehouse = m.warehouse AND l.sku = m.sku)
-            GROUP BY m.warehouse, m.sku LIMIT :limit"""),
+        Statement(f"{LEVELS_THAT_DIFFER} LIMIT :limit"),
     ),
     "line_differs_from_operations": (
         "a line's deducted or refunded units are not those of its operations",
         Statement("""
-            SELECT n.order_ref, n.line_id, n.sku, n.deducted, n.refunded,
-                   COALESCE(done.deducted, 0), COALESCE(done.refunded, 0)
-            FROM stock_sync_order_lines AS n LEFT JOIN (
-              SELECT order_ref, line_id,
-                     SUM(CASE WHEN operation_type = 'deduction' THEN quantity ELSE 0 END) AS deducted,
-                     SUM(CASE WHEN operation_type = 'refund' THEN quantity ELSE 0 END) AS refunded
+            SELECT order_ref, line_id, SUM(deducted), SUM(refunded), SUM(done), SUM(undone) FROM (
+              SELECT order_ref, line_id, deducted, refunded, 0 AS done, 0 AS undone FROM stock_sync_order_lines
+              UNION ALL
+              SELECT order_ref, line_id, 0, 0, CASE WHEN operation_type = 'deduction' THEN quantity ELSE 0 END,
+                     CASE WHEN operation_type = 'refund' THEN quantity ELSE 0 END
               FROM (
                 SELECT order_ref, COALESCE(line_item_id, sku || '@' || warehouse) AS line_id, operation_type, quantity
                 FROM pending_stock_operations WHERE applied = 'yes' AND order_ref IS NOT NULL
                 UNION ALL
                 SELECT order_ref, line_item_id, operation_type, quantity FROM stock_sync_pruned
-                WHERE order_ref IS NOT NULL) AS every_operation
-              GROUP BY order_ref, line_id) AS done ON done.order_ref = n.order_ref AND done.line_id = n.line_id
-            WHERE n.deducted <> COALESCE(done.deducted, 0) OR n.refunded <> COALESCE(done.refunded, 0)
-            LIMIT :limit"""),
+                WHERE order_ref IS NOT NULL) AS every_operation) AS both_sides
+            GROUP BY order_ref, line_id
+            HAVING SUM(deducted) <> SUM(done) OR SUM(refunded) <> SUM(undone) LIMIT :limit"""),
     ),
-    "line_deducted_beyond_order": (
-        "of a line more units are deducted, and not given back, than were ordered",
+    "line_out_of_bounds": (
+        "of a line more units are deducted, and not given back, than were ordered, or more came back than went out",
         Statement("""
             SELECT order_ref, line_id, sku, quantity, deducted, refunded FROM stock_sync_order_lines
-            WHERE deducted - refunded > quantity LIMIT :limit"""),
+            WHERE deducted - refunded > quantity OR refunded > deducted OR refunded < 0 LIMIT :limit"""),
+    ),
+    "level_below_zero": (
+        "less than nothing is on hand of a SKU that may not be sold so",
+        Statement("""
+            SELECT warehouse, sku, on_hand FROM stock_sync_levels
+            WHERE on_hand < 0 AND NOT allow_negative LIMIT :limit"""),
     ),
     "order_never_delivered": (
         "an order has something to tell and no way to be delivered",
@@ -86,6 +101,14 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
                   AND NOT n.waived AND n.deducted < n.quantity))
             LIMIT :limit"""),
     ),
+    "tally_differs": (
+        "the figures count another number of completed operations than there are",
+        Statement("""
+            SELECT kept.completed, there.completed
+            FROM (SELECT COALESCE(SUM(completed), 0) AS completed FROM stock_sync_tallies) AS kept,
+                 (SELECT COUNT(*) AS completed FROM pending_stock_operations WHERE status = 'completed') AS there
+            WHERE kept.completed <> there.completed LIMIT :limit"""),
+    ),
     "processing_without_claim": (
         "an operation is said to be processing though nobody has claimed its order",
         Statement("""
@@ -99,3 +122,33 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
 def offending_rows(database: Database, question: str, limit: int) -> list[list[Any]]:
     """Up to `limit` rows that break the promise of `question`."""
     return [list(row) for row in rows_of(database.run(QUESTIONS[question][1], limit=limit))]
+
+
+_BY_STATUS = Statement(
+    "SELECT token_id, status, COUNT(*) FROM pending_stock_operations GROUP BY token_id, status"
+)
+_PRUNED = Statement("""
+    SELECT r.token_id, COUNT(*) FROM stock_sync_pruned AS p JOIN stock_sync_orders AS r ON r.id = p.order_ref
+    GROUP BY r.token_id""")
+_UNITS = Statement("""
+    SELECT r.token_id, COUNT(DISTINCT r.id), SUM(n.deducted), SUM(n.refunded) FROM stock_sync_order_lines AS n
+    JOIN stock_sync_orders AS r ON r.id = n.order_ref GROUP BY r.token_id""")
+_WAITING = Statement(
+    "SELECT token_id, COUNT(*) FROM stock_sync_orders WHERE due_at IS NOT NULL GROUP BY token_id"
+)
+
+
+def lane_figures(database: Database) -> dict[str, dict[str, int]]:
+    """What each lane has, by name: operations of each status and pruned ones, orders, units."""
+    zero = dict.fromkeys((*STATUSES, "pruned", "orders", "orders_waiting", "deducted", "refunded"), 0)
+    lanes: dict[str, dict[str, int]] = {}
+    for lane, status, number in rows_of(database.run(_BY_STATUS)):
+        lanes.setdefault(lane, dict(zero))[status] = number
+    for statement, names in (
+        (_PRUNED, ("pruned",)),
+        (_UNITS, ("orders", "deducted", "refunded")),
+        (_WAITING, ("orders_waiting",)),
+    ):
+        for lane, *numbers in rows_of(database.run(statement)):
+            lanes.setdefault(lane, dict(zero)).update(zip(names, map(int, numbers), strict=True))
+    return dict(sorted(lanes.items()))

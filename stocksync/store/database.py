@@ -85,10 +85,13 @@ class _Executing:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """A read transaction that sees one moment, and keeps no writer waiting."""
+        """A read transaction that sees one moment, and keeps no writer waiting. Raises DatabaseUnavailable."""
         database = cast(Any, self)
-        with self.scope(), database.atomic(*self.snapshot_mode):
-            yield
+        try:
+            with self.scope(), database.atomic(*self.snapshot_mode):
+                yield
+        except (peewee.OperationalError, peewee.InterfaceError) as error:
+            raise DatabaseUnavailable(f"the database could not be read: {_first_line(error)}") from error
 
     def wait_for_migration_lock(self) -> None:
         """Inside a transaction: keep other migrations out until it ends."""

@@ -65,16 +65,14 @@ class OperationRow:
         return self.line_item_id or f"{self.sku}@{self.warehouse}"
 
 
+@dataclass
 class OperationInterventions:
     """Guarded changes of one operation, each with its log row."""
 
-    def __init__(
-        self, database: Database, operations: Operations, log: OperationLog, max_retries: int
-    ) -> None:
-        self._database = database
-        self._operations = operations
-        self._log = log
-        self._max_retries = max_retries
+    _database: Database
+    _operations: Operations
+    _log: OperationLog
+    _max_retries: int
 
     def lock(self, operation_id: UUID, action: str) -> tuple[OrderRow, OperationRow]:
         """The locked order of an operation, and the operation as it is then. `action`: what it can't be, if so.
@@ -91,6 +89,8 @@ class OperationInterventions:
         order = self._operations.lock_order_by_id(uuid_of(found[0]))
         # Read again: what was seen before the lock may have changed while waiting for it.
         row = self._database.run(_FIND, id=operation_id).fetchone()
+        if row is None:  # cleaned up meanwhile
+            raise UnknownOperation(operation_id)
         return order, OperationRow(operation_id, *row[1:])
 
     def retry(self, operation_id: UUID, actor: str, reason: str | None, now: datetime) -> OrderRow:
@@ -108,11 +108,11 @@ class OperationInterventions:
         if not can_be_retried(operation.status) or order.is_stock_updated is None:
             raise TransitionRefused(operation_id, "retried", operation.status)
         self._operations.set_in_motion(order, order.is_stock_updated, now, waiting="manual")
-        retried = rows_of(
-            self._database.run(_RETRY, order_ref=order.id, max_retries=self._max_retries, now=now)
-        )
+        cursor = self._database.run(_RETRY, order_ref=order.id, max_retries=self._max_retries, now=now)
         details = {"actor": actor, "reason": reason, "operation": str(operation_id)}
-        self._log.add([LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in retried], now)
+        self._log.add(
+            [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows_of(cursor)], now
+        )
         return order
 
     def cancel(
@@ -126,42 +126,30 @@ class OperationInterventions:
         if operation.applied == "unknown":
             raise InDoubt(operation.id)
         applied = "no" if put_back else operation.applied
-        row = self._database.run(
-            _CANCEL, id=operation.id, actor=actor, reason=reason, applied=applied, now=now
-        ).fetchone()
-        if row is None:
-            raise TransitionRefused(operation.id, "cancelled", operation.status)
         who = {"actor": actor, "reason": reason}
+        if self._database.run(_CANCEL, id=operation.id, applied=applied, now=now, **who).fetchone() is None:
+            raise TransitionRefused(operation.id, "cancelled", operation.status)
         details = {**who, "was": operation.status, "stock": "put back" if put_back else "kept"}
         entries = [LogEntry(operation.id, "cancelled", CANCELLED, details)]
         if put_back:
-            entries.append(
-                LogEntry(operation.id, "rolled_back", CANCELLED, {**who, "quantity": operation.quantity})
-            )
+            back = {**who, "quantity": operation.quantity}
+            entries.append(LogEntry(operation.id, "rolled_back", CANCELLED, back))
         self._log.add(entries, now)
 
-    def confirm(self, operation: OperationRow, details: Mapping[str, Any], now: datetime) -> None:
-        """A locked operation in doubt was done. Raises TransitionRefused: it is not in doubt any more."""
-        if self._database.run(_CONFIRM, id=operation.id, now=now).fetchone() is None:
-            raise self._not_in_doubt(operation)
-        self._log.add([LogEntry(operation.id, "confirmed", operation.status, details)], now)
-
-    def deny(self, operation: OperationRow, details: Mapping[str, Any], now: datetime) -> None:
-        """A locked operation in doubt was not done: it is cancelled, and its keys are free again.
+    def confirm(self, operation: OperationRow, done: bool, details: Mapping[str, Any], now: datetime) -> None:
+        """A locked operation in doubt was done, or not: then it is cancelled, and its keys are free again.
 
         Raises:
             TransitionRefused: it is not in doubt any more.
         """
         said = {name: details.get(name) for name in ("error_class", "error_message")}
-        if self._database.run(_DENY, id=operation.id, now=now, **said).fetchone() is None:
-            raise self._not_in_doubt(operation)
-        self._database.run(_RELEASE_KEYS, id=operation.id)
-        self._log.add([LogEntry(operation.id, "confirmed", CANCELLED, details)], now)
+        statement, status = (_CONFIRM, operation.status) if done else (_DENY, CANCELLED)
+        if self._database.run(statement, id=operation.id, now=now, **said).fetchone() is None:
+            raise TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)
+        if not done:
+            self._database.run(_RELEASE_KEYS, id=operation.id)
+        self._log.add([LogEntry(operation.id, "confirmed", status, {**details, "done": done})], now)
 
     def still_wanted(self, order: OrderRow) -> bool:
         """Whether an operation of the order is left to deliver."""
         return self._database.run(_STILL_WANTED, order_ref=order.id).fetchone() is not None
-
-    @staticmethod
-    def _not_in_doubt(operation: OperationRow) -> TransitionRefused:
-        return TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)

@@ -6,16 +6,32 @@ Callers hold a write transaction. Lock order: levels come last, by (warehouse, S
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from stocksync.domain.errors import InsufficientStock, InvalidInput, Shortage, UnknownWarehouse
 from stocksync.domain.identifiers import NewId
 from stocksync.store.database import Database, Statement, rows_of
 
+# Two sides are compared as one sum, here and in the audit: a join of a million rows with a million takes a database
+# that guesses wrong for ever.
+LEVELS_THAT_DIFFER: Final = """
+    SELECT warehouse, sku, SUM(on_hand) AS on_hand, SUM(moved) AS moved FROM (
+      SELECT warehouse, sku, on_hand, 0 AS moved FROM stock_sync_levels
+      UNION ALL
+      SELECT warehouse, sku, 0, delta FROM stock_sync_movements) AS both_sides
+    GROUP BY warehouse, sku HAVING SUM(on_hand) <> SUM(moved)"""
+_DIFFERING = Statement(f"{LEVELS_THAT_DIFFER} ORDER BY warehouse, sku")
+# Where it may not be below nought, a sum that is leaves the row as it is.
+_REBUILD = Statement("""
+    UPDATE stock_sync_levels SET on_hand = given.moved, updated_at = :now
+    FROM (SELECT COALESCE(SUM(delta), 0) AS moved FROM stock_sync_movements
+          WHERE warehouse = :warehouse AND sku = :sku) AS given
+    WHERE warehouse = :warehouse AND sku = :sku AND (given.moved >= 0 OR allow_negative) RETURNING on_hand""")
 _LOCK_LEVELS = Statement(
     "SELECT sku FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text} ORDER BY sku {for_update}"
 )
@@ -80,7 +96,7 @@ _FORGET_LINE = Statement("""
 _LONGEST_LINE_ID = 255
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: its fields are the parameters of the statement that writes it
 class Change:
     """One cause that moves one SKU. `quantity` counts units, above zero; the direction is the call's."""
 
@@ -94,6 +110,16 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """A level that is not what its movements make it: `moved` is their sum."""
+
+    warehouse: str
+    sku: str
+    on_hand: int
+    moved: int
+
+
+@dataclass(frozen=True)  # without slots, as above
 class Line:
     """One stored order line. `reserved`: units whose refund is in doubt, which nobody else may give back."""
 
@@ -113,19 +139,27 @@ class Line:
         return self.deducted - self.refunded - self.reserved
 
     @property
+    def is_open(self) -> bool:
+        """Whether units of it are still to be deducted."""
+        return self.deducted < self.quantity and not self.waived
+
+    @property
     def is_unnamed(self) -> bool:
         """Whether it stands for calls that named no line id."""
         return self.sku is not None and self.line_id == f"{self.sku}@{self.warehouse}"
+
+    @property
+    def named_id(self) -> str | None:
+        """Its id as operations carry it: None, where it stands for calls that named none."""
+        return None if self.is_unnamed else self.line_id
 
 
 def unnamed_line(sku: str, warehouse: str) -> str:
     """The line id of calls without one: the SKU in its warehouse is the line. Raises InvalidInput."""
     line_id = f"{sku}@{warehouse}"
     if len(line_id) > _LONGEST_LINE_ID:
-        raise InvalidInput(
-            "line_item_id",
-            f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line",
-        )
+        why = f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line"
+        raise InvalidInput("line_item_id", why)
     return line_id
 
 
@@ -154,14 +188,9 @@ class StockLedger:
             self._database.run(_LOCK_LEVELS, warehouse=warehouse, skus=sorted(needed))
         taken = dict(rows_of(self._database.run(_TAKE, warehouse=warehouse, items=items, now=now)))
         if len(taken) < len(needed):
-            short = self.on_hand(warehouse, [sku for sku in needed if sku not in taken])
-            raise InsufficientStock(
-                [
-                    Shortage(sku, warehouse, needed[sku], short.get(sku, 0))
-                    for sku in sorted(needed)
-                    if sku not in taken
-                ]
-            )
+            short = sorted(needed.keys() - taken.keys())
+            left = self.on_hand(warehouse, short)
+            raise InsufficientStock([Shortage(s, warehouse, needed[s], left.get(s, 0)) for s in short])
         self._record(warehouse, changes, -1, {sku: taken[sku] + needed[sku] for sku in needed}, now)
 
     def put(self, warehouse: str, changes: Sequence[Change], now: datetime) -> None:
@@ -177,9 +206,21 @@ class StockLedger:
 
     def hold(self, warehouse: str, skus: Sequence[str], now: datetime) -> None:
         """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""
-        self._database.run(
-            _PUT, warehouse=warehouse, items=[{"sku": s, "quantity": 0} for s in sorted(skus)], now=now
-        )
+        items = [{"sku": sku, "quantity": 0} for sku in sorted(skus)]
+        self._database.run(_PUT, warehouse=warehouse, items=items, now=now)
+
+    def differing(self) -> list[Difference]:
+        """Levels whose on hand is not the sum of their movements."""
+        return [
+            Difference(row[0], row[1], int(row[2]), int(row[3]))
+            for row in rows_of(self._database.run(_DIFFERING))
+        ]
+
+    def rebuild(self, warehouse: str, sku: str, now: datetime) -> int | None:
+        """Set on hand to the sum of the movements, as it is now; answers with it. None: it may not be below nought."""
+        self.hold(warehouse, [sku], now)
+        row = self._database.run(_REBUILD, warehouse=warehouse, sku=sku, now=now).fetchone()
+        return None if row is None else int(row[0])
 
     def _record(
         self, warehouse: str, changes: Sequence[Change], sign: int, before: Mapping[str, int], now: datetime
@@ -187,22 +228,10 @@ class StockLedger:
         balance = dict(before)
         rows: list[dict[str, Any]] = []
         for change in changes:
-            balance[change.sku] += sign * change.quantity
-            rows.append(
-                {
-                    "id": self._new_id(),
-                    "warehouse": warehouse,
-                    "sku": change.sku,
-                    "delta": sign * change.quantity,
-                    "balance_after": balance[change.sku],
-                    "cause": change.cause,
-                    "cause_key": change.cause_key,
-                    "operation_id": change.operation_id,
-                    "actor": change.actor,
-                    "reason": change.reason,
-                    "now": now,
-                }
-            )
+            delta = sign * change.quantity
+            balance[change.sku] += delta
+            level = {"warehouse": warehouse, "delta": delta, "balance_after": balance[change.sku]}
+            rows.append({**vars(change), **level, "id": self._new_id(), "now": now})
         self._database.run_many(_MOVE, rows)
 
 
@@ -216,30 +245,12 @@ class OrderLines:
     def of(self, order_ref: UUID) -> dict[str, Line]:
         """Every line of the order by its line id, the oldest first."""
         rows = rows_of(self._database.run(_LINES, order_ref=order_ref))
-        return {
-            row[0]: Line(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), bool(row[7]))
-            for row in rows
-        }
+        return {row[0]: Line(*row[:6], *map(bool, row[6:])) for row in rows}
 
     def add(self, order_ref: UUID, lines: Sequence[Line], now: datetime) -> None:
         """Write lines that are new to the order."""
-        self._database.run_many(
-            _ADD_LINE,
-            [
-                {
-                    "id": self._new_id(),
-                    "order_ref": order_ref,
-                    "line_id": line.line_id,
-                    "sku": line.sku,
-                    "warehouse": line.warehouse,
-                    "quantity": line.quantity,
-                    "deducted": line.deducted,
-                    "moves_stock": line.moves_stock,
-                    "now": now,
-                }
-                for line in lines
-            ],
-        )
+        rows = [{**vars(line), "id": self._new_id(), "order_ref": order_ref, "now": now} for line in lines]
+        self._database.run_many(_ADD_LINE, rows)
 
     def deduct(self, order_ref: UUID, line_id: str, quantity: int, *, grows: bool) -> None:
         """Count units as deducted. `grows`: no form says how many were ordered, so these were ordered too."""
@@ -252,29 +263,14 @@ class OrderLines:
 
     def undo_deduction(self, order_ref: UUID, line_id: str, quantity: int, reserved: int) -> bool:
         """Count units as never deducted. False: refunds, or those in doubt (`reserved`), need them."""
-        cursor = self._database.run(
-            _UNDO, order_ref=order_ref, line_id=line_id, quantity=quantity, reserved=reserved
-        )
-        return cursor.fetchone() is not None
+        which = {"order_ref": order_ref, "line_id": line_id}
+        return self._database.run(_UNDO, **which, quantity=quantity, reserved=reserved).fetchone() is not None
 
     def revise(self, order_ref: UUID, lines: Sequence[tuple[Line, int]]) -> None:
         """Write what a form made of lines, each with the units deducted in addition."""
-        if not lines:
-            return
-        self._database.run_many(
-            _REVISE,
-            [
-                {
-                    "order_ref": order_ref,
-                    "line_id": line.line_id,
-                    "sku": line.sku,
-                    "warehouse": line.warehouse,
-                    "quantity": line.quantity,
-                    "out": out,
-                }
-                for line, out in lines
-            ],
-        )
+        rows = [{**vars(line), "order_ref": order_ref, "out": out} for line, out in lines]
+        if rows:
+            self._database.run_many(_REVISE, rows)
 
     def lower(self, order_ref: UUID, line_id: str, quantity: int) -> None:
         """Less was ordered than was said; a line of which nothing ever was is forgotten."""
@@ -286,8 +282,8 @@ class OrderLines:
         self._database.run(_WAIVE_LINE, order_ref=order_ref, line_id=line_id)
 
 
-def _summed(changes: Sequence[Change]) -> dict[str, int]:
-    totals: dict[str, int] = {}
+def _summed(changes: Sequence[Change]) -> Counter[str]:
+    totals: Counter[str] = Counter()
     for change in changes:
-        totals[change.sku] = totals.get(change.sku, 0) + change.quantity
+        totals[change.sku] += change.quantity
     return totals

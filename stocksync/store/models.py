@@ -254,10 +254,18 @@ class IdempotencyKey(_Table):
     key = CharField(primary_key=True, max_length=1024)
     content_hash = CharField()
     operation_id = UUIDField()
-    created_at = UtcDateTimeField(index=True)
+    created_at = UtcDateTimeField()
 
     class Meta:
         table_name = "stock_sync_keys"
+
+
+# What clean-up looks at: the other keys stop the repeats of a line, and live as long as it does. An operation has
+# at most one of these.
+PASSING_KEYS = "substr(key, 1, 7) NOT IN ('deduct:', 'return:')"
+IdempotencyKey.add_index(
+    IdempotencyKey.index(IdempotencyKey.operation_id, name="stock_sync_keys_passing").where(SQL(PASSING_KEYS))
+)
 
 
 class Level(_Table):
@@ -305,13 +313,17 @@ class Movement(_Table):
 
 
 class Pruned(_Table):
-    """An operation that clean-up took away, as far as the ledger still needs it."""
+    """An operation that clean-up took away, as far as the ledger still needs it.
+
+    `quantity`: the units that its line counts for it; none of a deduction that was put back.
+    """
 
     operation_id = UUIDField(primary_key=True)
     order = ForeignKeyField(Order, column_name="order_ref", null=True)
     line_item_id = CharField(null=True)
     operation_type = CharField()
     quantity = BigIntegerField()
+    moves_stock = BooleanField(default=False)
     pruned_at = UtcDateTimeField()
 
     class Meta:
@@ -339,7 +351,8 @@ class Tally(_Table):
 class Reconciliation(_Table):
     """One run of comparing our orders with the remote's, for one account (`token_id`).
 
-    `buckets` (class -> orders) add up to `scanned`. `cursor`: where the next slice goes on; NULL at the end.
+    `buckets` (class -> orders) add up to `scanned`. `step` rises with every page or batch and fences its writer;
+    `cursor` and what is in `details` say where the next step goes on.
     """
 
     id = UUIDField(primary_key=True)
@@ -350,6 +363,7 @@ class Reconciliation(_Table):
     finished_at = UtcDateTimeField(null=True)
     since = UtcDateTimeField()
     cursor = TextField(null=True)
+    step = IntegerField(default=0)
     pages = IntegerField(default=0)
     scanned = IntegerField(default=0)
     fixed = IntegerField(default=0)
@@ -365,6 +379,13 @@ class Reconciliation(_Table):
             Check("(status = 'running') = (finished_at IS NULL)"),
             Check("pages >= 0 AND scanned >= 0 AND fixed >= 0"),
         )
+
+
+Reconciliation.add_index(
+    Reconciliation.index(
+        Reconciliation.token_id, unique=True, name="stock_sync_reconciliations_running"
+    ).where(SQL("status = 'running'"))
+)
 
 
 class Discrepancy(_Table):

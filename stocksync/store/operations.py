@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from stocksync.domain.errors import IdempotencyConflict
-from stocksync.domain.identifiers import NewId
+from stocksync.domain.identifiers import NewId, content_hash
 from stocksync.domain.states import COMPLETED, origins
 from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
 from stocksync.store.fields import as_utc
@@ -24,8 +24,8 @@ _ENSURE_ACCOUNT = Statement("""
     INSERT INTO stock_sync_accounts (token_id, active, paused, created_at)
     VALUES (:token_id, TRUE, FALSE, :now) ON CONFLICT (token_id) DO NOTHING""")
 # The no-op update locks the row and answers with it, whoever inserted it first.
-_ORDER = """id, token_id, order_id, has_form, status, revision, form_updated_at, is_stock_updated, state_version,
-              told_true, due_at, claim_id"""
+_ORDER = """id, has_form, told_true, form_updated_at, is_stock_updated, token_id, order_id, status, revision,
+              state_version"""
 _ENSURE_ORDER = Statement(f"""
     INSERT INTO stock_sync_orders
       (id, token_id, order_id, has_form, state_version, delivered_version, told_true, attempts, created_at, updated_at)
@@ -37,7 +37,7 @@ _LOCK_ORDER = Statement(f"""
 _LOCK_ORDER_BY_ID = Statement(f"SELECT {_ORDER} FROM stock_sync_orders WHERE id = :id {{for_update}}")
 _TAKE_FORM = Statement("""
     UPDATE stock_sync_orders
-    SET has_form = TRUE, status = :status, revision = :revision, form_updated_at = COALESCE(:form_updated_at, form_updated_at),
+    SET has_form = TRUE, status = :status, revision = :revision, form_updated_at = COALESCE(:changed_at, form_updated_at),
         updated_at = :now
     WHERE id = :id""")
 _NOTE_STATUS = Statement("UPDATE stock_sync_orders SET status = :status, updated_at = :now WHERE id = :id")
@@ -45,7 +45,7 @@ _SET_IN_MOTION = Statement("""
     UPDATE stock_sync_orders
     SET is_stock_updated = :state, state_version = state_version + 1, attempts = 0, due_at = :due_at,
         waiting = :waiting, updated_at = :now
-    WHERE id = :id RETURNING state_version""")
+    WHERE id = :id""")
 _REST = Statement("""
     UPDATE stock_sync_orders SET is_stock_updated = :state, due_at = NULL, waiting = :waiting, updated_at = :now
     WHERE id = :id""")
@@ -82,59 +82,71 @@ class OrderRow:
     """An order as locked by this transaction."""
 
     id: UUID
-    token_id: str
-    order_id: str
     has_form: bool
-    status: str | None
-    revision: str | None
+    told_true: bool
     form_updated_at: datetime | None
     is_stock_updated: bool | None
+    token_id: str
+    order_id: str
+    status: str | None
+    revision: str | None
     state_version: int
-    told_true: bool
-    due_at: datetime | None
-    claimed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass  # without slots: its fields are the parameters of the statement that writes it
 class OperationDraft:
-    """An operation about to be recorded. `content_hash` goes with its keys, to tell a repeat from a conflict.
+    """An operation about to be recorded; it belongs to no order where `order_id` is empty.
 
+    `keys`: what makes it unrepeatable, the caller's own first. `content_hash` goes with them, to tell a repeat from a
+    conflict: it is made of what was asked for, and `dataclasses.replace` keeps it.
     `applied` "unknown": an intent, before a foreign inventory is asked.
     """
 
     id: UUID
     operation_type: str
+    token_id: str
+    order_id: str
+    line_item_id: str | None
     sku: str
     quantity: int
     warehouse: str
-    line_item_id: str | None = None
     keys: tuple[str, ...] = ()
-    content_hash: str = ""
     moves_stock: bool = False
+    applied: str = "yes"
     actor: str | None = None
     reason: str | None = None
-    applied: str = "yes"
+    content_hash: str = ""
+
+    def __post_init__(self) -> None:
+        what = (self.token_id, self.order_id, self.line_item_id, self.sku, self.quantity, self.warehouse)
+        self.content_hash = self.content_hash or content_hash(self.operation_type, *what)
+
+    @property
+    def first_key(self) -> str | None:
+        """The key that it is stored with."""
+        return self.keys[0] if self.keys else None
+
+    @property
+    def line_id(self) -> str:
+        """The stored line that it counts on. Without a line id the SKU in its warehouse is the line."""
+        return self.line_item_id or f"{self.sku}@{self.warehouse}"
 
 
+@dataclass
 class Operations:
     """Orders and operations as callers and people change them."""
 
-    def __init__(
-        self, database: Database, new_id: NewId, log: OperationLog, tallies: Tallies, max_retries: int
-    ) -> None:
-        self._database = database
-        self._new_id = new_id
-        self._log = log
-        self._tallies = tallies
-        self._max_retries = max_retries
+    _database: Database
+    _new_id: NewId
+    _log: OperationLog
+    _tallies: Tallies
+    _max_retries: int
 
     def ensure_order(self, token_id: str, order_id: str, now: datetime) -> OrderRow:
         """The order's row, made at need, locked until the transaction ends."""
         self._database.run(_ENSURE_ACCOUNT, token_id=token_id, now=now)
-        cursor = self._database.run(
-            _ENSURE_ORDER, id=self._new_id(), token_id=token_id, order_id=order_id, now=now
-        )
-        return order_row(cursor.fetchone())
+        which = {"token_id": token_id, "order_id": order_id}
+        return order_row(self._database.run(_ENSURE_ORDER, id=self._new_id(), **which, now=now).fetchone())
 
     def lock_order(self, token_id: str, order_id: str) -> OrderRow | None:
         """The order's row, locked until the transaction ends; None: it is unknown."""
@@ -146,85 +158,45 @@ class Operations:
         return order_row(self._database.run(_LOCK_ORDER_BY_ID, id=order_ref).fetchone())
 
     def take_form(
-        self,
-        order: OrderRow,
-        status: str,
-        revision: str | None,
-        form_updated_at: datetime | None,
-        now: datetime,
+        self, order: OrderRow, status: str, revision: str | None, at: datetime | None, now: datetime
     ) -> None:
-        """Note which form of the order was seen last."""
-        self._database.run(
-            _TAKE_FORM,
-            id=order.id,
-            status=status,
-            revision=revision,
-            form_updated_at=form_updated_at,
-            now=now,
-        )
+        """Note which form of the order was seen last; `at`: when it was changed, by its own words."""
+        self._database.run(_TAKE_FORM, id=order.id, status=status, revision=revision, changed_at=at, now=now)
 
     def note_status(self, order: OrderRow, status: str, now: datetime) -> None:
         """Note the status of an order whose form asks for nothing yet."""
         self._database.run(_NOTE_STATUS, id=order.id, status=status, now=now)
 
-    def set_in_motion(self, order: OrderRow, state: bool | None, now: datetime, waiting: str = "new") -> int:
+    def set_in_motion(self, order: OrderRow, state: bool | None, now: datetime, waiting: str = "new") -> None:
         """Give the order a new state version and, unless there is nothing to say, make it due now."""
-        due_at, reason = (None, "not_ready") if state is None else (now, waiting)
-        cursor = self._database.run(
-            _SET_IN_MOTION, id=order.id, state=state, due_at=due_at, waiting=reason, now=now
-        )
-        return int(cursor.fetchone()[0])
+        due_at, why = (None, "not_ready") if state is None else (now, waiting)
+        self._database.run(_SET_IN_MOTION, id=order.id, state=state, due_at=due_at, waiting=why, now=now)
 
-    def record(
-        self,
-        order: OrderRow | None,
-        token_id: str,
-        drafts: Sequence[OperationDraft],
-        state_version: int,
-        now: datetime,
-    ) -> None:
+    def record(self, order: OrderRow | None, drafts: Sequence[OperationDraft], now: datetime) -> None:
         """Write the operations with their keys and their first log rows. `order` None: they belong to none.
 
         Raises:
             IdempotencyConflict: a key was used meanwhile; the transaction must be rolled back.
         """
+        by_key = {key: draft for draft in drafts for key in draft.keys}
         keys = [
-            {"key": key, "content_hash": draft.content_hash, "operation_id": draft.id}
-            for draft in drafts
-            for key in draft.keys
+            {"key": key, "content_hash": d.content_hash, "operation_id": d.id} for key, d in by_key.items()
         ]
         added = (
             {row[0] for row in rows_of(self._database.run(_ADD_KEYS, items=keys, now=now))} if keys else ()
         )
-        for row in keys:
-            if row["key"] not in added:
-                found = self.find_key(str(row["key"]))
-                raise IdempotencyConflict(str(row["key"]), found and found[1])
-        self._database.run_many(
-            _ADD_OPERATION,
-            [
-                {
-                    "id": draft.id,
-                    "order_ref": order and order.id,
-                    "order_id": order and order.order_id,
-                    "token_id": token_id,
-                    "operation_type": draft.operation_type,
-                    "sku": draft.sku,
-                    "quantity": draft.quantity,
-                    "warehouse": draft.warehouse,
-                    "line_item_id": draft.line_item_id,
-                    "idempotency_key": draft.keys[0] if draft.keys else None,
-                    "state_version": state_version,
-                    "applied": draft.applied,
-                    "moves_stock": draft.moves_stock,
-                    "max_retries": self._max_retries,
-                    "actor": draft.actor,
-                    "reason": draft.reason,
-                    "now": now,
-                }
-                for draft in drafts
-            ],
-        )
+        for key in by_key:
+            if key not in added:
+                found = self.find_key(key)
+                raise IdempotencyConflict(key, found and found[1])
+        common: dict[str, Any] = {
+            "order_ref": order and order.id,
+            "order_id": order and order.order_id,
+            "now": now,
+        }
+        common |= {"state_version": order.state_version + 1 if order else 0, "max_retries": self._max_retries}
+        rows = [{**vars(draft), **common, "idempotency_key": draft.first_key} for draft in drafts]
+        self._database.run_many(_ADD_OPERATION, rows)
         self._log.add([entry for draft in drafts for entry in _first_entries(draft)], now)
 
     def find_key(self, key: str) -> tuple[str, UUID] | None:
@@ -247,9 +219,8 @@ class Operations:
 
     def complete_at_rest(self, order: OrderRow, now: datetime) -> None:
         """Complete what waits of an order of which nothing has to be told: no delivery would ever do it."""
-        self._completed(
-            _COMPLETE_ORDER, order.id, "nothing of the order is deducted, and the remote was never told", now
-        )
+        why = "nothing of the order is deducted, and the remote was never told"
+        self._completed(_COMPLETE_ORDER, order.id, why, now)
         self.rest(order, None, None, now)
 
     def _completed(self, statement: Statement, which: UUID, why: str, now: datetime) -> None:
@@ -266,27 +237,12 @@ class Operations:
 def _first_entries(draft: OperationDraft) -> list[LogEntry]:
     said: dict[str, Any] = {"type": draft.operation_type, "quantity": draft.quantity}
     said |= {name: text for name in ("actor", "reason") if (text := getattr(draft, name)) is not None}
-    entries = [LogEntry(draft.id, "created", "pending", said)]
-    if draft.applied == "unknown":
-        entries.append(
-            LogEntry(draft.id, "in_doubt", "pending", {"why": "a foreign inventory is being asked"})
-        )
-    return entries
+    asked = {"why": "a foreign inventory is being asked"}
+    doubt = [LogEntry(draft.id, "in_doubt", "pending", asked)] if draft.applied == "unknown" else []
+    return [LogEntry(draft.id, "created", "pending", said), *doubt]
 
 
 def order_row(row: Any) -> OrderRow:
     """An order's row as any of the statements here returned it."""
-    return OrderRow(
-        id=uuid_of(row[0]),
-        token_id=row[1],
-        order_id=row[2],
-        has_form=bool(row[3]),
-        status=row[4],
-        revision=row[5],
-        form_updated_at=as_utc(row[6]),
-        is_stock_updated=None if row[7] is None else bool(row[7]),
-        state_version=row[8],
-        told_true=bool(row[9]),
-        due_at=as_utc(row[10]),
-        claimed=row[11] is not None,
-    )
+    told = None if row[4] is None else bool(row[4])
+    return OrderRow(uuid_of(row[0]), bool(row[1]), bool(row[2]), as_utc(row[3]), told, *row[5:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stocksync.store.audit_queries import QUESTIONS, offending_rows
+from stocksync.store.audit_queries import QUESTIONS, lane_figures, offending_rows
 from stocksync.store.database import Database
 
 
@@ -30,3 +30,9 @@ def audit(database: Database, limit: int = 20) -> list[Finding]:
             if rows:
                 findings.append(Finding(check, meaning, rows))
     return findings
+
+
+def per_lane(database: Database) -> dict[str, dict[str, int]]:
+    """Of every lane: operations by status and pruned, orders, those that wait, units deducted and refunded."""
+    with database.snapshot():
+        return lane_figures(database)

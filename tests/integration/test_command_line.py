@@ -141,6 +141,8 @@ def test_of_two_that_migrate_at_once_one_does_it_and_both_succeed(at: CommandLin
         "sweep",
         "status",
         "audit",
+        "cleanup",
+        "stock rebuild",
     ],
 )
 def test_on_a_schema_that_is_behind_a_command_says_to_migrate(at: CommandLine, command: str) -> None:
@@ -172,6 +174,49 @@ def test_a_sku_is_shown_with_its_level_and_last_movements(at: CommandLine, shop:
     assert said.code == 0
     assert "1 levels, 7 units" in said.out
     assert "-3     7              count  Oksana  three were broken" in said.out
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("options", "answer", "code", "after"), [("", "n", 1, 11), ("", "y", 0, 10), ("--yes --json", "", 0, 10)]
+)
+def test_a_rebuild_shows_what_differs_and_asks(
+    at: CommandLine, shop: Shop, options: str, answer: str, code: int, after: int
+) -> None:
+    shop.runtime.database.execute_sql("UPDATE stock_sync_levels SET on_hand = 11 WHERE sku = 'A'")
+
+    said = at.run(f"stock rebuild {options}", stdin=answer)
+
+    assert (said.code, on_hand(shop)[0]) == (code, after)
+    if options:
+        assert said.document == {"differing": 1, "rebuilt": 1, "refused": []}
+    else:
+        assert "Ирина      A    11       10" in said.out
+        assert "Set on hand of 1 level(s) to what has moved?" in said.err
+
+
+@on_sqlite
+def test_a_rebuild_refuses_less_than_nothing_in_words(at: CommandLine, shop: Shop) -> None:
+    shop.runtime.database.execute_sql("UPDATE stock_sync_movements SET delta = -10 WHERE sku = 'A'")
+
+    said = at.run("stock rebuild --yes")
+
+    assert (said.code, on_hand(shop)[0]) == (1, 10)
+    assert "A in warehouse Ирина: its movements come to less than nothing" in said.out
+
+
+def test_a_clean_up_counts_first_and_then_takes_away(at: CommandLine, shop: Shop) -> None:
+    with open_shop(at.environment["DATABASE_URL"]) as before:
+        before.clock.now = before.clock.now.replace(year=2020)
+        before.deduct()
+        before.drain()
+
+    said = [at.run(f"cleanup {option}") for option in ("--dry-run", "", "")]
+
+    assert [line.code for line in said] == [0, 0, 0]
+    assert [line.out.split("\n")[0] for line in said] == ["operations: 1", "operations: 1", "operations: 0"]
+    assert shop.statuses() == []
+    assert f"{SELLER}: 1 pruned, 1 orders, 1 deducted" in at.run("audit").out
 
 
 @on_sqlite
@@ -483,6 +528,9 @@ def test_a_database_error_of_one_line_does_not_stop_the_others(at: CommandLine, 
         ("sweep", 0),
         ("status", 0),
         ("audit", 0),
+        ("cleanup", 0),
+        ("cleanup --dry-run", 0),
+        ("stock rebuild", 0),
     ],
 )
 def test_with_json_stdout_is_one_object_and_nothing_else(

@@ -165,6 +165,9 @@ def test_the_third_migration_counts_what_was_completed_before_it(database_url: s
                 database.execute_sql(f"DROP INDEX pending_stock_operations_{name}")
             for name in ("token_id_updated_at", "untold"):
                 database.execute_sql(f"DROP INDEX stock_sync_orders_{name}")
+            database.execute_sql("DROP INDEX stock_sync_keys_passing")
+            database.execute_sql("CREATE INDEX stock_sync_keys_created_at ON stock_sync_keys (created_at)")
+            database.execute_sql("ALTER TABLE stock_sync_pruned DROP COLUMN moves_stock")
             database.execute_sql("ALTER TABLE pending_stock_operations DROP COLUMN first_failed_at")
             database.execute_sql(
                 "CREATE INDEX pending_stock_operations_status_created_at"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from stocksync import InsufficientStock, UnknownWarehouse
+from stocksync import InsufficientStock, InvalidOrder, UnknownWarehouse
+from stocksync.domain.checkout_form import CheckoutForm, parse_form
 from stocksync.store.models import Movement
 from tests.shop import SELLER, Shop, form, open_shop
 
@@ -171,3 +172,12 @@ def test_an_order_costs_the_same_few_statements_whatever_its_length(
     shop.orders.process_order_stock_update(form(lines={f"l{i}": (f"S{i}", 1) for i in range(count)}))
 
     assert statements <= 15
+
+
+def test_a_form_built_by_hand_that_repeats_a_line_is_refused_like_a_parsed_one(shop: Shop) -> None:
+    taken = parse_form(form(lines={"1": ("A", 3)}))
+    by_hand = CheckoutForm.model_validate({**dict(taken), "line_items": taken.line_items * 2})
+
+    with pytest.raises(InvalidOrder, match="id 1 appears more than once"):
+        shop.orders.process_order_stock_update(by_hand)
+    assert (shop.on_hand("A"), shop.statuses()) == (10, [])

@@ -29,8 +29,10 @@ from stocksync import (
     StockSyncError,
     UnknownOrder,
 )
-from stocksync.store.database import uuid_of
+from stocksync.store.cleanup import KINDS, CleanUpStore
 from stocksync.store.deliveries import Claim, Delivered
+from stocksync.store.models import PendingStockOperation
+from stocksync.upkeep.cleanup import clean_up
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, goods
 
 FORMS = st.sampled_from([f"form-{number}" for number in range(3)])
@@ -285,18 +287,20 @@ class ShopMachine(RuleBasedStateMachine):
 
     @rule()
     def old_operations_are_cleaned_up(self) -> None:
-        done = "SELECT id FROM pending_stock_operations WHERE status = 'completed' AND applied = 'yes'"
-        database = self.shop.runtime.database
-        with database.transaction_scope():
-            gone = {uuid_of(row[0]) for row in database.execute_sql(done).fetchall()}
-            database.execute_sql(
-                "INSERT INTO stock_sync_pruned (operation_id, order_ref, line_item_id, operation_type, quantity,"
-                " pruned_at) SELECT id, order_ref, COALESCE(line_item_id, sku || '@' || warehouse), operation_type,"
-                f" quantity, updated_at FROM pending_stock_operations WHERE id IN ({done})"
-            )
-            database.execute_sql(f"DELETE FROM stock_synchronization_logs WHERE operation_id IN ({done})")
-            database.execute_sql(f"DELETE FROM pending_stock_operations WHERE id IN ({done})")
+        """By somebody whose clock is a month ahead: all that is at an end counts as old."""
+        before, database = self.statuses(), self.shop.runtime.database
+        ahead = self.shop.clock.now + timedelta(days=31)
+        with database.scope():
+            store = CleanUpStore(database, self.shop.runtime.tallies)
+            clean_up(store, dict.fromkeys(KINDS, 30), lambda: ahead, wait=lambda _: False)
+        gone = before.keys() - self.statuses().keys()
+        assert {before[operation] for operation in gone} <= {"completed", "cancelled"}
         self.operations = [operation for operation in self.operations if operation not in gone]
+        self.cancelled -= gone
+
+    def statuses(self) -> dict[UUID, str]:
+        with self.shop.runtime.database.scope():
+            return {row.id: row.status for row in PendingStockOperation.select()}
 
     # A person
 

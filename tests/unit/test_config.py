@@ -120,6 +120,7 @@ def test_a_configuration_does_not_change_once_it_is_read() -> None:
         ("STOCK_SYNC_RETRY_JITTER", "maybe", "must be a valid boolean"),
         ("STOCK_SYNC_RECONCILIATION_BATCH_SIZE", "0", "greater than or equal to 1"),
         ("STOCK_SYNC_MONITORING_STALE_OPERATION_HOURS", "0", "greater than 0"),
+        ("STOCK_SYNC_CLEANUP_AFTER_DAYS", "0", "greater than or equal to 1"),
         ("STOCK_SYNC_LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("STOCK_SYNC_QUEUE_NAME", "a queue", "pattern"),
     ],
@@ -145,6 +146,7 @@ def test_a_wrong_value_is_named_with_its_variable_and_what_is_allowed(
         ({"ALLEGRO_MICROSERVICE_BASE_URL": "http:///orders"}, "ALLEGRO_MICROSERVICE_BASE_URL names no host"),
         ({"STOCK_SYNC_MICROSERVICE_STATUS_PATH": "/orders"}, "STOCK_SYNC_MICROSERVICE_STATUS_PATH must contain {order_id}"),
         ({"STOCK_SYNC_RETRY_MAX_DELAY": "59"}, "must not be below STOCK_SYNC_RETRY_INITIAL_DELAY"),
+        ({"STOCK_SYNC_CLEANUP_AFTER_DAYS": "91"}, "CLEANUP_KEYS_AFTER_DAYS must not be below STOCK_SYNC_CLEANUP_AFTER_DAYS"),
         ({"STOCK_SYNC_DELIVERY_LEASE_SECONDS": "8"}, "must be above STOCK_SYNC_MICROSERVICE_TIMEOUT"),
     ],
 )  # fmt: skip

@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.queueing",
         "stocksync.scheduling",
         "stocksync.embedded",
+        "stocksync.starting",
         "stocksync.supervisor",
     ),
     ("stocksync.store", "stocksync.remote"),
@@ -63,10 +64,11 @@ DELIVERY_WRITERS = {
     "stocksync.store.interventions",
     "stocksync.store.deliveries",
     "stocksync.store.due_work",
+    "stocksync.store.reconciliation",
 }
 STOCK_WRITERS = {"stocksync.store.inventory"}
 WRITERS = {
-    "pending_stock_operations": DELIVERY_WRITERS,
+    "pending_stock_operations": DELIVERY_WRITERS | {"stocksync.store.cleanup"},
     "stock_sync_orders": DELIVERY_WRITERS,
     "stock_sync_levels": STOCK_WRITERS,
     "stock_sync_movements": STOCK_WRITERS,

@@ -36,8 +36,8 @@ def lines(**given: tuple[str | None, int]) -> tuple[FormLine, ...]:
 
 def test_every_line_of_a_first_form_is_new_and_goes_out_unless_it_is_not_stock() -> None:
     assert list(changes(lines(a=("A", 2), post=(None, 1)), {})) == [
-        LineChange("a", "A", 2, out=2, is_new=True),
-        LineChange("post", None, 1, is_new=True),
+        LineChange("a", "A", 2, out=2),
+        LineChange("post", None, 1),
     ]
 
 

@@ -19,16 +19,16 @@ from typing import Any
 import psutil
 import pytest
 
-from stocksync.supervisor import (
+from stocksync.starting import (
     AlreadyRunning,
-    PidFile,
     PortOccupied,
     ProcfileInvalid,
-    Supervisor,
     SupervisorError,
     check_port_free,
+    pid_file,
     read_procfile,
 )
+from stocksync.supervisor import Supervisor
 from tests.servers import free_port, wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -243,16 +243,16 @@ def test_a_missing_procfile_is_named(tmp_path: Path) -> None:
 
 def test_a_second_holder_of_a_pid_file_is_refused_with_the_firsts_id(tmp_path: Path) -> None:
     with (
-        PidFile(tmp_path / "new" / "up.pid"),
+        pid_file(tmp_path / "new" / "up.pid"),
         pytest.raises(AlreadyRunning, match=f"process {os.getpid()} .*kill {os.getpid()}"),
-        PidFile(tmp_path / "new" / "up.pid"),
+        pid_file(tmp_path / "new" / "up.pid"),
     ):
         pass
 
 
 def test_a_pid_file_can_be_held_again_after_its_release(tmp_path: Path) -> None:
     for _ in range(2):
-        with PidFile(tmp_path / "up.pid"):
+        with pid_file(tmp_path / "up.pid"):
             assert (tmp_path / "up.pid").read_text() == f"{os.getpid()}\n"
     assert (tmp_path / "up.pid").read_text() == ""
 
@@ -263,14 +263,14 @@ def test_a_pid_file_whose_process_is_gone_or_is_somebody_elses_is_taken_over(
 ) -> None:
     (tmp_path / "up.pid").write_text(content, encoding="latin-1")
 
-    with PidFile(tmp_path / "up.pid"):
+    with pid_file(tmp_path / "up.pid"):
         assert (tmp_path / "up.pid").read_text() == f"{os.getpid()}\n"
 
 
 def test_the_pid_file_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     program = (
-        "import sys, time, pathlib; from stocksync.supervisor import PidFile\n"
-        "with PidFile(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "import sys, time, pathlib; from stocksync.starting import pid_file\n"
+        "with pid_file(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     path = tmp_path / "up.pid"
     with subprocess.Popen(
@@ -278,11 +278,11 @@ def test_the_pid_file_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(AlreadyRunning, match=str(holder.pid)), PidFile(path):
+        with pytest.raises(AlreadyRunning, match=str(holder.pid)), pid_file(path):
             pass
         holder.kill()
 
-    with PidFile(path):
+    with pid_file(path):
         assert path.read_text() == f"{os.getpid()}\n"
 
 
@@ -291,7 +291,7 @@ def test_a_pid_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
     with (
         pytest.raises(SupervisorError, match=r"up\.pid can't be written"),
-        PidFile(tmp_path / "file" / "up.pid"),
+        pid_file(tmp_path / "file" / "up.pid"),
     ):
         pass
 

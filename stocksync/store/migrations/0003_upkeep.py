@@ -12,6 +12,10 @@ STATEMENTS = (
     """UPDATE pending_stock_operations SET first_failed_at = (
         SELECT MIN(timestamp) FROM stock_synchronization_logs AS e
         WHERE e.operation_id = pending_stock_operations.id AND e.action IN ('sync_failed', 'sync_error'))""",
+    "ALTER TABLE stock_sync_pruned ADD COLUMN moves_stock {bool} NOT NULL DEFAULT FALSE",
+    "DROP INDEX stock_sync_keys_created_at",
+    "CREATE INDEX stock_sync_keys_passing ON stock_sync_keys (operation_id)"
+    " WHERE substr(key, 1, 7) NOT IN ('deduct:', 'return:')",
     "DROP INDEX pending_stock_operations_status_created_at",
     "CREATE INDEX pending_stock_operations_status_id ON pending_stock_operations (status, id)",
     "CREATE INDEX pending_stock_operations_sku_id ON pending_stock_operations (sku, id)",
@@ -32,7 +36,7 @@ STATEMENTS = (
     """CREATE TABLE stock_sync_reconciliations (
         id {uuid} NOT NULL PRIMARY KEY, token_id {word} NOT NULL, status {word} NOT NULL,
         dry_run {bool} NOT NULL, started_at {time} NOT NULL, finished_at {time}, since {time} NOT NULL,
-        cursor TEXT, pages INTEGER NOT NULL, scanned INTEGER NOT NULL, fixed INTEGER NOT NULL,
+        cursor TEXT, step INTEGER NOT NULL, pages INTEGER NOT NULL, scanned INTEGER NOT NULL, fixed INTEGER NOT NULL,
         buckets {json} NOT NULL, details {json} NOT NULL, actor {word},
         CHECK (status IN ('running', 'complete', 'incomplete', 'suspicious')),
         CHECK ((status = 'running') = (finished_at IS NULL)),
@@ -40,13 +44,14 @@ STATEMENTS = (
     "CREATE INDEX stock_sync_reconciliations_token_id_started_at"
     " ON stock_sync_reconciliations (token_id, started_at)",
     "CREATE INDEX stock_sync_reconciliations_started_at ON stock_sync_reconciliations (started_at)",
+    "CREATE UNIQUE INDEX stock_sync_reconciliations_running ON stock_sync_reconciliations (token_id)"
+    " WHERE status = 'running'",
     """CREATE TABLE stock_sync_discrepancies (
         id {uuid} NOT NULL PRIMARY KEY, run_id {uuid} NOT NULL, token_id {word} NOT NULL,
         order_id {word} NOT NULL, kind {word} NOT NULL, status {word} NOT NULL, ours {bool}, remote {bool},
         first_seen_at {time} NOT NULL, last_seen_at {time} NOT NULL, resolved_at {time}, actor {word},
         reason TEXT, FOREIGN KEY (run_id) REFERENCES stock_sync_reconciliations (id),
-        CHECK (kind IN ('missing_remote', 'cancel_mismatch', 'extra_remote', 'partial_local', 'given_up',
-            'missing_order')),
+        CHECK (kind IN ('missing_remote', 'cancel_mismatch', 'extra_remote', 'partial_local', 'missing_order')),
         CHECK (status IN ('open', 'fixed', 'left', 'gone')),
         CHECK ((status = 'open') = (resolved_at IS NULL)))""",
     "CREATE INDEX stock_sync_discrepancies_run_id ON stock_sync_discrepancies (run_id)",

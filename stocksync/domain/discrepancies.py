@@ -1,0 +1,76 @@
+"""What a comparison of an order here and at the remote means: exactly one class, and what may be done about it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+AGREES: Final = "agrees"
+MISSING_REMOTE: Final = "missing_remote"
+CANCEL_MISMATCH: Final = "cancel_mismatch"
+EXTRA_REMOTE: Final = "extra_remote"
+PARTIAL_LOCAL: Final = "partial_local"
+IN_FLIGHT: Final = "in_flight"
+GIVEN_UP: Final = "given_up"
+MISSING_ORDER: Final = "missing_order"
+
+CLASSES: Final = (
+    AGREES, MISSING_REMOTE, CANCEL_MISMATCH, EXTRA_REMOTE, PARTIAL_LOCAL, IN_FLIGHT, GIVEN_UP, MISSING_ORDER
+)  # fmt: skip
+MENDABLE: Final = frozenset({MISSING_REMOTE, CANCEL_MISMATCH})
+"""What telling the remote again puts right."""
+DIFFERING: Final = MENDABLE | {EXTRA_REMOTE, PARTIAL_LOCAL, MISSING_ORDER}
+
+
+@dataclass(frozen=True, slots=True)
+class OurSide:
+    """An order as we have it.
+
+    `state`: what we say; None: nothing. `deducted`: units of it that are out, net. `settled`: no stock line waits to
+    be deducted. `resting`: neither due nor claimed, and not changed within the grace time. `stopped`: given up, in
+    doubt, or its delivery was cancelled by a person. `told_at`: when it was last delivered.
+    """
+
+    state: bool | None = None
+    deducted: int = 0
+    settled: bool = True
+    resting: bool = True
+    stopped: bool = False
+    told_at: datetime | None = None
+
+
+def classify(ours: OurSide | None, remote: bool | None) -> str:
+    """The one class of an order.
+
+    Args:
+        ours: None: it is unknown here.
+        remote: what the remote says; None: it does not know the order.
+    """
+    if ours is None:
+        return EXTRA_REMOTE if remote else AGREES
+    if not ours.resting:
+        return IN_FLIGHT
+    if ours.stopped:
+        return GIVEN_UP
+    if remote is None:
+        return MISSING_ORDER
+    if ours.state is None or not ours.settled:
+        if not remote:
+            return AGREES if ours.state is not True else MISSING_REMOTE
+        return PARTIAL_LOCAL if ours.deducted > 0 and not ours.settled else EXTRA_REMOTE
+    if ours.state is remote:
+        return AGREES
+    return MISSING_REMOTE if ours.state else CANCEL_MISMATCH
+
+
+def may_mend(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
+    """Whether the difference is mended without a person: it is of the kind, and our last delivery is young enough."""
+    return (
+        kind in MENDABLE and ours is not None and ours.told_at is not None and now - ours.told_at < threshold
+    )
+
+
+def is_suspicious(differing: int, scanned: int, share: float, orders: int) -> bool:
+    """Whether so much differs that one of the two sides is more likely broken than out of step."""
+    return differing > orders and differing > share * scanned

@@ -1,0 +1,165 @@
+"""What clean-up takes away, a page at a time, each in one short transaction, walked along ids that rise with time.
+
+A completed or cancelled operation goes with its log when its order is at rest: neither due nor claimed, of one mind
+with the remote, without an open difference. What its line counts for it goes into `stock_sync_pruned`; one that was
+never done (denied by a foreign inventory) leaves nothing behind. Orders, lines and movements stay.
+
+Keys that begin with `deduct:` or `return:` stay as long as the lines whose repeats they stop, and so do those under
+which our own stock moved. All others go once they are old and their operation is gone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from stocksync.domain.identifiers import first_id_at
+from stocksync.domain.states import CANCELLED, COMPLETED
+from stocksync.store.database import Database, Statement, rows_of, uuid_of
+from stocksync.store.models import PASSING_KEYS
+from stocksync.store.tallies import Counts, Tallies
+
+OPERATIONS: Final = (COMPLETED, CANCELLED)
+
+# Nothing is written to an operation after it was completed or cancelled: `updated_at` is when that was.
+_PAGE = Statement("""
+    SELECT id, order_ref, updated_at < :before AND applied <> 'unknown' FROM pending_stock_operations
+    WHERE status = :status AND id > :after AND id < :floor ORDER BY id LIMIT :limit""")
+_AT_REST = """
+    SELECT r.id FROM stock_sync_orders AS r
+    WHERE r.id IN {orders:uuid} AND r.due_at IS NULL AND r.claim_id IS NULL
+      AND (r.is_stock_updated = r.remote_flag OR r.is_stock_updated IS NULL AND r.remote_flag IS NOT TRUE)
+      AND NOT EXISTS (SELECT 1 FROM stock_sync_discrepancies AS d
+                      WHERE d.token_id = r.token_id AND d.order_id = r.order_id AND d.status = 'open')"""
+_FIND_AT_REST = Statement(_AT_REST)
+# Lock order everywhere: orders first. Whoever holds one keeps its operations; they go another day.
+_LOCK_AT_REST = Statement(_AT_REST + " {skip_locked}")
+# An adjustment counts on no line; its SKU and warehouse may be too long to stand for one.
+_REMEMBER = Statement("""
+    INSERT INTO stock_sync_pruned
+      (operation_id, order_ref, line_item_id, operation_type, quantity, moves_stock, pruned_at)
+    SELECT id, order_ref,
+           CASE WHEN operation_type <> 'adjustment' THEN COALESCE(line_item_id, sku || '@' || warehouse) END,
+           operation_type, CASE WHEN applied = 'yes' THEN quantity ELSE 0 END, moves_stock, :now
+    FROM pending_stock_operations WHERE id IN {ids:uuid} AND (applied = 'yes' OR moves_stock)
+    ON CONFLICT (operation_id) DO NOTHING""")
+_COUNT_LOGS = Statement("SELECT COUNT(*) FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}")
+_DELETE_LOGS = Statement("DELETE FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}")
+_DELETE_OPERATIONS = Statement("DELETE FROM pending_stock_operations WHERE id IN {ids:uuid}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Rows that go by themselves once they are old. `column`: the id that they are walked along, in `scope` only."""
+
+    delete: str
+    goes: str
+    column: str = "id"
+    scope: str = "TRUE"
+
+    def page(self) -> Statement:
+        """Ids with whether each goes."""
+        return Statement(
+            f"SELECT {self.column}, {self.goes} {self.delete.removeprefix('DELETE ')} WHERE {self.scope}"
+            f" AND {self.column} > :after AND {self.column} < :floor ORDER BY {self.column} LIMIT :limit"
+        )
+
+    def removal(self) -> Statement:
+        """By ids, asked again whether they go."""
+        return Statement(
+            f"{self.delete} WHERE {self.column} IN {{ids:uuid}} AND {self.scope} AND {self.goes}"
+        )
+
+
+# What a person left as it is stays, or the next run would bring it up again.
+_OVER = "status <> 'left' AND COALESCE(resolved_at < :before, FALSE)"
+# In the order in which they go: a difference before the run that found it.
+_KINDS = {
+    "keys": _Kind(
+        "DELETE FROM stock_sync_keys",
+        """created_at < :before
+          AND NOT EXISTS (SELECT 1 FROM pending_stock_operations AS o WHERE o.id = stock_sync_keys.operation_id)
+          AND NOT EXISTS (SELECT 1 FROM stock_sync_movements AS m WHERE m.cause_key = stock_sync_keys.key)""",
+        "operation_id",
+        PASSING_KEYS,
+    ),
+    "discrepancies": _Kind("DELETE FROM stock_sync_discrepancies", f"({_OVER})"),
+    "reconciliations": _Kind(
+        "DELETE FROM stock_sync_reconciliations",
+        """COALESCE(finished_at < :before, FALSE) AND NOT EXISTS (
+          SELECT 1 FROM stock_sync_discrepancies AS d WHERE d.run_id = stock_sync_reconciliations.id
+            AND (d.status = 'left' OR NOT COALESCE(d.resolved_at < :before, FALSE)))""",
+    ),
+    "alerts": _Kind(
+        "DELETE FROM stock_sync_alerts", "COALESCE(resolved_at < :before, FALSE) AND owed IS NULL"
+    ),
+    "task_runs": _Kind("DELETE FROM stock_sync_task_runs", "COALESCE(finished_at < :before, FALSE)"),
+}
+_STATEMENTS = {name: (kind.page(), kind.removal()) for name, kind in _KINDS.items()}
+KINDS: Final = (*OPERATIONS, *_KINDS)
+"""Everything that is cleaned up, in the order in which it is."""
+START: Final = UUID(int=0)
+
+
+class CleanUpStore:
+    """One page at a time; who calls remembers how far it came."""
+
+    def __init__(self, database: Database, tallies: Tallies) -> None:
+        self._database = database
+        self._tallies = tallies
+
+    def page(
+        self, kind: str, after: UUID, limit: int, before: datetime, now: datetime, *, dry_run: bool
+    ) -> tuple[UUID | None, Counter[str]]:
+        """Take away what may go of the next `limit` rows above the id `after`.
+
+        Args:
+            kind: one of KINDS.
+            before: only what was at an end then.
+            dry_run: count what would go, and write nothing.
+
+        Returns:
+            The id to go on after (None: that was the last page), and how many rows went, by kind.
+
+        Raises:
+            DatabaseUnavailable: nothing of this page was written.
+        """
+        database = self._database
+        with database.snapshot() if dry_run else database.transaction_scope():
+            bounds = {"after": after, "floor": first_id_at(before), "before": before, "limit": limit}
+            if kind in OPERATIONS:
+                rows = rows_of(database.run(_PAGE, status=kind, **bounds))
+                gone = self._operations(kind, [row[:2] for row in rows if row[2]], now, dry_run=dry_run)
+            else:
+                page, removal = _STATEMENTS[kind]
+                rows = rows_of(database.run(page, **bounds))
+                ids = [uuid_of(row[0]) for row in rows if row[1]]
+                gone = Counter({kind: len(ids)})
+                if ids and not dry_run:
+                    gone[kind] = database.run(removal, ids=ids, before=before).rowcount
+        return (uuid_of(rows[-1][0]) if len(rows) == limit else None), gone
+
+    def _operations(
+        self, status: str, old: Sequence[tuple[Any, Any]], now: datetime, *, dry_run: bool
+    ) -> Counter[str]:
+        database = self._database
+        orders = list({uuid_of(order) for _, order in old if order is not None})
+        find = _FIND_AT_REST if dry_run else _LOCK_AT_REST
+        resting = {uuid_of(row[0]) for row in rows_of(database.run(find, orders=orders))} if orders else set()
+        ids = [uuid_of(id) for id, order in old if order is None or uuid_of(order) in resting]
+        if not ids:
+            return Counter()
+        if dry_run:
+            logs = database.run(_COUNT_LOGS, ids=ids).fetchone()[0]
+            return Counter(operations=len(ids), logs=logs)
+        database.run(_REMEMBER, ids=ids, now=now)
+        logs = database.run(_DELETE_LOGS, ids=ids).rowcount
+        # What another clean-up took since the page was read is not ours to count.
+        gone = database.run(_DELETE_OPERATIONS, ids=ids).rowcount
+        if gone and status == COMPLETED:
+            self._tallies.add(Counts(pruned=gone), now)
+        return Counter(operations=gone, logs=logs)

@@ -1,0 +1,79 @@
+"""Sending alerts through Apprise, in a process of its own that ends afterwards.
+
+Apprise with its plugins would cost a worker some 15 MB for good, and a messenger that hangs would hold it; a child
+gives the memory back and is killed after `_SECONDS`. The addresses hold secrets: they go through stdin, not argv.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+_SECONDS = 30
+_LONGEST = 3500
+"""Characters of one message; Telegram takes 4,096."""
+
+
+class Messenger(Protocol):
+    """Whoever carries messages to people."""
+
+    def send(self, text: str) -> bool:
+        """False: not everybody got it; it is to be tried again."""
+
+
+class AppriseMessenger:
+    """Apprise's addresses: `tgram://TOKEN/CHAT`, `mailto://…`, and all it knows."""
+
+    def __init__(self, urls: list[str], telegram_api: str | None = None) -> None:
+        self._request = {"urls": urls, "telegram_api": telegram_api}
+
+    def send(self, text: str) -> bool:
+        """Within `_SECONDS`; never raises."""
+        request = json.dumps(self._request | {"text": text[:_LONGEST]})
+        try:
+            child = subprocess.run(
+                [sys.executable, "-m", "stocksync.upkeep.alerts"],
+                input=request,
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            log.warning("an alert could not be sent (%s); it is tried again", type(error).__name__)
+            return False
+        if child.returncode:
+            # Not what the child said: it may quote an address, and that holds a secret.
+            log.warning("an alert was not taken by every messenger; it is tried again")
+        return child.returncode == 0
+
+
+class LogMessenger:
+    """For a shop without a messenger: the log is told."""
+
+    def send(self, text: str) -> bool:
+        """Always taken."""
+        log.warning("alert: %s", text.replace("\n", " | "))
+        return True
+
+
+def _main() -> int:
+    import apprise
+    from apprise.plugins.telegram import NotifyTelegram
+
+    request = json.load(sys.stdin)
+    if request["telegram_api"]:
+        NotifyTelegram.notify_url = f"{request['telegram_api'].rstrip('/')}/bot"
+    messengers = apprise.Apprise()
+    known = [messengers.add(url) for url in request["urls"]]
+    taken = messengers.notify(body=request["text"], body_format=apprise.NotifyFormat.TEXT)
+    return 0 if all(known) and taken else 1
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,362 @@
+"""Reconciliation: walks the remote's orders, compares them with ours, and has told again what may be.
+
+A run goes in steps of one page or batch; its row knows where it stands, so that any process goes on with it, after a
+crash too. Nothing is repaired before the whole walk was judged, and both sides are read again before each repair.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from stocksync.delivery import Wakeups
+from stocksync.domain import discrepancies as rules
+from stocksync.domain.checkout_form import check_word
+from stocksync.domain.errors import RemoteError, RepairRefused, UnknownDifference, UnknownOrder
+from stocksync.domain.identifiers import Clock, NewId
+from stocksync.remote.client import OrdersReader
+from stocksync.store.reconciliation import LISTED_DIFFERENCES, ReconciliationRecords, Run, View
+
+log = logging.getLogger(__name__)
+
+_BATCH = 50
+_READ = 5000
+_NO_ID = UUID(int=0)
+_MOST_STEPS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciliationSettings:
+    """Bounds; see `plan-settings` and the README. `slice_seconds`: after which a job lets others go first."""
+
+    page_size: int = 100
+    interval: timedelta = timedelta(minutes=30)
+    threshold: timedelta = timedelta(hours=24)
+    window: timedelta = timedelta(days=7)
+    grace: timedelta = timedelta(seconds=1)
+    suspicious_share: float = 0.2
+    suspicious_orders: int = 10
+    lookup_cap: int = 500
+    slice_seconds: float = 5.0
+
+
+class Reconciliation:
+    """Compares and repairs. Only `fix` and `leave` are for people; all else decides for itself."""
+
+    def __init__(
+        self,
+        records: ReconciliationRecords,
+        reader: Callable[[], OrdersReader],
+        wakeups: Wakeups,
+        settings: ReconciliationSettings,
+        *,
+        clock: Clock,
+        new_id: NewId,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            reader: asked for only where something is compared.
+        """
+        self.records = records
+        self._reader = reader
+        self._wakeups = wakeups
+        self._settings = settings
+        self._clock = clock
+        self._new_id = new_id
+        self._monotonic = monotonic
+
+    def slice(self, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """A few seconds of what is due of the active accounts; `more`: call again, behind other work."""
+        ends = self._monotonic() + self._settings.slice_seconds
+        done: list[dict[str, Any]] = []
+        try:
+            _ = self._reader()
+        except RemoteError as error:  # a monolith's own client that offers no list
+            return {"more": False, "runs": [], "skipped": str(error)}
+        while (token := self._due()) is not None:
+            run = self.records.running(token) or self._begin(token, None)
+            while run.status == "running":
+                if should_stop() or self._monotonic() >= ends:
+                    return {"more": True, "runs": done}
+                run = self._advance(run)
+            done.append({"token_id": token, "status": run.status, "fixed": run.fixed, "buckets": run.buckets})
+        return {"more": False, "runs": done}
+
+    def run(
+        self,
+        token_id: str,
+        *,
+        dry_run: bool = False,
+        limit: int | None = None,
+        actor: str | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> dict[str, Any]:
+        """One whole run for a seller, in this process; a run that is under way is gone on with.
+
+        Args:
+            dry_run: compare only; nothing is written but the report.
+            limit: orders looked at, at most; None: all of the window.
+            progress: told how many orders were looked at.
+
+        Raises:
+            RemoteError: the remote can't be asked (no such client). What it answers ends the run as incomplete.
+        """
+        run = self._begin(token_id, actor, dry_run=dry_run, limit=limit)
+        for _ in range(_MOST_STEPS):
+            if run.status != "running" or should_stop():
+                break
+            run = self._advance(run)
+            progress(run.scanned)
+        if run.dry_run:
+            run.details.pop("seen", None)
+            run.status = "incomplete" if run.status == "running" else run.status
+            self.records.begin(run)
+        return self._report(run)
+
+    def fix(self, difference: UUID | str, *, actor: str, reason: str) -> str:
+        """Have an order told again because a person asks for it, whatever its age; both sides are read again first.
+
+        Returns:
+            `fixed`; or `gone`, when both sides agree by now.
+
+        Raises:
+            UnknownDifference, RepairRefused: it is not open, or telling the remote again does not mend it.
+            RemoteError: the remote can't be asked now.
+        """
+        row, who = self._open(difference), _who(actor, reason)
+        outcome = self._mend(row, who, lambda kind, _: kind in rules.MENDABLE)
+        if outcome not in ("fixed", "gone"):
+            raise RepairRefused(f"order {row['order_id']}", outcome)
+        return outcome
+
+    def leave(self, difference: UUID | str, *, actor: str, reason: str) -> None:
+        """A person decided that a difference stays; it is not brought up again unless it changes.
+
+        Raises:
+            UnknownDifference, RepairRefused: it is not open.
+        """
+        row, who = self._open(difference), _who(actor, reason)
+        if not self.records.resolve(row["id"], "left", self._clock(), **who):
+            raise RepairRefused(f"the difference {difference}", "ended meanwhile")
+
+    def look(self, token_id: str, order_id: str) -> tuple[str, bool | None, View | None]:
+        """One order compared now: its class, what the remote says (None: it does not know it), our side.
+
+        Raises:
+            RemoteError: the remote can't be asked now.
+        """
+        found = self._reader().find_order(token_id=token_id, order_id=order_id)
+        remote = None if found is None else found.is_stock_updated
+        view = self.records.listed(token_id, [order_id], self._unchanged_since()).get(order_id)
+        return rules.classify(view.ours if view else None, remote), remote, view
+
+    def tell_again(self, token_id: str, order_id: str, *, actor: str, reason: str) -> None:
+        """Have one order told again, whatever the remote says; a person's way to repair.
+
+        Raises:
+            UnknownOrder
+            RepairRefused: it has nothing to say, or is on its way.
+        """
+        who = _who(actor, reason)
+        view = self.records.listed(token_id, [order_id], self._clock()).get(order_id)
+        if view is None:
+            raise UnknownOrder(token_id, order_id)
+        if not self.records.tell_again(view, who, self._clock()):
+            raise RepairRefused(f"order {order_id}", "on its way, or without anything to say")
+        self._wakeups.wake(token_id)
+
+    def _due(self) -> str | None:
+        """The account that was not compared for longest: one whose run is under way, or began an interval ago."""
+        before = self._clock() - self._settings.interval + timedelta(seconds=60)
+        for token, began, running in self.records.accounts():
+            if running or began is None or began <= before:
+                return token
+        return None
+
+    def _begin(
+        self, token_id: str, actor: str | None, *, dry_run: bool = False, limit: int | None = None
+    ) -> Run:
+        now = self._clock()
+        run = Run(
+            self._new_id(),
+            token_id,
+            now,
+            now - self._settings.window,
+            actor,
+            dry_run,
+            details={"limit": limit},
+        )
+        _ = self._reader()  # a client that can't be asked is said before anything is written
+        return run if dry_run else self.records.begin(run)
+
+    def _advance(self, run: Run) -> Run:
+        """One step; answers with the run as it is afterwards, whoever took the step."""
+        try:
+            {"list": self._list, "ask": self._ask, "mend": self._mend_some}[run.phase](run)
+        except RemoteError as error:
+            run.details["reason"] = f"{error.error_class}: {error}"
+            run.status = "incomplete"
+        if not run.dry_run and not self.records.save(run, self._clock()):
+            following = self.records.running(run.token_id)
+            if following is None:
+                run.status = "incomplete"  # somebody else ended it
+                run.details["reason"] = "another process went on with it"
+            return following or run
+        if run.status != "running":
+            log.info("reconciliation of %s: %s, %s", run.token_id, run.status, run.buckets)
+        return run
+
+    def _list(self, run: Run) -> None:
+        limit = run.details.get("limit")
+        wanted = (
+            self._settings.page_size if limit is None else min(self._settings.page_size, limit - run.scanned)
+        )
+        changed_since = self._unchanged_since()
+        page = self._reader().list_orders(
+            token_id=run.token_id, updated_since=run.since, cursor=run.cursor, limit=wanted
+        )
+        views = self.records.listed(run.token_id, [order.id for order in page.orders], changed_since)
+        self._take(run, [(order.id, views.get(order.id), order.is_stock_updated) for order in page.orders])
+        run.pages += 1
+        run.cursor = page.next_cursor
+        if page.next_cursor is None:
+            run.details["phase"] = "ask"
+        elif limit is not None and run.scanned >= limit:
+            run.details["reason"] = f"ended after {run.scanned} orders, as asked"
+            self._judge(run)
+
+    def _ask(self, run: Run) -> None:
+        """Orders of ours that the remote did not list: it is asked for each, up to a cap."""
+        after = UUID(run.details.get("after", str(_NO_ID)))
+        asked = int(run.details.get("asked", 0))
+        seen_before = self._clock() + timedelta(days=1) if run.dry_run else run.started_at
+        changed_since = self._unchanged_since()
+        views = self.records.unlisted(run, after, seen_before, changed_since, _READ)
+        compared: list[tuple[str, View | None, bool | None]] = []
+        for view in views:
+            if view.id.int not in run.details.get("seen", ()):
+                if asked >= self._settings.lookup_cap:
+                    run.details["reason"] = f"more than {asked} orders of ours are not in the remote's list"
+                    break
+                found = self._reader().find_order(token_id=run.token_id, order_id=view.order_id)
+                compared.append((view.order_id, view, None if found is None else found.is_stock_updated))
+                asked += 1
+            after = view.id
+            if len(compared) == _BATCH:
+                break
+        self._take(run, compared)
+        run.details |= {"asked": asked, "after": str(after)}
+        if "reason" in run.details or (len(views) < _READ and len(compared) < _BATCH):
+            self._judge(run)
+
+    def _judge(self, run: Run) -> None:
+        """The walk is over: is what was found to be trusted, and is there anything to repair?"""
+        run.details["phase"] = "mend"
+        differing = sum(run.buckets.get(kind, 0) for kind in rules.DIFFERING)
+        share, orders = self._settings.suspicious_share, self._settings.suspicious_orders
+        if rules.is_suspicious(differing, run.scanned, share, orders):
+            run.status = "suspicious"
+            run.details["reason"] = f"{differing} of {run.scanned} orders differ: nothing is repaired"
+        elif run.dry_run:
+            run.status = "incomplete" if "reason" in run.details else "complete"
+
+    def _take(self, run: Run, compared: Iterable[tuple[str, View | None, bool | None]]) -> None:
+        """Class every order, count it, and keep what was found."""
+        now, equal, differing = self._clock(), [], []
+        seen: dict[UUID, bool] = {}
+        for order_id, view, remote in compared:
+            kind = rules.classify(view.ours if view else None, remote)
+            run.buckets[kind] = run.buckets.get(kind, 0) + 1
+            run.scanned += 1
+            if view is not None and view.ours.resting and remote is not None:
+                seen[view.id] = remote
+            young = view and view.ours.told_at and now - view.ours.told_at < self._settings.threshold
+            if kind == rules.AGREES:
+                equal.append(order_id)
+            elif kind in rules.DIFFERING and not (kind == rules.MISSING_ORDER and young):
+                differing.append((order_id, kind, view.ours.state if view else None, remote))
+        if not run.dry_run:
+            self.records.note(run, seen, equal, differing, now)
+            return
+        run.details.setdefault("seen", set()).update(order.int for order in seen)
+        listed = run.details.setdefault("differences", [])
+        names = ("order_id", "kind", "ours", "remote")
+        listed += [
+            dict(zip(names, one, strict=True)) for one in differing[: LISTED_DIFFERENCES - len(listed)]
+        ]
+
+    def _mend_some(self, run: Run) -> None:
+        """A batch of repairs; the last one ends the run."""
+        after = UUID(run.details["mended"]) if "mended" in run.details else _NO_ID
+        rows = self.records.differences(run=run.id, after=after, kinds=rules.MENDABLE, limit=_BATCH)
+        now = self._clock()
+        for row in rows:
+            outcome = self._mend(
+                row, {}, lambda kind, ours: rules.may_mend(kind, ours, now, self._settings.threshold)
+            )
+            run.fixed += outcome == "fixed"
+            run.details["mended"] = str(row["id"])
+        if len(rows) < _BATCH:
+            run.status = "incomplete" if "reason" in run.details else "complete"
+
+    def _mend(
+        self, row: dict[str, Any], who: dict[str, str], may: Callable[[str, rules.OurSide | None], bool]
+    ) -> str:
+        """Compare one order again and have it told if `may` says so: `fixed`, `gone`, or the class that it stays in."""
+        kind, remote, view = self.look(row["token_id"], row["order_id"])
+        now = self._clock()
+        if kind in (rules.AGREES, rules.IN_FLIGHT):
+            self.records.resolve(row["id"], "gone", now)
+            return "gone"
+        if view is None or not may(kind, view.ours):
+            return kind
+        said = {"difference": kind, "ours": view.ours.state, "remote": remote, **who}
+        if not self.records.tell_again(view, said, now):
+            return rules.IN_FLIGHT
+        self.records.resolve(row["id"], "fixed", now, **who)
+        self._wakeups.wake(row["token_id"])
+        return "fixed"
+
+    def _open(self, difference: UUID | str) -> dict[str, Any]:
+        try:
+            row = self.records.difference(UUID(str(difference)))
+        except ValueError:
+            row = None
+        if row is None:
+            raise UnknownDifference(difference)
+        if row["status"] != "open":
+            raise RepairRefused(f"the difference {difference}", row["status"])
+        return row
+
+    def _unchanged_since(self) -> datetime:
+        return self._clock() - self._settings.grace
+
+    def _report(self, run: Run) -> dict[str, Any]:
+        differences = run.details.get("differences")
+        if differences is None:
+            names = ("order_id", "kind", "status", "ours", "remote")
+            rows = self.records.differences(status=None, run=run.id, limit=LISTED_DIFFERENCES)
+            differences = [{name: row[name] for name in names} for row in rows]
+        return {
+            "token_id": run.token_id,
+            "status": run.status,
+            "reason": run.details.get("reason"),
+            "dry_run": run.dry_run,
+            "pages": run.pages,
+            "checked": run.scanned,
+            "buckets": run.buckets,
+            "discrepancies": differences,
+            "fixed": run.fixed,
+            "complete": run.status == "complete",
+        }
+
+
+def _who(actor: str, reason: str) -> dict[str, str]:
+    return {"actor": check_word("actor", actor), "reason": check_word("reason", reason)}

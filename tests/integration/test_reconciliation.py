@@ -1,0 +1,505 @@
+"""Reconciliation: every order in one class, repaired only what may be, nothing concluded from what could not be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stocksync.domain.errors import RemoteError, RepairRefused, UnknownDifference
+from stocksync.runtime import Runtime
+from stocksync.sandbox import Sandbox
+from stocksync.store.models import Order
+from tests.processes import SHOP_DATA, Processes
+from tests.shop import SELLER, START, WAREHOUSE, Shop, form, goods, open_shop
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(token="sandbox", clock=lambda: START + timedelta(minutes=1)) as running:
+        yield running
+
+
+@pytest.fixture
+def shop(database_url: str, sandbox: Sandbox) -> Iterator[Shop]:
+    """Delivers to the sandbox over a real socket; the clock is the test's."""
+    settings = {
+        "ALLEGRO_MICROSERVICE_BASE_URL": sandbox.url,
+        "ALLEGRO_MICROSERVICE_JWT_TOKEN": "sandbox",
+        "STOCK_SYNC_RECONCILIATION_BATCH_SIZE": "5",
+    }
+    with open_shop(database_url, **settings) as opened:
+        del opened.runtime.__dict__["sender"]
+        opened.stock(A=1000)
+        yield opened
+
+
+def sell(shop: Shop, *orders: str, **more: Any) -> None:
+    """Orders taken and delivered, some minutes ago."""
+    for order in orders:
+        shop.orders.process_order_stock_update(form(order, **more), WAREHOUSE)
+    shop.drain()
+    shop.clock.advance(300)
+
+
+def say(sandbox: Sandbox, flags: dict[str, bool]) -> None:
+    """What the remote says from now on."""
+    sandbox.set_orders(
+        [
+            {"token_id": SELLER, "order_id": order, "is_stock_updated": flag, "updated_at": START.isoformat()}
+            for order, flag in flags.items()
+        ]
+    )
+
+
+def reconcile(shop: Shop, **more: Any) -> dict[str, Any]:
+    with shop.runtime.database.scope():
+        return shop.runtime.reconciliation.run(SELLER, **more)
+
+
+def found(report: dict[str, Any]) -> list[tuple[str, str]]:
+    return sorted((one["order_id"], one["kind"]) for one in report["discrepancies"])
+
+
+def versions(shop: Shop) -> dict[str, Any]:
+    with shop.runtime.database.scope():
+        return {row.order_id: (row.state_version, row.due_at, row.remote_seen_at) for row in Order.select()}
+
+
+def flags(sandbox: Sandbox) -> dict[str, bool | None]:
+    return {row["order_id"]: row["is_stock_updated"] for row in sandbox.orders()}
+
+
+def test_a_run_over_equal_sides_finds_nothing_and_stamps_what_it_saw(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, *(f"o{number}" for number in range(12)))
+    report = reconcile(shop)
+
+    assert (report["status"], report["buckets"], report["checked"]) == ("complete", {"agrees": 12}, 12)
+    assert report["pages"] == 3
+    assert {seen for _, _, seen in versions(shop).values()} == {shop.clock()}
+
+
+def test_what_the_remote_forgot_is_told_again_through_the_ordinary_path(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "kept", "lost")
+    say(sandbox, {"lost": False})
+    report = reconcile(shop)
+
+    assert (report["buckets"], report["fixed"]) == ({"agrees": 1, "missing_remote": 1}, 1)
+    assert shop.wakeups.woken[-1] == SELLER
+    assert flags(sandbox)["lost"] is False  # a repair writes no value, it only has the order told
+    assert (shop.order("lost").waiting, shop.order("lost").state_version) == ("reconciled", 2)
+    operation = shop.runtime.queries.order(SELLER, "lost")["operations"][0]["id"]
+    assert shop.actions(operation)[-1] == "reconciled"
+    shop.drain()
+    assert flags(sandbox)["lost"] is True
+    shop.clock.advance(60)
+    assert reconcile(shop)["buckets"] == {"agrees": 2}
+    assert shop.broken_promises() == []
+
+
+def test_a_cancelled_order_that_the_remote_still_has_is_told_false(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "cancelled")
+    shop.orders.cancel_order("cancelled", SELLER)
+    shop.drain()
+    shop.clock.advance(60)
+    say(sandbox, {"cancelled": True})
+
+    assert reconcile(shop)["buckets"] == {"cancel_mismatch": 1}
+    shop.drain()
+    assert flags(sandbox)["cancelled"] is False
+
+
+def test_what_the_remote_has_and_we_do_not_is_for_a_person_and_deducts_nothing(
+    shop: Shop, sandbox: Sandbox
+) -> None:
+    sell(shop, "postage", lines={"1": (None, 1)})
+    say(sandbox, {"postage": True, "foreign": True, "nothing": False})
+    before = shop.on_hand("A")
+    report = reconcile(shop)
+
+    assert found(report) == [("foreign", "extra_remote"), ("postage", "extra_remote")]
+    assert (report["fixed"], shop.on_hand("A")) == (0, before)
+    assert report["buckets"] == {"extra_remote": 2, "agrees": 1}
+    assert shop.runtime.reconciliation.records.count_open() == 2
+
+
+def test_an_order_with_a_line_that_waits_is_partial(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "two-lines", lines={"1": ("A", 2), "2": ("A", 1)})
+    with shop.runtime.database.transaction_scope():
+        shop.runtime.database.execute_sql(
+            "UPDATE stock_sync_order_lines SET deducted = 1 WHERE line_id = '1'"
+        )
+        shop.runtime.database.execute_sql("UPDATE stock_sync_orders SET is_stock_updated = NULL")
+
+    assert found(reconcile(shop)) == [("two-lines", "partial_local")]
+
+
+def test_what_is_due_claimed_or_just_changed_is_in_flight(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "claimed", "changed", "due")
+    say(sandbox, {"claimed": False, "changed": False, "due": False})
+    shop.orders.process_return(goods(order="due"))
+    shop.orders.process_return(goods("return-2", order="claimed"))
+    now = shop.clock()
+    with shop.runtime.database.scope():
+        new_id = shop.runtime.service.recorder.new_id
+        shop.runtime.deliveries.claim(SELLER, 1, new_id(), now, now + timedelta(seconds=60))
+        Order.update(updated_at=now).where(Order.order_id == "changed").execute()
+    report = reconcile(shop)
+
+    assert (report["buckets"], report["fixed"]) == ({"in_flight": 3}, 0)
+
+
+def test_what_was_given_up_or_stopped_by_a_person_is_left_to_them(shop: Shop, sandbox: Sandbox) -> None:
+    sandbox.set_faults(not_success_share=1.0)
+    failed = shop.deduct("failed")
+    shop.deduct("cancelled")
+    for _ in range(5):
+        shop.drain()
+        shop.clock.advance(4000)
+    cancelled = shop.runtime.queries.order(SELLER, "cancelled")["operations"][0]["id"]
+    shop.service.retry(cancelled, actor="Anna")
+    shop.service.cancel(cancelled, actor="Anna", reason="no")
+    sandbox.set_faults(not_success_share=0.0)
+    say(sandbox, {"failed": False, "cancelled": False})
+    shop.clock.advance(60)
+    report = reconcile(shop)
+
+    assert (report["buckets"], report["fixed"]) == ({"given_up": 2}, 0)
+    assert shop.operation(failed)["status"] == "failed"
+
+
+def test_what_was_told_long_ago_waits_for_a_person(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "old")
+    shop.clock.advance(86400)
+    say(sandbox, {"old": False})
+    report = reconcile(shop)
+
+    assert (found(report), report["fixed"]) == ([("old", "missing_remote")], 0)
+    (row,) = shop.runtime.reconciliation.records.differences()
+    assert shop.runtime.reconciliation.fix(row["id"], actor="Anna", reason="seen") == "fixed"
+    shop.drain()
+    assert flags(sandbox)["old"] is True
+    entry = shop.operation(shop.runtime.queries.order(SELLER, "old")["operations"][0]["id"])["log"][-1]
+    assert (entry["details"]["actor"], entry["details"]["reason"]) == ("Anna", "seen")
+
+
+def test_an_order_that_is_not_listed_is_asked_for_by_its_id(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "here", "unlisted", "unknown")
+    say(sandbox, {"here": True})
+    early = START - timedelta(days=30)
+    sandbox.set_orders(
+        [
+            {
+                "token_id": SELLER,
+                "order_id": "unlisted",
+                "is_stock_updated": False,
+                "updated_at": early.isoformat(),
+            }
+        ]
+    )
+    sandbox.set_orders([{"token_id": SELLER, "order_id": "unknown", "removed": True}])
+    report = reconcile(shop)
+
+    assert report["buckets"] == {"agrees": 1, "missing_remote": 1, "missing_order": 1}
+    assert found(report) == [("unlisted", "missing_remote")]  # unknown there: for a person after a day
+    shop.drain()
+    shop.clock.advance(86400)
+    assert ("unknown", "missing_order") in found(reconcile(shop))
+
+
+def test_a_cap_bounds_what_is_asked_for_by_id_and_the_run_says_so(
+    database_url: str, sandbox: Sandbox
+) -> None:
+    settings = {
+        "ALLEGRO_MICROSERVICE_BASE_URL": sandbox.url,
+        "ALLEGRO_MICROSERVICE_JWT_TOKEN": "sandbox",
+        "STOCK_SYNC_RECONCILIATION_LOOKUP_CAP": "2",
+    }
+    with open_shop(database_url, **settings) as shop:
+        del shop.runtime.__dict__["sender"]
+        shop.stock(A=10)
+        sell(shop, "a", "b", "c")
+        sandbox.set_orders([{"token_id": SELLER, "order_id": order, "removed": True} for order in "abc"])
+        report = reconcile(shop)
+
+    assert (report["status"], report["checked"]) == ("incomplete", 2)
+    assert "more than 2 orders" in report["reason"]
+
+
+def test_a_suspicious_run_repairs_nothing(shop: Shop, sandbox: Sandbox) -> None:
+    orders = [f"o{number:02}" for number in range(30)]
+    sell(shop, *orders)
+    say(sandbox, dict.fromkeys(orders[:11], False))
+    report = reconcile(shop)
+
+    assert (report["status"], report["fixed"], report["buckets"]["missing_remote"]) == ("suspicious", 0, 11)
+    assert all(due is None for _, due, _ in versions(shop).values())
+    say(sandbox, {orders[0]: True})
+    assert reconcile(shop)["fixed"] == 10
+
+
+@pytest.mark.parametrize("faults", [{"error_share": 1.0, "error_status": 500}, {"rate_limit_share": 1.0}])
+def test_a_remote_that_answers_errors_leads_to_no_conclusion(
+    shop: Shop, sandbox: Sandbox, faults: dict[str, Any]
+) -> None:
+    sell(shop, "a", "b")
+    say(sandbox, {"a": False})
+    sandbox.set_faults(**faults)
+    before = versions(shop)
+    report = reconcile(shop)
+
+    assert (report["status"], report["fixed"], report["checked"]) == ("incomplete", 0, 0)
+    assert versions(shop) == before
+    assert shop.runtime.reconciliation.records.count_open() == 0
+
+
+@pytest.mark.parametrize("kind", ["html", "empty", "truncated", "no_success", "redirect"])
+def test_bad_data_leads_to_no_conclusion(shop: Shop, sandbox: Sandbox, kind: str) -> None:
+    sell(shop, "a")
+    sandbox.set_faults(bad_body=kind)
+
+    assert (reconcile(shop)["status"], reconcile(shop)["fixed"]) == ("incomplete", 0)
+
+
+def test_a_dry_run_writes_nothing_but_its_report(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, *(f"o{number}" for number in range(7)))
+    early = (START - timedelta(days=30)).isoformat()
+    say(sandbox, {"o1": False, "foreign": True})
+    sandbox.set_orders(
+        [{"token_id": SELLER, "order_id": "o2", "is_stock_updated": False, "updated_at": early}]
+    )
+    before = versions(shop)
+    report = reconcile(shop, dry_run=True)
+
+    assert (report["status"], report["fixed"]) == ("complete", 0)
+    assert found(report) == [("foreign", "extra_remote"), ("o1", "missing_remote"), ("o2", "missing_remote")]
+    assert report["buckets"] == {"agrees": 5, "missing_remote": 2, "extra_remote": 1}
+    assert versions(shop) == before
+    records = shop.runtime.reconciliation.records
+    assert (records.count_open(), len(records.runs())) == (0, 1)
+    assert records.runs()[0]["dry_run"] is True
+
+
+def test_a_limit_ends_the_run_early_and_says_that_it_is_not_complete(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, *(f"o{number}" for number in range(8)))
+    report = shop.service.reconcile_stock_status(SELLER, 7)
+
+    assert (report["checked"], report["complete"], report["fixed"]) == (7, False, 0)
+    assert report["discrepancies"] == []
+    assert shop.service.reconcile_stock_status(SELLER)["complete"] is True
+
+
+def test_a_difference_that_is_no_more_ends_and_one_that_stays_is_kept_once(
+    shop: Shop, sandbox: Sandbox
+) -> None:
+    records = shop.runtime.reconciliation.records
+    sell(shop, "a")
+    say(sandbox, {"f1": True, "f2": True})
+    reconcile(shop)
+    shop.clock.advance(60)
+    say(sandbox, {"f1": False})
+    reconcile(shop)
+
+    rows = {row["order_id"]: row for row in records.differences(status=None)}
+    assert {order: row["status"] for order, row in rows.items()} == {"f1": "gone", "f2": "open"}
+    assert rows["f2"]["last_seen_at"] - rows["f2"]["first_seen_at"] == timedelta(seconds=60)
+
+
+def test_what_a_person_left_is_not_brought_up_again_until_it_changes(shop: Shop, sandbox: Sandbox) -> None:
+    reconciliation = shop.runtime.reconciliation
+    sell(shop, "known", lines={"1": (None, 1)})
+    say(sandbox, {"known": True})
+    reconcile(shop)
+    (row,) = reconciliation.records.differences()
+    reconciliation.leave(row["id"], actor="Anna", reason="sold in the shop")
+
+    assert found(reconcile(shop)) == []
+    with pytest.raises(RepairRefused, match="left"):
+        reconciliation.leave(row["id"], actor="Anna", reason="again")
+    (left,) = reconciliation.records.differences(status="left")
+    assert (left["actor"], left["reason"]) == ("Anna", "sold in the shop")
+
+
+def test_a_person_is_refused_where_telling_again_mends_nothing(shop: Shop, sandbox: Sandbox) -> None:
+    reconciliation = shop.runtime.reconciliation
+    sell(shop, "a")
+    say(sandbox, {"foreign": True})
+    reconcile(shop)
+    (row,) = reconciliation.records.differences()
+
+    with pytest.raises(RepairRefused, match="extra_remote"):
+        reconciliation.fix(row["id"], actor="Anna", reason="please")
+    with pytest.raises(UnknownDifference):
+        reconciliation.fix("nonsense", actor="Anna", reason="please")
+    say(sandbox, {"foreign": False})
+    assert reconciliation.fix(row["id"], actor="Anna", reason="please") == "gone"
+
+
+def test_both_sides_are_read_again_before_a_repair(
+    shop: Shop, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sell(shop, "mended", "changed", "lost")
+    say(sandbox, dict.fromkeys(("mended", "changed", "lost"), False))
+    reader = shop.runtime.sender
+    ask = reader.find_order  # type: ignore[attr-defined]
+
+    def find_order(*, token_id: str, order_id: str) -> Any:
+        if order_id == "mended":
+            say(sandbox, {"mended": True})
+        if order_id == "changed":
+            shop.orders.process_return(goods(order="changed"))
+        return ask(token_id=token_id, order_id=order_id)
+
+    monkeypatch.setattr(reader, "find_order", find_order)
+    report = reconcile(shop)
+
+    assert (report["buckets"], report["fixed"]) == ({"missing_remote": 3}, 1)
+    statuses = {
+        row["order_id"]: row["status"] for row in shop.runtime.reconciliation.records.differences(status=None)
+    }
+    assert statuses == {"mended": "gone", "changed": "gone", "lost": "fixed"}
+    assert shop.order("changed").waiting == "new"
+
+
+def test_slices_go_on_where_the_last_one_stopped_and_come_to_the_same(shop: Shop, sandbox: Sandbox) -> None:
+    orders = [f"o{number:02}" for number in range(23)]
+    sell(shop, *orders)
+    say(sandbox, {"o03": False, "o17": False})
+    reconciliation = shop.runtime.reconciliation
+    ticks = iter(range(10_000))
+    reconciliation._monotonic = lambda: 3.0 * next(ticks)  # a slice is over after two steps
+    slices = 0
+    while reconciliation.slice()["more"]:
+        slices += 1
+        assert slices < 50
+    (run,) = reconciliation.records.runs()
+
+    assert slices >= 4
+    assert (run["status"], run["fixed"], run["pages"]) == ("complete", 2, 5)
+    assert run["buckets"] == {"agrees": 21, "missing_remote": 2}
+    assert reconciliation.slice() == {"more": False, "runs": []}  # the next is due after the interval
+    shop.clock.advance(1800)
+    assert reconciliation.slice()["more"] is True
+
+
+def test_two_that_run_at_once_share_one_run_and_count_no_order_twice(shop: Shop, sandbox: Sandbox) -> None:
+    orders = [f"o{number:02}" for number in range(40)]
+    sell(shop, *orders)
+    say(sandbox, {"o03": False, "o39": False})
+    with ThreadPoolExecutor(2) as both:
+        reports = list(both.map(lambda _: reconcile(shop), range(2)))
+    runs = shop.runtime.reconciliation.records.runs()
+
+    assert sum(run["fixed"] for run in runs) == 2
+    assert all(sum(run["buckets"].values()) == run["scanned"] for run in runs)
+    assert {run["scanned"] for run in runs if run["status"] == "complete"} == {40}
+    assert any(report["complete"] for report in reports)
+
+
+def test_the_task_queues_itself_again_while_there_is_more(
+    database_url: str, redis_url: str, sandbox: Sandbox
+) -> None:
+    settings = {
+        "ALLEGRO_MICROSERVICE_BASE_URL": sandbox.url,
+        "ALLEGRO_MICROSERVICE_JWT_TOKEN": "sandbox",
+        "REDIS_URL": redis_url,
+        "STOCK_SYNC_DELIVERY_SLICE_SECONDS": "0.000001",
+    }
+    with open_shop(database_url, **settings) as shop:
+        shop.runtime.__dict__.pop("sender")
+        shop.stock(A=10)
+        sell(shop, "a", "b")
+        real = Runtime(shop.runtime.config, clock=shop.clock)
+        try:
+            report = real.run_task("reconcile")
+            jobs = [job.func_name for job in real.worker_queue().jobs]
+        finally:
+            real.close()
+
+    assert report["more"] is True
+    assert jobs == ["jobs.periodic.reconcile"]
+
+
+def test_a_client_that_offers_no_list_is_said_and_harms_nothing(database_url: str) -> None:
+    with open_shop(database_url) as shop:
+        shop.deduct()
+
+        assert "offers no list_orders" in shop.runtime.reconcile_slice()["skipped"]
+        with pytest.raises(RemoteError, match="nothing can be compared"):
+            shop.service.reconcile_stock_status(SELLER)
+
+
+def test_statements_and_requests_go_with_pages_not_with_orders(
+    shop: Shop, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sell(shop, *(f"o{number}" for number in range(50)))
+    asked: list[str] = []
+    database = shop.runtime.database
+    execute = database.execute_sql
+
+    def counted(sql: str, *rest: Any) -> Any:
+        asked.append(sql)
+        return execute(sql, *rest)
+
+    monkeypatch.setattr(database, "execute_sql", counted)
+    before = sandbox.stats()["requests"].get("GET", 0)
+    report = reconcile(shop)
+
+    assert report["pages"] == 10
+    assert sandbox.stats()["requests"]["GET"] - before == 10
+    assert len([sql for sql in asked if not sql.startswith(("BEGIN", "SAVEPOINT", "RELEASE"))]) <= 5 * 10 + 10
+
+
+@pytest.mark.shop_data
+@pytest.mark.skipif(not SHOP_DATA.is_dir(), reason="the real orders are not beside this checkout")
+@pytest.mark.timeout(180)
+def test_the_orders_of_a_real_shop(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    with (
+        Sandbox(token="sandbox") as sandbox,
+        Processes(tmp_path, database_url, redis_url, sandbox) as shop,
+    ):
+        shop.command("stock", "import", str(SHOP_DATA / "stock.csv"))
+        shop.command("orders", "process", str(SHOP_DATA / "orders.jsonl"))
+        shop.command("deliver")
+        told = sorted(row["order_id"] for row in sandbox.orders())
+        with_stock = set(told)
+        every = [json.loads(line) for line in (SHOP_DATA / "orders.jsonl").read_text().splitlines()]
+        without = [order["id"] for order in every if order["id"] not in with_stock]
+        seller = sandbox.orders()[0]["token_id"]
+        same = [row["order_id"] for row in sandbox.orders() if row["token_id"] == seller]
+        assert len(without) >= 3
+        pretend(sandbox, seller, same[:7], False)
+        pretend(sandbox, seller, [*without[:3], "unknown-1", "unknown-2"], True)
+        before = shop.command("status")["operations"]
+
+        dry = shop.command("reconcile", "--dry-run", code=1)
+        assert (dry["complete"], dry["fixed"]) == (True, 0)
+        assert (dry["buckets"]["missing_remote"], dry["buckets"]["extra_remote"]) == (7, 5)
+        assert dry["checked"] == sum(dry["buckets"].values())
+        assert shop.command("status")["operations"] == before
+        assert shop.command("status")["orders_waiting"] == 0
+
+        repaired = shop.command("reconcile", code=1)
+        assert (repaired["fixed"], repaired["buckets"]) == (7, dry["buckets"])
+        shop.command("deliver")
+        assert {row["order_id"] for row in sandbox.orders() if row["is_stock_updated"]} >= with_stock
+        again = shop.command("reconcile", code=1)
+        assert (again["fixed"], again["buckets"].get("missing_remote", 0)) == (0, 0)
+        assert again["buckets"]["extra_remote"] == 5
+        assert shop.command("audit") == {"ok": True, "findings": []}
+
+
+def pretend(sandbox: Sandbox, seller: str, orders: Sequence[str], flag: bool) -> None:
+    """What the remote says of orders, whoever told it."""
+    now = datetime.now(UTC).isoformat()
+    sandbox.set_orders(
+        [
+            {"token_id": seller, "order_id": order, "is_stock_updated": flag, "updated_at": now}
+            for order in orders
+        ]
+    )

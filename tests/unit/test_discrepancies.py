@@ -1,0 +1,71 @@
+"""Classes of a comparison: exactly one for whatever is compared, and nothing is repaired that a person should see."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stocksync.domain.discrepancies import CLASSES, MENDABLE, OurSide, classify, is_suspicious, may_mend
+from tests.shop import START
+
+sides = st.builds(
+    OurSide,
+    state=st.sampled_from([None, True, False]),
+    deducted=st.integers(0, 2),
+    settled=st.booleans(),
+    resting=st.booleans(),
+    stopped=st.booleans(),
+    told_at=st.one_of(st.none(), st.timedeltas(timedelta(0), timedelta(days=3)).map(lambda age: START - age)),
+)
+remotes = st.sampled_from([None, True, False])
+
+
+@given(st.one_of(st.none(), sides), remotes)
+def test_every_pair_has_one_class(ours: OurSide | None, remote: bool | None) -> None:
+    assert classify(ours, remote) in CLASSES
+
+
+@given(sides, remotes)
+def test_nothing_is_concluded_of_what_moves_or_was_stopped(ours: OurSide, remote: bool | None) -> None:
+    kind = classify(ours, remote)
+
+    assert (kind == "in_flight") is not ours.resting
+    assert (kind == "given_up") is (ours.resting and ours.stopped)
+
+
+@given(sides, st.booleans())
+def test_of_a_ready_order_the_class_is_the_two_flags(ours: OurSide, remote: bool) -> None:
+    if ours.resting and not ours.stopped and ours.settled and ours.state is not None:
+        expected = {
+            (True, True): "agrees",
+            (False, False): "agrees",
+            (True, False): "missing_remote",
+            (False, True): "cancel_mismatch",
+        }
+        assert classify(ours, remote) == expected[ours.state, remote]
+
+
+@given(sides)
+def test_a_remote_that_says_true_of_what_was_not_deducted_is_never_agreed_with(ours: OurSide) -> None:
+    if ours.resting and not ours.stopped and (ours.state is None or not ours.settled):
+        expected = "partial_local" if ours.deducted and not ours.settled else "extra_remote"
+        assert classify(ours, True) == expected
+
+
+def test_an_order_unknown_here_is_extra_only_if_the_remote_has_it_updated() -> None:
+    assert [classify(None, remote) for remote in (True, False)] == ["extra_remote", "agrees"]
+
+
+@given(st.sampled_from(CLASSES), st.one_of(st.none(), sides))
+def test_only_what_telling_again_mends_and_was_told_lately_is_mended(kind: str, ours: OurSide | None) -> None:
+    threshold = timedelta(hours=24)
+    young = ours is not None and ours.told_at is not None and START - ours.told_at < threshold
+
+    assert may_mend(kind, ours, START, threshold) is (kind in MENDABLE and young)
+
+
+@given(st.integers(0, 200), st.integers(1, 200))
+def test_suspicious_is_more_than_the_share_and_more_than_a_few(differing: int, scanned: int) -> None:
+    assert is_suspicious(differing, scanned, 0.2, 10) is (differing > 10 and differing / scanned > 0.2)
