@@ -13,11 +13,11 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from stocksync.domain.credentials import KEY_HASH, PASSWORD_HASH, Credential, read_credentials
 from stocksync.domain.errors import ConfigurationError
 
 PREFIX = "STOCK_SYNC_"
 _BARE = ("DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_JWT_TOKEN", "ALLEGRO_MICROSERVICE_BASE_URL")
-_SECRETS = (*_BARE[:3], f"{PREFIX}MONITORING_PING_URL", f"{PREFIX}ALERT_URLS")
 
 
 class _Environment(PydanticBaseSettingsSource):
@@ -110,6 +110,14 @@ class StockSyncConfig(BaseSettings):
     microservice_orders_path: str = "/orders"
     microservice_order_path: str = "/orders/{order_id}"
 
+    # Who may come in; both empty: only somebody at this machine
+    users: SecretStr = SecretStr("")
+    api_keys: SecretStr = SecretStr("")
+    secret_key: Annotated[SecretStr, Field(min_length=32)] | None = None
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    metrics_open: bool = False
+
+    page_language: Literal["ru", "pl", "en"] = "ru"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @model_validator(mode="after")
@@ -137,9 +145,23 @@ class StockSyncConfig(BaseSettings):
         token = self.microservice_jwt_token.get_secret_value() if self.microservice_jwt_token else ""
         if not (token.isascii() and token.isprintable()):
             faults.append("ALLEGRO_MICROSERVICE_JWT_TOKEN holds characters that no HTTP header can carry")
+        for name, text, hashes in (
+            ("USERS", self.users, PASSWORD_HASH),
+            ("API_KEYS", self.api_keys, KEY_HASH),
+        ):
+            _, wrong = read_credentials(text.get_secret_value(), hashes)
+            faults += [f"{PREFIX}{name}: {fault}" for fault in wrong]
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    def known_users(self) -> list[Credential]:
+        """Who logs in with a password."""
+        return read_credentials(self.users.get_secret_value(), PASSWORD_HASH)[0]
+
+    def known_keys(self) -> list[Credential]:
+        """Who calls the API with a key."""
+        return read_credentials(self.api_keys.get_secret_value(), KEY_HASH)[0]
 
     @property
     def database(self) -> str:
@@ -291,5 +313,6 @@ def _sentences(fault: Any) -> list[str]:
     field = str(fault["loc"][0])
     name = variable_of(field)
     allowed = re.sub(r"^Input should be ", "must be ", str(fault["msg"]))
-    shown = "" if name in _SECRETS else f", got {str(fault['input'])!r:.60}"
+    secret = "SecretStr" in repr(StockSyncConfig.model_fields.get(field))
+    shown = "" if secret else f", got {str(fault['input'])!r:.60}"
     return [f"{name} {allowed}{shown}"]

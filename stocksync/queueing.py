@@ -172,10 +172,12 @@ class RedisWakeups:
 
         return self._attempt(push)
 
-    def again(self, function: str) -> bool:
+    def again(self, function: str, job_id: str | None = None) -> bool:
         """Queue one of our functions behind what waits, for what is left of its work."""
         return self._attempt(
-            lambda: self._queue.enqueue_call(function, result_ttl=_RESULT_TTL, failure_ttl=_FAILURE_TTL)
+            lambda: self._queue.enqueue_call(
+                function, job_id=job_id, result_ttl=_RESULT_TTL, failure_ttl=_FAILURE_TTL
+            )
         )
 
     def clear_marker(self, lane: str) -> None:

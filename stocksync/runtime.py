@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 from redis import Redis
 from rq.queue import Queue
@@ -241,6 +242,14 @@ class Runtime:
             clock=self.clock,
             new_id=self._new_id,
         )
+
+    def queue_reconciliation(self, actor: str) -> UUID:
+        """Begin a run of every active seller and have a worker go on with them; answers with the job's id."""
+        self.reconciliation.begin_all(actor)
+        job = self._new_id()
+        if isinstance(self.wakeups, RedisWakeups):  # else the next periodic run does it
+            self.wakeups.again("jobs.periodic.reconcile", str(job))
+        return job
 
     def reconcile_slice(self) -> dict[str, Any]:
         """Some seconds of reconciliation."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask, jsonify
-from peewee import PeeweeException
-from werkzeug.exceptions import HTTPException
+from flask import jsonify
 
 from stocksync import runtime as composition
-from stocksync.domain.errors import DatabaseUnavailable, StockSyncError
 from stocksync.runtime import Runtime
-from web import access, pages
+from web import api, auth, errors, pages
 
 
-def create_app(runtime: Runtime | None = None) -> Flask:
+def create_app(runtime: Runtime | None = None) -> api.Application:
     """The WSGI application.
 
     Args:
@@ -23,13 +20,16 @@ def create_app(runtime: Runtime | None = None) -> Flask:
     Raises:
         ConfigurationError, SchemaBehind: said at start, not at the first request.
     """
-    app = Flask(__name__)
+    app = api.make_application(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
     app.extensions["stocksync"] = composition.current if runtime is None else lambda: runtime
-    app.extensions["stocksync"]().require_schema()
+    at: Runtime = app.extensions["stocksync"]()
+    at.require_schema()
+    auth.set_up(app, at.config, lambda: app.extensions["stocksync"]().clock())
+    errors.set_up(app)
     if runtime is None:
         # gunicorn forks after this: what was opened here must not be used there.
-        composition.current().close()
+        at.close()
         composition.use(None)
 
     @app.get("/healthz")
@@ -37,12 +37,6 @@ def create_app(runtime: Runtime | None = None) -> Flask:
         """The process lives; says nothing of its parts."""
         return jsonify(status="ok")
 
-    app.before_request(access.guard)
-    app.after_request(access.secure)
     app.register_blueprint(pages.blueprint)
-    app.register_error_handler(HTTPException, pages.show_http_error)
-    app.register_error_handler(StockSyncError, pages.show_error)
-    app.register_error_handler(
-        PeeweeException, lambda _: pages.show_error(DatabaseUnavailable("the database does not answer"))
-    )
+    api.set_up(app)
     return app

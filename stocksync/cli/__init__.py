@@ -12,7 +12,7 @@ import sys
 import click
 from peewee import PeeweeException
 
-from stocksync.cli import cleanup, lanes, monitor, operations, orders, processes, reconcile, stock
+from stocksync.cli import cleanup, lanes, monitor, operations, orders, processes, reconcile, stock, users
 from stocksync.domain.errors import ConfigurationError, StockSyncError
 
 
@@ -36,6 +36,7 @@ for command in (
     *reconcile.COMMANDS,
     *monitor.COMMANDS,
     *cleanup.COMMANDS,
+    *users.COMMANDS,
 ):
     cli.add_command(command)
 

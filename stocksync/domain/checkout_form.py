@@ -27,6 +27,8 @@ from stocksync.domain.errors import InvalidInput, InvalidOrder, InvalidReturn
 MAX_QUANTITY = 1_000_000_000
 """Units in one line; far above any shop, far below what a database integer holds."""
 MAX_LINES = 5_000
+PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+"""A text of one line that says something; what documents for callers ask of a word."""
 _NOT_STORABLE = "contains a NUL byte, or half of a surrogate pair"
 
 READY = "READY_FOR_PROCESSING"
@@ -48,6 +50,7 @@ Word = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
     AfterValidator(_storable),
+    Field(json_schema_extra={"pattern": PRINTABLE}),
 ]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
 

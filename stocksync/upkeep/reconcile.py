@@ -88,6 +88,16 @@ class Reconciliation:
             done.append({"token_id": token, "status": run.status, "fixed": run.fixed, "buckets": run.buckets})
         return {"more": False, "runs": done}
 
+    def begin_all(self, actor: str) -> None:
+        """A run of every active seller, for `slice` to go on with, however lately they were compared.
+
+        Raises:
+            RemoteError: the remote can't be asked (no such client).
+        """
+        for token, _, running in self.records.accounts():
+            if not running:
+                self._begin(token, actor)
+
     def run(
         self,
         token_id: str,

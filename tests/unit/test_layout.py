@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.stopping",
         "stocksync.inventory",
         "stocksync.upkeep",
+        "stocksync.bulk",
         "stocksync.queueing",
         "stocksync.scheduling",
         "stocksync.embedded",
@@ -56,7 +57,7 @@ TOGETHER = {
 }
 RANKS = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 
-WEB = {"flask", "werkzeug", "jinja2", "gunicorn", "markupsafe", "itsdangerous"}
+WEB = {"flask", "werkzeug", "jinja2", "gunicorn", "markupsafe", "itsdangerous", "flask_openapi3"}
 DATABASES = {"peewee", "playhouse", "psycopg", "psycopg_pool", "sqlite3", "sqlalchemy"}
 
 DELIVERY_WRITERS = {

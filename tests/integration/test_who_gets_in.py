@@ -1,0 +1,413 @@
+"""Who gets in: logins and keys, roles, tokens against other sites' forms, and how guessing is held up."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from stocksync import ConfigurationError, StockSyncConfig
+from stocksync.cli import cli
+from stocksync.domain import credentials
+from stocksync.domain.credentials import (
+    PASSWORD_HASH,
+    Role,
+    hash_key,
+    hash_password,
+    owner_of,
+    read_credentials,
+)
+from tests.shop import START, Shop, open_shop
+from web import create_app
+from web.auth import SESSION_LASTS, Attempts
+
+PASSWORD = "correct horse battery"
+HASH = hash_password(PASSWORD, "saltsalt")
+KEYS = {name: f"key-of-{name}" for name in ("reader", "operator", "admin")}
+SETTINGS = {
+    "STOCK_SYNC_USERS": ",".join(f"{name}:{name}:{HASH}" for name in KEYS),
+    "STOCK_SYNC_API_KEYS": "\n".join(f"{name}:{name}:{hash_key(key)}" for name, key in KEYS.items()),
+}
+ELSEWHERE = {"REMOTE_ADDR": "203.0.113.7"}
+SECURE = {"base_url": "https://shop.example", "environ_base": ELSEWHERE}
+
+
+@pytest.fixture
+def shop(sqlite_url: str) -> Iterator[Shop]:
+    with open_shop(sqlite_url, **SETTINGS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(shop: Shop) -> FlaskClient:
+    """A browser somewhere in the world, to whom nothing was sent yet."""
+    return create_app(shop.runtime).test_client()
+
+
+def token_in(answer: TestResponse) -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', answer.text)
+    assert found, "there is no form"
+    return found[1]
+
+
+def log_in(page: FlaskClient, name: str = "operator", password: str = PASSWORD, **more: Any) -> TestResponse:
+    options = SECURE | more
+    fields = {"csrf": token_in(page.get("/login", **options)), "name": name, "password": password}
+    return page.post("/login", data=fields, **options)
+
+
+def press(page: FlaskClient, path: str, **fields: str) -> TestResponse:
+    return page.post(path, data={"csrf": token_in(page.get("/", **SECURE)), **fields}, **SECURE)
+
+
+# People
+
+
+@pytest.mark.parametrize("path", ["/", "/operations/nope", "/nowhere", "/?status=failed"])
+def test_whoever_has_not_logged_in_is_sent_to_the_login(page: FlaskClient, path: str) -> None:
+    answer = page.get(path, **SECURE)
+
+    assert answer.status_code == 303
+    assert answer.location.startswith("/login?next=")
+
+
+def test_after_the_login_one_is_where_one_wanted_to_be(page: FlaskClient) -> None:
+    where = page.get("/?status=failed", **SECURE).location
+    form = page.get(where, **SECURE).text
+    target = re.search(r'name="next" value="([^"]+)"', form)
+    assert target
+
+    answer = page.post(
+        "/login",
+        data={
+            "csrf": token_in(page.get("/login", **SECURE)),
+            "name": "reader",
+            "password": PASSWORD,
+            "next": target[1],
+        },
+        **SECURE,
+    )
+
+    assert (answer.status_code, answer.location) == (303, "/?status=failed")
+    assert page.get("/?status=failed", **SECURE).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example", "https://evil.example", "/\\evil.example", "/\t/evil.example", "evil", ""]
+)
+def test_a_login_leads_to_no_other_site(page: FlaskClient, target: str) -> None:
+    token = token_in(page.get("/login", **SECURE))
+
+    answer = page.post(
+        "/login", data={"csrf": token, "name": "reader", "password": PASSWORD, "next": target}, **SECURE
+    )
+
+    assert (answer.status_code, answer.location) == (303, "/")
+
+
+@pytest.mark.parametrize(
+    ("name", "password"), [("operator", "wrong"), ("nobody", PASSWORD), ("operator", ""), ("", "")]
+)
+def test_a_wrong_login_says_not_what_was_wrong(page: FlaskClient, name: str, password: str) -> None:
+    answer = log_in(page, name, password)
+
+    assert answer.status_code == 401
+    assert "Name or password is wrong." in answer.text
+    assert page.get("/", **SECURE).status_code == 303
+
+
+def test_a_logout_ends_it(page: FlaskClient) -> None:
+    log_in(page)
+
+    assert press(page, "/logout").status_code == 303
+    assert page.get("/", **SECURE).status_code == 303
+
+
+def test_a_session_ends_by_itself(page: FlaskClient, shop: Shop) -> None:
+    log_in(page)
+    shop.clock.advance(SESSION_LASTS.total_seconds() - 1)
+    assert page.get("/", **SECURE).status_code == 200
+
+    shop.clock.advance(1)
+
+    assert page.get("/", **SECURE).status_code == 303
+
+
+@pytest.mark.parametrize("secret", [{}, {"STOCK_SYNC_SECRET_KEY": "s" * 40}])
+def test_a_session_ends_with_the_password_or_the_user_it_began_with(
+    sqlite_url: str, secret: dict[str, str]
+) -> None:
+    others = f"operator:operator:{hash_password('another password')}"
+    for users, goes_on in ((SETTINGS["STOCK_SYNC_USERS"], True), (others, False), ("x:admin:" + HASH, False)):
+        with open_shop(sqlite_url, **SETTINGS, **secret) as before:
+            page = create_app(before.runtime).test_client()
+            log_in(page)
+            cookie = page.get_cookie("__Host-stocksync", "shop.example")
+            assert cookie
+        with open_shop(sqlite_url, **{**SETTINGS, **secret, "STOCK_SYNC_USERS": users}) as after:
+            later = create_app(after.runtime).test_client()
+            later.set_cookie("__Host-stocksync", cookie.value, domain="shop.example", secure=True)
+            assert (later.get("/", **SECURE).status_code == 200) is goes_on
+
+
+def test_the_cookie_is_for_https_this_host_and_no_script(page: FlaskClient) -> None:
+    cookie = log_in(page).headers["Set-Cookie"]
+
+    assert cookie.startswith("__Host-stocksync=")
+    for flag in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
+        assert flag in cookie
+    assert "Domain" not in cookie
+
+
+def test_nothing_of_a_session_before_the_login_goes_on_after_it(page: FlaskClient) -> None:
+    planted = token_in(page.get("/login", **SECURE))
+    log_in(page)
+
+    answer = page.post("/logout", data={"csrf": planted}, **SECURE)
+
+    assert answer.status_code == 403
+    assert token_in(page.get("/", **SECURE)) != planted
+
+
+def test_a_forged_cookie_is_nobodys(page: FlaskClient) -> None:
+    log_in(page)
+    cookie = page.get_cookie("__Host-stocksync", "shop.example")
+    assert cookie
+    page.set_cookie("__Host-stocksync", "f" + cookie.value[1:], domain="shop.example", secure=True)
+
+    assert page.get("/", **SECURE).status_code == 303
+
+
+def test_a_password_is_not_taken_over_plain_http(page: FlaskClient) -> None:
+    answer = page.get("/login", base_url="http://shop.example", environ_base=ELSEWHERE)
+
+    assert answer.status_code == 403
+    assert "STOCK_SYNC_TRUSTED_PROXIES" in answer.text
+    here = log_in(page, base_url="http://localhost:8000")
+    assert here.status_code == 303
+    assert "Secure" not in here.headers["Set-Cookie"]
+
+
+# Other sites' forms
+
+
+@pytest.mark.parametrize("sent", [{}, {"csrf": ""}, {"csrf": "x" * 43}, {"csrf": "ключ"}])
+@pytest.mark.parametrize("path", ["/login", "/logout", "/operations/x/retry"])
+def test_without_the_token_nothing_is_changed(page: FlaskClient, path: str, sent: dict[str, str]) -> None:
+    if path != "/login":
+        log_in(page)
+
+    assert page.post(path, data=sent | {"name": "admin", "password": PASSWORD}, **SECURE).status_code == 403
+
+
+def test_the_token_may_come_as_a_header(page: FlaskClient, shop: Shop) -> None:
+    log_in(page)
+    operation = shop.deduct()
+
+    answer = page.post(
+        f"/operations/{operation}/retry",
+        headers={"X-CSRF-Token": token_in(page.get("/", **SECURE))},
+        **SECURE,
+    )
+
+    assert answer.status_code == 303
+    assert shop.operation(operation)["log"][-1]["details"]["actor"] == "operator"
+
+
+# Roles
+
+
+@pytest.mark.parametrize(("name", "code"), [("reader", 403), ("operator", 303), ("admin", 303)])
+def test_a_reader_changes_nothing(page: FlaskClient, shop: Shop, name: str, code: int) -> None:
+    operation = shop.deduct()
+    log_in(page, name)
+
+    answer = press(page, f"/operations/{operation}/cancel", reason="why not")
+
+    assert answer.status_code == code
+    assert (shop.operation(operation)["status"] == "cancelled") is (code == 303)
+
+
+# Guessing
+
+
+def test_a_guesser_is_held_up_and_comes_back_later(page: FlaskClient, shop: Shop) -> None:
+    for _ in range(Attempts.of_address):
+        assert log_in(page, password="wrong").status_code == 401
+
+    held_up = log_in(page)
+    assert held_up.status_code == 429
+    assert "Too many attempts" in held_up.text
+    other = {"REMOTE_ADDR": "203.0.113.8"}
+    assert log_in(create_app(shop.runtime).test_client(), environ_base=other).status_code == 303
+
+    shop.clock.advance(Attempts.span.total_seconds() + 1)
+    assert log_in(page).status_code == 303
+
+
+def test_a_guesser_with_many_addresses_is_held_up_by_the_name() -> None:
+    attempts = Attempts()
+
+    let_through = [attempts.begin(f"10.0.{i // 250}.{i % 250}", "anna", START) for i in range(200)]
+
+    assert sum(let_through) == Attempts.of_name
+    assert attempts.begin("10.9.9.9", "boris", START)
+
+
+def test_addresses_of_one_network_count_as_one() -> None:
+    attempts = Attempts()
+
+    let_through = [attempts.begin(f"2001:db8:1:2::{i:x}", None, START) for i in range(50)]
+
+    assert sum(let_through) == Attempts.of_address
+    assert attempts.begin("2001:db8:1:3::1", None, START)
+
+
+def test_what_is_remembered_of_guessers_is_bounded() -> None:
+    attempts = Attempts()
+    for i in range(Attempts.most + 500):
+        attempts.begin(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", None, START + timedelta(seconds=i % 60))
+
+    assert len(attempts._seen["address"]) == Attempts.most
+
+
+def test_keys_and_passwords_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def compare(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr("secrets.compare_digest", compare)
+    keys = read_credentials(SETTINGS["STOCK_SYNC_API_KEYS"], credentials.KEY_HASH)[0]
+
+    assert owner_of("key-of-reader", keys) == keys[0]
+    assert len(compared) == len(keys)  # it does not stop at the first that fits
+    assert not credentials.password_fits("x", None)
+    assert len(compared) == len(keys) + 1  # nobody takes as long as somebody
+
+
+# Nobody set up, and proxies
+
+
+def test_with_nobody_set_up_it_says_who_it_is_open_to(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_shop(sqlite_url) as shop, caplog.at_level(logging.WARNING, "web.auth"):
+        page = create_app(shop.runtime).test_client()
+
+        assert "only at this machine" in caplog.text
+        assert page.get("/").status_code == 200
+        assert page.get("/", environ_base=ELSEWHERE).status_code == 403
+
+
+def test_with_keys_alone_nobody_logs_in(sqlite_url: str) -> None:
+    keys = {"STOCK_SYNC_API_KEYS": SETTINGS["STOCK_SYNC_API_KEYS"]}
+    with open_shop(sqlite_url, **keys) as shop:
+        page = create_app(shop.runtime).test_client()
+
+        assert page.get("/").status_code == 303
+        assert "No users are set up" in page.get("/login").text
+
+
+@pytest.mark.parametrize(("proxies", "code"), [("0", 403), ("1", 200)])
+def test_a_proxy_is_believed_only_where_it_is_configured(sqlite_url: str, proxies: str, code: int) -> None:
+    with open_shop(sqlite_url, **SETTINGS, STOCK_SYNC_TRUSTED_PROXIES=proxies) as shop:
+        page = create_app(shop.runtime).test_client()
+
+        answer = page.get(
+            "/login", headers={"X-Forwarded-Proto": "https"}, base_url="http://shop.example"
+        )  # the proxy speaks plain HTTP to us
+
+        assert answer.status_code == code
+
+
+def test_an_address_in_a_header_counts_as_far_as_proxies_are_trusted(sqlite_url: str) -> None:
+    with open_shop(sqlite_url, **SETTINGS, STOCK_SYNC_TRUSTED_PROXIES="1") as shop:
+        page = create_app(shop.runtime).test_client()
+        codes = [
+            log_in(
+                page, password="wrong", headers={"X-Forwarded-For": f"10.0.0.{i}, 203.0.113.7"}
+            ).status_code
+            for i in range(Attempts.of_address + 1)
+        ]
+
+        assert codes[-2:] == [401, 429]  # what the guesser wrote in front changes nothing
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("STOCK_SYNC_USERS", f"anna:boss:{HASH}"),
+        ("STOCK_SYNC_USERS", f"anna:admin:{HASH}x"),
+        ("STOCK_SYNC_USERS", f"anna:admin:{HASH},anna:reader:{HASH}"),
+        ("STOCK_SYNC_USERS", "anna:admin:hunter2hunter2"),
+        ("STOCK_SYNC_API_KEYS", "anna:admin:hunter2hunter2"),
+        ("STOCK_SYNC_API_KEYS", f":admin:{hash_key('x')}"),
+        ("STOCK_SYNC_SECRET_KEY", "hunter2"),
+    ],
+)
+def test_a_wrong_entry_is_named_without_its_secret(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable) as wrong:
+        StockSyncConfig.load({variable: value})
+
+    said = str(wrong.value)
+    assert "hunter2" not in said
+    assert HASH not in said
+    assert value not in said
+
+
+def test_secrets_are_in_no_output(page: FlaskClient, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        texts = [repr(shop.runtime.config), str(shop.runtime.config.known_users())]
+        texts += [log_in(page, password=PASSWORD + "!").text, log_in(page).text, page.get("/", **SECURE).text]
+
+    for text in (*texts, caplog.text):
+        assert HASH not in text
+        assert PASSWORD not in text
+        assert hash_key(KEYS["reader"]) not in text
+
+
+# The commands
+
+
+def test_the_line_of_users_hash_lets_its_user_in(sqlite_url: str) -> None:
+    made = CliRunner().invoke(cli, ["users", "hash", "Анна", "--role", "admin"], input=f"{PASSWORD}\n")
+    line = made.output.strip().splitlines()[-1]
+
+    assert made.exit_code == 0
+    assert PASSWORD not in made.output
+    with open_shop(sqlite_url, STOCK_SYNC_USERS=line) as shop:
+        assert [user.role for user in shop.runtime.config.known_users()] == [Role.ADMIN]
+        assert log_in(create_app(shop.runtime).test_client(), "Анна").status_code == 303
+
+
+@pytest.mark.parametrize("name", ["an na", "a:b", "a,b", "", "x" * 51])
+def test_a_name_that_the_setting_can_not_hold_is_refused(name: str) -> None:
+    for command in ("hash", "key"):
+        assert CliRunner().invoke(cli, ["users", command, name], input=f"{PASSWORD}\n").exit_code == 2
+
+
+def test_a_short_password_is_refused() -> None:
+    assert CliRunner().invoke(cli, ["users", "hash", "anna"], input="short\n").exit_code == 2
+
+
+def test_a_hash_is_as_the_web_library_makes_them() -> None:
+    from werkzeug.security import check_password_hash, generate_password_hash
+
+    made = generate_password_hash(PASSWORD)
+
+    assert check_password_hash(HASH, PASSWORD)
+    assert PASSWORD_HASH.fullmatch(made)
+    user, _ = read_credentials(f"anna:reader:{made}", PASSWORD_HASH)
+    assert credentials.password_fits(PASSWORD, user[0])

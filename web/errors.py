@@ -1,0 +1,72 @@
+"""What an error answers with: its code, and its words as a page or, for programs, as {"detail": ...}."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Flask, jsonify, render_template
+from peewee import PeeweeException
+from werkzeug.exceptions import HTTPException
+
+from stocksync.domain import errors
+from stocksync.domain.errors import StockSyncError
+from web.auth import for_program
+
+log = logging.getLogger(__name__)
+
+# The first that fits counts; whatever is not here is a part of ours that does not answer.
+_CODES: tuple[tuple[type[StockSyncError], int], ...] = (
+    (errors.UnknownOperation, 404),
+    (errors.UnknownOrder, 404),
+    (errors.UnknownDifference, 404),
+    (errors.UnknownWarehouse, 404),
+    (errors.TransitionRefused, 400),
+    (errors.RepairRefused, 409),
+    (errors.InvalidInput, 400),
+    (errors.InvalidOrder, 400),
+    (errors.InvalidReturn, 400),
+    (errors.InsufficientStock, 409),
+    (errors.IdempotencyConflict, 409),
+    (errors.OrderHasForm, 409),
+    (errors.OrderCancelled, 409),
+    (errors.OrphanRefund, 409),
+    (errors.RefundExceedsSale, 409),
+    (errors.InDoubt, 409),
+    (errors.RemoteError, 502),
+    (StockSyncError, 503),
+)
+
+
+def set_up(app: Flask) -> None:
+    """Have every error of `app` answered here."""
+    app.register_error_handler(HTTPException, _of_the_web)
+    app.register_error_handler(StockSyncError, _of_ours)
+    app.register_error_handler(PeeweeException, _of_the_database)
+
+
+def code_of(error: StockSyncError) -> int:
+    """The HTTP code that `error` answers with."""
+    return next(code for kind, code in _CODES if isinstance(error, kind))
+
+
+def _of_ours(error: StockSyncError) -> Any:
+    return _said(str(error), code_of(error))
+
+
+def _of_the_database(error: PeeweeException) -> Any:
+    log.error("the database does not answer: %s", type(error).__name__)
+    return _said("the database does not answer", 503)
+
+
+def _of_the_web(error: HTTPException) -> Any:
+    if error.response is not None:
+        return error.response
+    body, code = _said(error.description or error.name, error.code or 500)
+    # What the code demands: Allow, Retry-After, WWW-Authenticate.
+    headers = {name: value for name, value in error.get_headers() if name not in ("Content-Type",)}
+    return body, code, headers | ({"WWW-Authenticate": "Bearer"} if code == 401 else {})
+
+
+def _said(words: str, code: int) -> tuple[Any, int]:
+    return (jsonify(detail=words) if for_program() else render_template("error.html", message=words)), code
