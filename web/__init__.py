@@ -8,7 +8,7 @@ from flask import jsonify
 
 from stocksync import runtime as composition
 from stocksync.runtime import Runtime
-from web import api, auth, errors, pages
+from web import api, auth, errors, language, pages
 
 
 def create_app(runtime: Runtime | None = None) -> api.Application:
@@ -27,6 +27,7 @@ def create_app(runtime: Runtime | None = None) -> api.Application:
     at.require_schema()
     auth.set_up(app, at.config, lambda: app.extensions["stocksync"]().clock())
     errors.set_up(app)
+    language.speak(app)
     if runtime is None:
         # gunicorn forks after this: what was opened here must not be used there.
         at.close()

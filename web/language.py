@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import flask_babel
 from flask import Flask, Response, current_app, request, url_for
-from flask_babel import Babel, get_locale
 
 LANGUAGES = {"ru": "Русский", "pl": "Polski", "en": "English"}
 THEMES = ("auto", "light", "dark")
@@ -13,10 +15,10 @@ _YEAR = 365 * 24 * 3600
 
 def speak(app: Flask) -> None:
     """Have the application's pages in the reader's language."""
-    Babel(app, locale_selector=_language)
+    flask_babel.Babel(app, locale_selector=_language)
     app.after_request(_remember)
     app.jinja_env.globals.update(
-        language=lambda: str(get_locale()),
+        language=language,
         languages=LANGUAGES,
         theme=lambda: _chosen("theme") or "auto",
         themes=THEMES,
@@ -24,14 +26,32 @@ def speak(app: Flask) -> None:
     )
 
 
+def language() -> str:
+    """The code of the reader's language."""
+    return str(flask_babel.get_locale())
+
+
+def gettext(text: str, **values: object) -> str:
+    """`text` in the reader's language, with `%(name)s` filled in."""
+    return str(flask_babel.gettext(text, **values))
+
+
+def ngettext(one: str, many: str, num: int, **values: object) -> str:
+    """The form that a number asks for in the reader's language; `%(num)s` is the number."""
+    return str(flask_babel.ngettext(one, many, num, **values))
+
+
+def number(value: float) -> str:
+    """A number as it is written in the reader's language."""
+    return str(flask_babel.format_decimal(value))
+
+
 def here(**changed: str | int | None) -> str:
     """The address of this page with some of its query changed; None takes a part away."""
-    query = {name: text for name, text in request.args.items() if name not in _KEPT}
-    query |= {name: value for name, value in changed.items() if value is not None}
-    for name in [name for name, value in changed.items() if value is None]:
-        query.pop(name, None)
+    query: dict[str, Any] = {name: text for name, text in request.args.items() if name not in _KEPT} | changed
+    query = {name: value for name, value in query.items() if value is not None}
     if request.endpoint is None or request.method not in ("GET", "HEAD"):
-        return url_for("pages.overview", **query)
+        return url_for("pages.overview")
     return url_for(request.endpoint, **(request.view_args or {}), **query)
 
 

@@ -96,6 +96,45 @@ CAUSE = {
     "issue": _("goods issued"),
     "count": _("count"),
 }
+TASK = {
+    "sweep": _("Wake up what is due"),
+    "reconcile": _("Compare with the orders service"),
+    "monitor": _("Look for trouble, send alerts"),
+    "cleanup": _("Clean up what is old"),
+}
+RUN = {
+    "running": _("under way"),
+    "done": _("went well"),
+    "failed": _("failed"),
+    "interrupted": _("was interrupted"),
+    "complete": _("complete"),
+    "incomplete": _("not complete"),
+    "suspicious": _("suspicious: nothing was repaired"),
+}
+DIFFERENCE = {
+    "agrees": _("the same on both sides"),
+    "in_flight": _("on its way"),
+    "missing_remote": _("they don’t know that stock was deducted"),
+    "cancel_mismatch": _("they don’t know that the sale was taken back"),
+    "extra_remote": _("they say deducted, we know of no sale"),
+    "partial_local": _("they say deducted, we deducted a part only"),
+    "given_up": _("not delivered, or in doubt"),
+    "missing_order": _("they don’t know the order"),
+    "unreadable": _("could not be read"),
+}
+ENDED = {
+    "open": _("waits for a decision"),
+    "fixed": _("told again"),
+    "left": _("left as it is"),
+    "gone": _("gone by itself"),
+}
+SKIPPED = {
+    **STATUS,
+    "in_doubt": TAG["in_doubt"],
+    "unknown_operation": _("cleaned up"),
+    "refund_exceeds_sale": _("already back in stock"),
+    "invalid_input": _("took nothing out of stock"),
+}
 ROLE = {"reader": _("may look"), "operator": _("may act"), "admin": _("may do everything")}
 _ERROR = {
     "NotSuccessful": _("refused"),

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from web.pages import operations, orders, overview, stock, upkeep  # noqa: F401 (their views)
-from web.pages.frame import blueprint, show_error, show_http_error
+from web.pages.frame import blueprint
 
-__all__ = ["blueprint", "show_error", "show_http_error"]
+__all__ = ["blueprint"]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
-from flask_babel import gettext as _
-from werkzeug.exceptions import HTTPException
+from flask_babel import format_percent
 
 from stocksync.domain import errors
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import AGES, Filter
 from web import words
 from web.auth import current_user
+from web.language import gettext as _
+from web.language import number
 
 blueprint = Blueprint("pages", __name__)
 PAGE_SIZE = 50
@@ -28,6 +31,30 @@ def runtime() -> Runtime:
     """The process's own, or the one that the application was made with."""
     at: Runtime = current_app.extensions["stocksync"]()
     return at
+
+
+@blueprint.app_context_processor
+def _for_templates() -> dict[str, Any]:
+    return {
+        "words": words,
+        "now": runtime().clock(),
+        "order_url": order_url,
+    }
+
+
+@blueprint.app_template_filter("numberformat")
+def _number(value: float) -> str:
+    return number(value)
+
+
+@blueprint.app_template_filter("percentformat")
+def _percent(share: float, how: str) -> str:
+    return str(format_percent(share, how))
+
+
+@blueprint.app_template_filter("moment")
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def page_number() -> int:
@@ -56,7 +83,9 @@ def _ages(stale: timedelta) -> dict[str, tuple[timedelta | None, timedelta | Non
     """An age by its name: older than the first, not older than the second."""
     steps = [None, *(age for _name, age in AGES), None]
     names = [*(name for name, _age in AGES), "older"]
-    return {name: (steps[place], steps[place + 1]) for place, name in enumerate(names)} | {"stale": (stale, None)}
+    return {name: (steps[place], steps[place + 1]) for place, name in enumerate(names)} | {
+        "stale": (stale, None)
+    }
 
 
 def order_url(token_id: str, order_id: str) -> str:
@@ -66,9 +95,20 @@ def order_url(token_id: str, order_id: str) -> str:
     return url_for("pages.order", token_id="-", order_id="-", seller=token_id, id=order_id)
 
 
+def ids_of(texts: Iterable[str]) -> list[UUID]:
+    """The ids among `texts`; what is none is left out."""
+    found = []
+    for text in texts:
+        with suppress(ValueError):
+            found.append(UUID(text))
+    return found
+
+
 def actor() -> str:
     """Who acts, for the log."""
-    return str(current_user().name)
+    user = current_user()
+    assert user is not None
+    return user.name
 
 
 def back(said: str, kind: str = "good") -> Any:
@@ -82,15 +122,27 @@ def back(said: str, kind: str = "good") -> Any:
 def said_of(error: errors.StockSyncError) -> str:
     """An error in the reader's language."""
     if isinstance(error, errors.TransitionRefused):
-        return _("It is already “%(status)s”: nothing was changed.", status=words.word("STATUS", error.status))
+        return _(
+            "It is already “%(status)s”: nothing was changed.", status=words.word("STATUS", error.status)
+        )
     if isinstance(error, errors.UnknownOperation):
         return _("There is no such operation. Finished ones are cleaned up after a month.")
     if isinstance(error, errors.UnknownOrder):
         return _("There is no such order for this seller.")
     if isinstance(error, errors.InDoubt):
-        return _("It is not known whether the stock was moved. Say so first: the buttons are on the operation’s page.")
+        return _(
+            "It is not known whether the stock was moved. Say so first: the buttons are on the operation’s page."
+        )
     if isinstance(error, errors.RefundExceedsSale):
         return _("The units can’t be put back: they came back already.")
+    if isinstance(error, errors.RepairRefused):
+        return _(
+            "It can’t be told again now: it is on its way, has nothing to say, or telling does not mend it."
+        )
+    if isinstance(error, errors.UnknownDifference):
+        return _("There is no such difference any more.")
+    if isinstance(error, errors.RemoteError):
+        return _("The orders service could not be asked. Try again when it answers.")
     if isinstance(error, errors.InvalidInput):
         if error.field == "reason":
             return _("Please give a reason, of at most 200 characters.")
@@ -102,21 +154,20 @@ def said_of(error: errors.StockSyncError) -> str:
 
 def show_error(error: errors.StockSyncError, code: int) -> Any:
     """An error of ours: after a form on the page it came from, else on a page of its own."""
-    if request.method == "POST" and code < 500 and code != 404 and "back" in request.form:
+    if request.method == "POST" and code not in (404, 503) and "back" in request.form:
         return back(said_of(error), "bad")
     return show(said_of(error), code)
 
 
-def show_http_error(error: HTTPException) -> Any:
+def show_http_error(words_given: str, code: int) -> Any:
     """An error of the web, in a page like the others."""
-    code = error.code or 500
     known = {
         404: _("There is no page at this address."),
         405: _("This address takes no such request."),
         413: _("That is more than a form may hold."),
         500: _("Something went wrong on our side. Nothing was lost; the log says what it was."),
     }
-    return show(known.get(code) or error.description or error.name, code)
+    return show(known.get(code) or words_given, code)
 
 
 def show(message: str, code: int) -> Any:

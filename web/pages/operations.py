@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
+from uuid import UUID
 
-from flask import abort, redirect, render_template, request, url_for
-from flask_babel import gettext as _
-from flask_babel import ngettext as _n
+from flask import abort, redirect, render_template, request
 
-from stocksync.domain.errors import StockSyncError
+from stocksync.bulk import act_on, matching
+from stocksync.domain.checkout_form import check_word
 from stocksync.domain.states import STATUSES, can_be_cancelled, can_be_retried
-from stocksync.store.operation_lists import Filter
+from stocksync.store.operation_lists import COUNTED, Filter
+from web import words
 from web.auth import requires
-from web.pages.frame import PAGE_SIZE, actor, back, blueprint, filter_of, page_number, runtime
+from web.language import gettext as _
+from web.language import here, ngettext
+from web.pages.frame import PAGE_SIZE, actor, back, blueprint, filter_of, ids_of, page_number, runtime
 
 ACTIONS = {"retry": can_be_retried, "cancel": can_be_cancelled}
 _BEGIN, _RESULT = frozenset({"retry"}), frozenset({"sync_success", "sync_failed", "sync_error", "rescued"})
@@ -28,8 +33,9 @@ def operations() -> Any:
         wanted, kept = filter_of(request.args)
         found = at.operation_lists.page(wanted, at.clock(), limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
         if not found.operations and number > 1:
-            return redirect(url_for("pages.operations", **kept))
-        if replace(wanted, status=None) == Filter():
+            return redirect(here(page=None))
+        filtered = replace(wanted, status=None) != Filter()
+        if not filtered:
             counts = at.operation_lists.by_status()
         else:
             counts = {name: at.operation_lists.count(replace(wanted, status=name))[0] for name in STATUSES}
@@ -37,7 +43,14 @@ def operations() -> Any:
         row["actions"] = actions_of(row)
     pages = min(2000, -(-found.total // PAGE_SIZE)) if not found.more else 2000
     return render_template(
-        "operations.html", found=found, counts=counts, kept=kept, page=number, pages=max(1, pages)
+        "operations.html",
+        found=found,
+        counts=counts,
+        kept=kept,
+        filtered=filtered,
+        counted=COUNTED,
+        page=number,
+        pages=max(1, pages),
     )
 
 
@@ -65,7 +78,11 @@ def cancel(operation_id: str) -> Any:
     put_back = request.form.get("stock") == "put_back"
     reason = request.form.get("reason", "")
     runtime().service.cancel(operation_id, actor=actor(), reason=reason, put_back=put_back)
-    return back(_("Cancelled; the units are back in stock.") if put_back else _("Cancelled; the stock stays as it is."))
+    return back(
+        _("Cancelled; the units are back in stock.")
+        if put_back
+        else _("Cancelled; the stock stays as it is.")
+    )
 
 
 @blueprint.post("/operations/<operation_id>/confirm")
@@ -77,6 +94,70 @@ def confirm(operation_id: str) -> Any:
         abort(400, "moved: yes or no is needed")
     runtime().service.confirm(operation_id, moved == "yes", actor=actor(), reason=request.form.get("reason"))
     return back(_("Thank you: noted as moved.") if moved == "yes" else _("Thank you: noted as not moved."))
+
+
+@blueprint.post("/operations/bulk")
+@requires("operator")
+def bulk() -> Any:
+    """One action on the rows that were chosen, or a retry of one."""
+    form = request.form
+    chosen = [form["retry"]] if form.get("retry") else form.getlist("id")[:PAGE_SIZE]
+    return _act(form.get("action", "retry"), ids_of(chosen))
+
+
+@blueprint.get("/operations/all/<action>")
+@requires("operator")
+def all_of(action: str) -> str:
+    """What an action on all that match would come to."""
+    wanted, kept = _for_all(action)
+    counts = [(status, *runtime().operation_lists.count(one)) for status, one in wanted.items()]
+    return render_template(
+        "all.html",
+        action=action,
+        kept=kept,
+        counts=counts,
+        total=sum(count for _status, count, _more in counts),
+        more=any(more for _status, _count, more in counts),
+    )
+
+
+@blueprint.post("/operations/all/<action>")
+@requires("operator")
+def act_on_all(action: str) -> Any:
+    """The action on all that match; some 20 seconds of them."""
+    wanted, _kept = _for_all(action)
+    lists = runtime().operation_lists
+    return _act(action, islice(chain.from_iterable(matching(lists, one) for one in wanted.values()), COUNTED))
+
+
+def _for_all(action: str) -> tuple[dict[str, Filter], dict[str, str]]:
+    """The filter of the address, by each status that the action is for."""
+    if action not in ACTIONS:
+        abort(404)
+    wanted, kept = filter_of(request.args)
+    statuses = [name for name in STATUSES if ACTIONS[action](name) and wanted.status in (None, name)]
+    return {name: replace(wanted, status=name) for name in statuses}, kept
+
+
+def _act(action: str, ids: Iterable[UUID]) -> Any:
+    """Do it, and say what was done and what was skipped."""
+    service, who, reason = runtime().service, actor(), request.form.get("reason", "")
+    if action == "retry":
+        report = act_on(ids, lambda one: service.retry(one, actor=who, reason=reason))
+        said = ngettext("%(num)s operation goes out again.", "%(num)s operations go out again.", report.done)
+    elif action == "cancel":
+        put_back = request.form.get("stock") == "put_back"
+        check_word("reason", reason)
+        report = act_on(ids, lambda one: service.cancel(one, actor=who, reason=reason, put_back=put_back))
+        said = ngettext("%(num)s operation cancelled.", "%(num)s operations cancelled.", report.done)
+    else:
+        abort(404)
+    if report.skipped:
+        skipped = [f"{words.word('SKIPPED', why)}: {count}" for why, count in report.skipped.most_common()]
+        said += " " + _("Skipped: %(n)s (%(why)s).", n=report.skipped.total(), why=", ".join(skipped))
+    if report.next:
+        said += " " + _("There are more: the time for one go was over, so do it once more.")
+    return back(said, "good" if report.done else "wait")
 
 
 def actions_of(row: dict[str, Any]) -> list[str]:

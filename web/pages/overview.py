@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import render_template, request, url_for
-from flask_babel import gettext as _
-from flask_babel import ngettext as _n
+from redis.exceptions import RedisError
 
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.store.tallies import WAIT_BOUNDS, Counts
+from web.language import gettext as _
+from web.language import ngettext
 from web.pages.frame import blueprint, runtime
 
 SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d": (timedelta(days=7), 21600)}
@@ -41,7 +42,32 @@ def overview() -> str:
         span=span,
         spans=SPANS,
         series=series,
+        waited=(state["last_updated"] - state["next_due_at"]).total_seconds() if state["next_due_at"] else 0,
+        health=health(at, breaker),
+        chart=lambda *names: [
+            [int(point["at"].timestamp()) for point in series],
+            *([point[name] for point in series] for name in names),
+        ],
     )
+
+
+def health(at: Runtime, breaker: datetime | None) -> list[tuple[str, str, str]]:
+    """The parts: (name, `good`, `wait` or `bad`, a few words)."""
+    try:
+        heard: dict[str, bool] | None = at.heard_from()
+    except (RedisError, OSError):
+        heard = None
+    fine, silent = _("answers"), _("not heard from")
+    parts = [(_("Database"), "good", fine)]
+    parts.append(("Redis", "good" if heard else "bad", fine if heard else _("does not answer")))
+    for name, title in (("worker", _("Worker")), ("scheduler", _("Scheduler"))):
+        known = heard is not None
+        kind = ("good" if heard[name] else "bad") if heard is not None else "unknown"
+        parts.append((title, kind, (_("works") if kind == "good" else silent) if known else _("unknown")))
+    parts.append(
+        (_("Orders service"), "wait" if breaker else "good", _("does not answer") if breaker else fine)
+    )
+    return parts
 
 
 def findings(
@@ -59,38 +85,62 @@ def findings(
     say(
         "bad",
         lost,
-        _n("%(num)s order would never be told. Call the developer.", "%(num)s orders would never be told. Call the developer.", lost),
+        ngettext(
+            "%(num)s order would never be told. Call the developer.",
+            "%(num)s orders would never be told. Call the developer.",
+            lost,
+        ),
         None,
     )
     say(
         "bad",
         failed,
-        _n("%(num)s operation was not delivered and waits for a person.", "%(num)s operations were not delivered and wait for a person.", failed),
+        ngettext(
+            "%(num)s operation was not delivered and waits for a person.",
+            "%(num)s operations were not delivered and wait for a person.",
+            failed,
+        ),
         url_for("pages.operations", status="failed"),
     )
     say(
         "bad",
         doubt,
-        _n("Of %(num)s operation it is not known whether the stock was moved: please say.", "Of %(num)s operations it is not known whether the stock was moved: please say.", doubt),
+        ngettext(
+            "Of %(num)s operation it is not known whether the stock was moved: please say.",
+            "Of %(num)s operations it is not known whether the stock was moved: please say.",
+            doubt,
+        ),
         url_for("pages.operations", doubt=1),
     )
     say(
         "wait",
         outage,
-        _n("The orders service does not answer; %(num)s order waits and will go by itself.", "The orders service does not answer; %(num)s orders wait and will go by themselves.", waiting),
+        ngettext(
+            "The orders service does not answer; %(num)s order waits and will go by itself.",
+            "The orders service does not answer; %(num)s orders wait and will go by themselves.",
+            waiting,
+        ),
         url_for("pages.lanes"),
     )
     paused = sum(bool(lane["paused"]) for lane in lanes)
     say(
         "wait",
         paused,
-        _n("%(num)s seller is paused: nothing is sent for them.", "%(num)s sellers are paused: nothing is sent for them.", paused),
+        ngettext(
+            "%(num)s seller is paused: nothing is sent for them.",
+            "%(num)s sellers are paused: nothing is sent for them.",
+            paused,
+        ),
         url_for("pages.lanes"),
     )
     say(
         "wait",
         stale and not outage,
-        _n("%(num)s operation has been waiting for too long.", "%(num)s operations have been waiting for too long.", stale),
+        ngettext(
+            "%(num)s operation has been waiting for too long.",
+            "%(num)s operations have been waiting for too long.",
+            stale,
+        ),
         url_for("pages.operations", status="pending", age="stale"),
     )
     return found
