@@ -227,9 +227,8 @@ class EmbeddedRedis:
         except OSError:
             lines = []
         said = " / ".join([line for line in lines if line.strip()][-3:])
-        return EmbeddedServerError(
-            f"the embedded Redis {how}" + (f"; its last words: {said}" if said else "")
-        )
+        last_words = f"; its last words: {said}" if said else ""
+        return EmbeddedServerError(f"the embedded Redis {how}{last_words}")
 
 
 def _unusable(folder: Path, error: OSError) -> EmbeddedServerError:

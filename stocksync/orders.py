@@ -183,7 +183,7 @@ class AllegroStockService:
             repeated = form.status == CANCELLED
             return OrderResult(form.id, ALREADY_CANCELLED if repeated else ORDER_CANCELLED)
         if form.status == CANCELLED:
-            at.operations.take_form(order, form.status, form.revision, form.updated_at, now)
+            at.operations.take_form(order, form, now)
             return self._cancel(order, actor)
         at.ledger.require_warehouse(warehouse)
         if order.has_form and not is_newer(form, order.revision, order.form_updated_at):
@@ -195,11 +195,11 @@ class AllegroStockService:
             return OrderResult(form.id, NOTED)
         known = at.lines_of(order)
         _refuse_unnamed_lines(order, known)
-        at.operations.take_form(order, form.status, form.revision, form.updated_at, now)
+        at.operations.take_form(order, form, now)
         named = {line_id: line for line_id, line in known.items() if not line.is_unnamed}
         changed = list(changes(form.line_items, named))
         _refuse_lines_kept_elsewhere(order, known, changed)
-        drafts = self._apply(order, known, changed, warehouse, now)
+        drafts = self._apply(order, known, changed, warehouse)
         if drafts:
             for draft in drafts:
                 draft.actor = actor
@@ -209,12 +209,7 @@ class AllegroStockService:
         return OrderResult(form.id, ALREADY_UPDATED if had_stock else NOT_STOCK)
 
     def _apply(
-        self,
-        order: OrderRow,
-        known: dict[str, Line],
-        changed: list[LineChange],
-        warehouse: str,
-        now: datetime,
+        self, order: OrderRow, known: dict[str, Line], changed: list[LineChange], warehouse: str
     ) -> list[OperationDraft]:
         """Write the lines as they become; answers with the operations to be recorded, refunds first."""
         at, version = self._recorder, str(order.state_version + 1)
@@ -240,7 +235,7 @@ class AllegroStockService:
                     refunds.append(at.draft("refund", order, before, change.back, back_key))
             if change.out:
                 deductions.append(at.draft("deduction", order, line, change.out, key))
-        at.lines.add(order.id, new, now)
+        at.lines.add(order.id, new, at.clock())
         at.lines.revise(order.id, revised)
         return refunds + deductions
 
@@ -269,9 +264,7 @@ def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
         raise InvalidOrder(order.order_id, [f"{twice}: refund those first, or go on line by line"])
 
 
-def _refuse_lines_kept_elsewhere(
-    order: OrderRow, known: dict[str, Line], changed: Sequence[LineChange]
-) -> None:
+def _refuse_lines_kept_elsewhere(order: OrderRow, known: dict[str, Line], changed: list[LineChange]) -> None:
     """What goes out of another's stock only that one can take. Raises InvalidOrder."""
     faults = [
         f"line {change.line_id}: {change.out} more of {change.sku} go out of stock that is kept elsewhere; "

@@ -15,9 +15,8 @@ from stocksync.domain.answers import printable
 from stocksync.domain.checkout_form import check_word
 from stocksync.domain.errors import InDoubt, InvalidInput, OpenTransaction, TransitionRefused
 from stocksync.inventory import InventoryManager
-from stocksync.sales import Recorded
+from stocksync.sales import Record
 from stocksync.service import StockSynchronizationService, SyncResult
-from stocksync.store.operations import OperationDraft
 
 UNCERTAIN: tuple[type[Exception], ...] = (
     TimeoutError,
@@ -29,7 +28,6 @@ _UNCERTAIN_NAMES = frozenset({"Timeout", "ConnectionError", "TimeoutException", 
 """The same as HTTP libraries call theirs (requests, httpx), which need not be installed here."""
 
 
-Record = Callable[[OperationDraft, bool], Recorded]
 Act = Callable[[str, str, int], Any]
 
 
