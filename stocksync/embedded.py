@@ -29,10 +29,8 @@ from stocksync.domain.errors import StockSyncError
 _SERVER_NAMES = ("redis-server", "valkey-server")
 # sockaddr_un holds 104 bytes on macOS and 108 on Linux, the closing zero included.
 _LONGEST_SOCKET_PATH = 100
-_START_SECONDS = 10.0
-_STOP_SECONDS = 5.0
-_PING_SECONDS = 1.0
-_POLL_SECONDS = 0.02
+_START_SECONDS, _STOP_SECONDS = 10.0, 5.0
+_PING_SECONDS, _POLL_SECONDS = 1.0, 0.02
 _PR_SET_PDEATHSIG = 1
 
 

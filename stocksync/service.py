@@ -53,7 +53,6 @@ class StockSynchronizationService(Interventions):
             engine: asked for only where something is delivered in this process.
         """
         super().__init__(recorder, interventions)
-        self.recorder = recorder
         self.sales = Sales(recorder)
         self._deliveries = deliveries
         self._engine = engine

@@ -18,12 +18,8 @@ from stocksync.inventory import InventoryManager
 from stocksync.sales import Record
 from stocksync.service import StockSynchronizationService, SyncResult
 
-UNCERTAIN: tuple[type[Exception], ...] = (
-    TimeoutError,
-    ConnectionError,
-    BaseTimeoutException,  # a job's time is up, wherever the call was then
-)
-"""Errors after which nobody knows whether the inventory acted."""
+UNCERTAIN: tuple[type[Exception], ...] = (TimeoutError, ConnectionError, BaseTimeoutException)
+"""Errors after which nobody knows whether the inventory acted; the last: a job's time is up, wherever it was then."""
 _UNCERTAIN_NAMES = frozenset({"Timeout", "ConnectionError", "TimeoutException", "TransportError"})
 """The same as HTTP libraries call theirs (requests, httpx), which need not be installed here."""
 
