@@ -129,7 +129,8 @@ class AllegroStockService:
         doubt stay so; confirmed as deducted, they are given back at once.
 
         Args:
-            restock: put the units back into our stock, where they were taken from it.
+            restock: put the units back into our stock, where they were taken from it; those of a refund in doubt
+                too, if it comes out that it was not done.
 
         Raises:
             InvalidInput
@@ -242,13 +243,14 @@ class AllegroStockService:
     def _cancel(
         self, order: OrderRow, actor: str | None, reason: str | None = None, restock: bool = True
     ) -> OrderResult:
+        if not restock:
+            self._recorder.lines.keep_out(order.id)
         drafts: list[OperationDraft] = []
         for line_id, line in self._recorder.lines_of(order).items():
             if line.left > 0:
                 key = stored_key("cancel", order.token_id, order.order_id, line_id)
                 draft = self._recorder.draft("refund", order, line, line.left, key)
                 draft.actor, draft.reason = actor, reason or "the order was cancelled"
-                draft.moves_stock &= restock
                 drafts.append(draft)
         if drafts:
             self._recorder.record(order, drafts, self._recorder.clock())

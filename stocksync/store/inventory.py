@@ -84,6 +84,7 @@ _REVISE = Statement("""
     WHERE order_ref = :order_ref AND line_id = :line_id""")
 _WAIVE_LINE = Statement("""
     UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id""")
+_KEEP_OUT = Statement("UPDATE stock_sync_order_lines SET moves_stock = FALSE WHERE order_ref = :order_ref")
 _LOWER_LINE = Statement("""
     UPDATE stock_sync_order_lines SET quantity = :quantity WHERE order_ref = :order_ref AND line_id = :line_id""")
 _FORGET_LINE = Statement("""
@@ -272,6 +273,10 @@ class OrderLines:
         """Less was ordered than was said; a line of which nothing ever was is forgotten."""
         self._database.run(_LOWER_LINE, order_ref=order_ref, line_id=line_id, quantity=quantity)
         self._database.run(_FORGET_LINE, order_ref=order_ref, line_id=line_id)
+
+    def keep_out(self, order_ref: UUID) -> None:
+        """What comes back of the order from now on does not come into our stock."""
+        self._database.run(_KEEP_OUT, order_ref=order_ref)
 
     def waive(self, order_ref: UUID, line_id: str) -> None:
         """A person decided that this line no longer holds its order up."""
