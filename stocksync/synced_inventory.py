@@ -23,7 +23,6 @@ UNCERTAIN: tuple[type[Exception], ...] = (TimeoutError, ConnectionError, BaseTim
 _UNCERTAIN_NAMES = frozenset({"Timeout", "ConnectionError", "TimeoutException", "TransportError"})
 """The same as HTTP libraries call theirs (requests, httpx), which need not be installed here."""
 
-
 Act = Callable[[str, str, int], Any]
 
 

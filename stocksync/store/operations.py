@@ -188,12 +188,9 @@ class Operations:
             if key not in added:
                 found = self.find_key(key)
                 raise IdempotencyConflict(key, found and found[1])
-        common: dict[str, Any] = {
-            "order_ref": order and order.id,
-            "order_id": order and order.order_id,
-            "now": now,
-        }
-        common |= {"state_version": order.state_version + 1 if order else 0, "max_retries": self._max_retries}
+        place = {"order_ref": order and order.id, "order_id": order and order.order_id}
+        version = order.state_version + 1 if order else 0
+        common = {**place, "state_version": version, "max_retries": self._max_retries, "now": now}
         given = [{**vars(draft), **common, "idempotency_key": draft.first_key} for draft in drafts]
         self._database.run_many(_ADD_OPERATION, given)
         self._log.add([entry for draft in drafts for entry in _first_entries(draft)], now)
