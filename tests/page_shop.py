@@ -21,6 +21,7 @@ from stocksync.domain.errors import InDoubt
 from stocksync.remote.client import RemoteOrder, RemotePage
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
+from stocksync.store.alerts import Condition
 from stocksync.synced_inventory import InventoryManagerWithSync
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, open_shop
 from web import create_app
@@ -138,7 +139,7 @@ def _compare(shop: Shop) -> None:
 def _alert(shop: Shop) -> None:
     now, alerts = shop.clock.now, shop.runtime.alerts
     kinds = ("failed", "lane_paused", "pending")
-    conditions = [
+    conditions: list[Condition] = [
         ("failed", "", {"count": 4}),
         ("lane_paused", PAUSED, {"reason": "аккаунт переезжает"}),
         ("pending", "", {"count": 1203, "time": "12:00"}),
