@@ -312,7 +312,7 @@ def test_both_sides_are_read_again_before_a_repair(
     statuses = {
         row["order_id"]: row["status"] for row in shop.runtime.reconciliation.records.differences(status=None)
     }
-    assert statuses == {"mended": "gone", "changed": "gone", "lost": "fixed"}
+    assert statuses == {"mended": "gone", "changed": "open", "lost": "fixed"}
     assert shop.order("changed").waiting == "new"
 
 
