@@ -117,6 +117,7 @@ class StockSyncConfig(BaseSettings):
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
     metrics_open: bool = False
 
+    page_language: Literal["ru", "pl", "en"] = "ru"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @model_validator(mode="after")

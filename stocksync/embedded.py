@@ -29,10 +29,8 @@ from stocksync.domain.errors import StockSyncError
 _SERVER_NAMES = ("redis-server", "valkey-server")
 # sockaddr_un holds 104 bytes on macOS and 108 on Linux, the closing zero included.
 _LONGEST_SOCKET_PATH = 100
-_START_SECONDS = 10.0
-_STOP_SECONDS = 5.0
-_PING_SECONDS = 1.0
-_POLL_SECONDS = 0.02
+_START_SECONDS, _STOP_SECONDS = 10.0, 5.0
+_PING_SECONDS, _POLL_SECONDS = 1.0, 0.02
 _PR_SET_PDEATHSIG = 1
 
 
@@ -227,9 +225,8 @@ class EmbeddedRedis:
         except OSError:
             lines = []
         said = " / ".join([line for line in lines if line.strip()][-3:])
-        return EmbeddedServerError(
-            f"the embedded Redis {how}" + (f"; its last words: {said}" if said else "")
-        )
+        last_words = f"; its last words: {said}" if said else ""
+        return EmbeddedServerError(f"the embedded Redis {how}{last_words}")
 
 
 def _unusable(folder: Path, error: OSError) -> EmbeddedServerError:

@@ -20,7 +20,7 @@ class Interventions:
     """The service's calls for people; each is written to the operation's log with who and why."""
 
     def __init__(self, recorder: Recorder, interventions: OperationInterventions) -> None:
-        self._recorder = recorder
+        self.recorder = recorder
         self._database = recorder.database
         self._interventions = interventions
 
@@ -32,8 +32,8 @@ class Interventions:
         """
         actor, reason = check_word("actor", actor), _reason(reason)
         with self._database.transaction_scope():
-            order = self._interventions.retry(_uuid(operation_id), actor, reason, self._recorder.clock())
-            self._recorder.wake_after_commit(order.token_id)
+            order = self._interventions.retry(_uuid(operation_id), actor, reason, self.recorder.clock())
+            self.recorder.wake_after_commit(order.token_id)
 
     def cancel(self, operation_id: UUID | str, *, actor: str, reason: str, put_back: bool = False) -> None:
         """Stop the delivery of an operation. Its line no longer holds the order up.
@@ -47,7 +47,7 @@ class Interventions:
             RefundExceedsSale: the units can't be put back, because they came back already.
         """
         actor, reason = check_word("actor", actor), check_word("reason", reason)
-        at = self._recorder
+        at = self.recorder
         with self._database.transaction_scope():
             now = at.clock()
             order, operation = self._interventions.lock(_uuid(operation_id), "cancelled")
@@ -84,7 +84,7 @@ class Interventions:
 
     def resolve(self, operation_id: UUID, done: bool, details: Mapping[str, Any]) -> None:
         """Write what an operation in doubt came to; `details` say who knows. Raises as `confirm` does."""
-        at = self._recorder
+        at = self.recorder
         with self._database.transaction_scope():
             now = at.clock()
             order, operation = self._interventions.lock(operation_id, "confirmed")
@@ -106,13 +106,13 @@ class Interventions:
     def _settle_for(self, order: OrderRow, line: Line) -> None:
         """What was not done no longer holds the order up. Without a form nobody else ordered it."""
         if order.has_form:
-            self._recorder.lines.waive(order.id, line.line_id)
+            self.recorder.lines.waive(order.id, line.line_id)
             return
-        in_doubt = self._recorder.operations.in_doubt(order).get((line.line_id, "deduction"), 0)
-        self._recorder.lines.lower(order.id, line.line_id, line.deducted + in_doubt)
+        in_doubt = self.recorder.operations.in_doubt(order).get((line.line_id, "deduction"), 0)
+        self.recorder.lines.lower(order.id, line.line_id, line.deducted + in_doubt)
 
     def _count(self, order: OrderRow, operation: OperationRow) -> None:
-        lines, line_id, quantity = self._recorder.lines, operation.line_id, operation.quantity
+        lines, line_id, quantity = self.recorder.lines, operation.line_id, operation.quantity
         if operation.operation_type == "refund":
             lines.refund(order.id, {line_id: quantity})  # reserved since the intent
         else:
@@ -123,11 +123,11 @@ class Interventions:
         if operation.operation_type != "deduction" or not operation.moves_stock:
             why = f"operation {operation.id} took nothing out of our stock: cancel it without"
             raise InvalidInput("put_back", why)
-        line = self._recorder.lines_of(order)[operation.line_id]
+        line = self.recorder.lines_of(order)[operation.line_id]
         if line.sku != operation.sku:
             why = f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then"
             raise InvalidInput("put_back", why)
-        if not self._recorder.lines.undo_deduction(order.id, line.line_id, operation.quantity, line.reserved):
+        if not self.recorder.lines.undo_deduction(order.id, line.line_id, operation.quantity, line.reserved):
             raise exceeds(order.order_id, [line], operation.quantity)
 
 

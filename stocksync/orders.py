@@ -129,7 +129,8 @@ class AllegroStockService:
         doubt stay so; confirmed as deducted, they are given back at once.
 
         Args:
-            restock: put the units back into our stock, where they were taken from it.
+            restock: put the units back into our stock, where they were taken from it; those of a refund in doubt
+                too, if it comes out that it was not done.
 
         Raises:
             InvalidInput
@@ -183,7 +184,7 @@ class AllegroStockService:
             repeated = form.status == CANCELLED
             return OrderResult(form.id, ALREADY_CANCELLED if repeated else ORDER_CANCELLED)
         if form.status == CANCELLED:
-            at.operations.take_form(order, form.status, form.revision, form.updated_at, now)
+            at.operations.take_form(order, form, now)
             return self._cancel(order, actor)
         at.ledger.require_warehouse(warehouse)
         if order.has_form and not is_newer(form, order.revision, order.form_updated_at):
@@ -195,11 +196,11 @@ class AllegroStockService:
             return OrderResult(form.id, NOTED)
         known = at.lines_of(order)
         _refuse_unnamed_lines(order, known)
-        at.operations.take_form(order, form.status, form.revision, form.updated_at, now)
+        at.operations.take_form(order, form, now)
         named = {line_id: line for line_id, line in known.items() if not line.is_unnamed}
         changed = list(changes(form.line_items, named))
         _refuse_lines_kept_elsewhere(order, known, changed)
-        drafts = self._apply(order, known, changed, warehouse, now)
+        drafts = self._apply(order, known, changed, warehouse)
         if drafts:
             for draft in drafts:
                 draft.actor = actor
@@ -209,12 +210,7 @@ class AllegroStockService:
         return OrderResult(form.id, ALREADY_UPDATED if had_stock else NOT_STOCK)
 
     def _apply(
-        self,
-        order: OrderRow,
-        known: dict[str, Line],
-        changed: list[LineChange],
-        warehouse: str,
-        now: datetime,
+        self, order: OrderRow, known: dict[str, Line], changed: list[LineChange], warehouse: str
     ) -> list[OperationDraft]:
         """Write the lines as they become; answers with the operations to be recorded, refunds first."""
         at, version = self._recorder, str(order.state_version + 1)
@@ -240,20 +236,21 @@ class AllegroStockService:
                     refunds.append(at.draft("refund", order, before, change.back, back_key))
             if change.out:
                 deductions.append(at.draft("deduction", order, line, change.out, key))
-        at.lines.add(order.id, new, now)
+        at.lines.add(order.id, new, at.clock())
         at.lines.revise(order.id, revised)
         return refunds + deductions
 
     def _cancel(
         self, order: OrderRow, actor: str | None, reason: str | None = None, restock: bool = True
     ) -> OrderResult:
+        if not restock:
+            self._recorder.lines.keep_out(order.id)
         drafts: list[OperationDraft] = []
         for line_id, line in self._recorder.lines_of(order).items():
             if line.left > 0:
                 key = stored_key("cancel", order.token_id, order.order_id, line_id)
                 draft = self._recorder.draft("refund", order, line, line.left, key)
                 draft.actor, draft.reason = actor, reason or "the order was cancelled"
-                draft.moves_stock &= restock
                 drafts.append(draft)
         if drafts:
             self._recorder.record(order, drafts, self._recorder.clock())
@@ -269,9 +266,7 @@ def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
         raise InvalidOrder(order.order_id, [f"{twice}: refund those first, or go on line by line"])
 
 
-def _refuse_lines_kept_elsewhere(
-    order: OrderRow, known: dict[str, Line], changed: Sequence[LineChange]
-) -> None:
+def _refuse_lines_kept_elsewhere(order: OrderRow, known: dict[str, Line], changed: list[LineChange]) -> None:
     """What goes out of another's stock only that one can take. Raises InvalidOrder."""
     faults = [
         f"line {change.line_id}: {change.out} more of {change.sku} go out of stock that is kept elsewhere; "

@@ -9,7 +9,13 @@ from datetime import datetime
 from uuid import UUID
 
 from stocksync.delivery import Wakeups
-from stocksync.domain.errors import IdempotencyConflict, InsufficientStock, RefundExceedsSale, Shortage
+from stocksync.domain.errors import (
+    IdempotencyConflict,
+    InDoubt,
+    InsufficientStock,
+    RefundExceedsSale,
+    Shortage,
+)
 from stocksync.domain.identifiers import Clock, NewId
 from stocksync.domain.order_state import LineState, is_ready, order_state
 from stocksync.store.database import Database, after_commit
@@ -34,9 +40,8 @@ class Recorder:
     def draft(self, kind: str, order: OrderRow, line: Line, quantity: int, key: str) -> OperationDraft:
         """An operation on a line of the order; it moves stock where the line's is ours."""
         place = (line.named_id, str(line.sku), quantity, str(line.warehouse))
-        return OperationDraft(
-            self.new_id(), kind, order.token_id, order.order_id, *place, (key,), line.moves_stock
-        )
+        what = (kind, order.token_id, order.order_id, *place)
+        return OperationDraft(self.new_id(), *what, (key,), line.moves_stock)
 
     def record(
         self, order: OrderRow, drafts: Sequence[OperationDraft], now: datetime, *, wake: bool = True
@@ -88,11 +93,13 @@ class Recorder:
         }
 
     def first_of(self, draft: OperationDraft) -> UUID | None:
-        """The operation that was recorded under one of its keys before. Raises IdempotencyConflict."""
+        """The operation that was recorded under one of its keys before. Raises IdempotencyConflict, InDoubt."""
         for key in draft.keys:
             if found := self.operations.find_key(key):
                 if found[0] != draft.content_hash:
                     raise IdempotencyConflict(key, found[1])
+                if self.operations.is_in_doubt(found[1]):
+                    raise InDoubt(found[1])
                 return found[1]
         return None
 

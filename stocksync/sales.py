@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from stocksync.domain.checkout_form import CANCELLED, check_quantity, check_word
-from stocksync.domain.errors import InDoubt, InvalidInput, OrderCancelled, OrderHasForm, OrphanRefund
+from stocksync.domain.errors import InvalidInput, OrderCancelled, OrderHasForm, OrphanRefund
 from stocksync.domain.identifiers import stored_key
 from stocksync.recording import Recorder, exceeds
 from stocksync.store.inventory import Line, unnamed_line
@@ -21,6 +21,10 @@ class Recorded:
     order: OrderRow
     operation_id: UUID
     repeated: bool
+
+
+Record = Callable[[OperationDraft, bool], Recorded]
+"""Writes what a call asks for; is told whether to wake the lane."""
 
 
 class Sales:
@@ -61,7 +65,7 @@ class Sales:
         at = self._recorder
         now = at.clock()
         order = at.operations.ensure_order(call.token_id, call.order_id, now)
-        if first := self._first(call):
+        if first := at.first_of(call):
             return Recorded(order, first, True)
         if order.status == CANCELLED:
             raise OrderCancelled(call.token_id, call.order_id)
@@ -94,22 +98,15 @@ class Sales:
             named = call.line_item_id
             lines = [named] if named is not None else [line.line_id for line in self._sold(order, call)]
             call = replace(call, keys=tuple(return_key(call, return_id, line_id) for line_id in lines))
-        if first := self._first(call):
+        if first := at.first_of(call):
             return Recorded(order, first, True)
         line = self._enough_left(self._sold(order, call), call)
         if return_id is not None:
             call = replace(call, keys=(return_key(call, return_id, line.line_id),))
         call = replace(call, line_item_id=line.named_id, warehouse=str(line.warehouse))
-        at.record(
-            order, [replace(call, moves_stock=call.moves_stock and line.moves_stock)], at.clock(), wake=wake
-        )
+        call.moves_stock &= line.moves_stock
+        at.record(order, [call], at.clock(), wake=wake)
         return Recorded(order, call.id, False)
-
-    def _first(self, call: OperationDraft) -> UUID | None:
-        first = self._recorder.first_of(call)
-        if first is not None and self._recorder.operations.is_in_doubt(first):
-            raise InDoubt(first)
-        return first
 
     def _onto_line(self, order: OrderRow, call: OperationDraft) -> None:
         # Without a line id the SKU in its warehouse is the line; such calls add up.

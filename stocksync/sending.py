@@ -81,15 +81,11 @@ class SendPool:
         self._latencies: deque[float] = deque(maxlen=_REMEMBERED_SENDS)
         self._threads: list[threading.Thread] = []
         self._in_flight = 0
-        self._wanted = 1
+        self.concurrency = 1
+        """Connections wanted at the latency seen last."""
         self._wake_at_results = 1
         self._wake_at_queued = 0
         self._closed = False
-
-    @property
-    def concurrency(self) -> int:
-        """Connections wanted at the latency seen last."""
-        return self._wanted
 
     @property
     def queued(self) -> int:
@@ -149,7 +145,7 @@ class SendPool:
             thread.join(max(0.0, deadline - self._monotonic()))
 
     def _start_threads(self) -> None:
-        while len(self._threads) < min(self._wanted, self._in_flight + len(self._queue)):
+        while len(self._threads) < min(self.concurrency, self._in_flight + len(self._queue)):
             index = len(self._threads)
             self._threads.append(threading.Thread(None, self._work, "sender", (index,), daemon=True))
             self._threads[index].start()
@@ -158,7 +154,9 @@ class SendPool:
         while True:
             with self._changed:
                 # A thread beyond the wanted number rests; it is there again when the remote slows down.
-                self._changed.wait_for(lambda: self._closed or (bool(self._queue) and index < self._wanted))
+                self._changed.wait_for(
+                    lambda: self._closed or (bool(self._queue) and index < self.concurrency)
+                )
                 if self._closed:
                     return
                 claim_id, order, send_until = self._queue.popleft()
@@ -178,7 +176,7 @@ class SendPool:
         # The fastest of the last sends: unlike their mean it does not grow by the threads' own rivalry.
         self._latencies.append(elapsed)
         wanted = min(self._limit, max(1, math.ceil(min(self._latencies) / _CPU_PER_SEND)))
-        if wanted != self._wanted:
-            self._wanted = wanted
+        if wanted != self.concurrency:
+            self.concurrency = wanted
             self._start_threads()
             self._changed.notify_all()

@@ -12,7 +12,7 @@ from stocksync.domain.checkout_form import check_difference, check_quantity, che
 from stocksync.domain.errors import IdempotencyConflict, UnknownOrder
 from stocksync.interventions import Interventions
 from stocksync.recording import Recorder
-from stocksync.sales import Recorded, Sales, call_keys, checked_token
+from stocksync.sales import Record, Recorded, Sales, call_keys, checked_token
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.interventions import OperationInterventions
 from stocksync.store.models import DEFAULT_WAREHOUSE
@@ -53,7 +53,6 @@ class StockSynchronizationService(Interventions):
             engine: asked for only where something is delivered in this process.
         """
         super().__init__(recorder, interventions)
-        self.recorder = recorder
         self.sales = Sales(recorder)
         self._deliveries = deliveries
         self._engine = engine
@@ -88,9 +87,8 @@ class StockSynchronizationService(Interventions):
             OrderCancelled: nothing is deducted for it any more.
         """
         what = (sku, quantity, warehouse, line_item_id, idempotency_key)
-        return self.recorded(
-            self.sales.deduct, self.sales.call("deduction", token_id, order_id, *what), immediate
-        )
+        call = self.sales.call("deduction", token_id, order_id, *what)
+        return self.recorded(self.sales.deduct, call, immediate)
 
     def sync_stock_refund(
         self,
@@ -119,9 +117,8 @@ class StockSynchronizationService(Interventions):
             RefundExceedsSale: fewer units are left of it.
         """
         what = (sku, quantity, warehouse, line_item_id, idempotency_key)
-        return self.recorded(
-            self.sales.refund, self.sales.call("refund", token_id, order_id, *what), immediate
-        )
+        call = self.sales.call("refund", token_id, order_id, *what)
+        return self.recorded(self.sales.refund, call, immediate)
 
     def sync_stock_adjustment(
         self,
@@ -154,14 +151,8 @@ class StockSynchronizationService(Interventions):
         draft.actor, draft.reason = check_word("actor", actor), check_word("reason", reason)
         return self.recorded(self._adjust, draft, immediate) if order else self._adjust_alone(draft)
 
-    def recorded(
-        self, record: Callable[[OperationDraft, bool], Recorded], call: OperationDraft, immediate: bool
-    ) -> SyncResult:
-        """Call `record` in a transaction, and deliver at once where that is asked for and possible.
-
-        Args:
-            record: is told the call, and whether to wake the lane.
-        """
+    def recorded(self, record: Record, call: OperationDraft, immediate: bool) -> SyncResult:
+        """Have `record` write `call` in a transaction; deliver at once where that is asked for and possible."""
         immediate = immediate and not self._database.in_transaction()
         with self._database.scope():
             with self._database.transaction_scope():

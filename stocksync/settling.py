@@ -120,9 +120,8 @@ class Settlements:
                 if results.judged.halt:
                     written.halted.add(lane)
             judged = results.judged
-            settled = self._deliveries.settle(
-                results.claim_id, judged.delivered, judged.failures, now, judged.unsent
-            )
+            what = (judged.delivered, judged.failures, now, judged.unsent)
+            settled = self._deliveries.settle(results.claim_id, *what)
             report.add(settled)
             written.lanes.add(lane)
             if settled.busy:

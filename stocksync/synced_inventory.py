@@ -15,21 +15,14 @@ from stocksync.domain.answers import printable
 from stocksync.domain.checkout_form import check_word
 from stocksync.domain.errors import InDoubt, InvalidInput, OpenTransaction, TransitionRefused
 from stocksync.inventory import InventoryManager
-from stocksync.sales import Recorded
+from stocksync.sales import Record
 from stocksync.service import StockSynchronizationService, SyncResult
-from stocksync.store.operations import OperationDraft
 
-UNCERTAIN: tuple[type[Exception], ...] = (
-    TimeoutError,
-    ConnectionError,
-    BaseTimeoutException,  # a job's time is up, wherever the call was then
-)
-"""Errors after which nobody knows whether the inventory acted."""
+UNCERTAIN: tuple[type[Exception], ...] = (TimeoutError, ConnectionError, BaseTimeoutException)
+"""Errors after which nobody knows whether the inventory acted; the last: a job's time is up, wherever it was then."""
 _UNCERTAIN_NAMES = frozenset({"Timeout", "ConnectionError", "TimeoutException", "TransportError"})
 """The same as HTTP libraries call theirs (requests, httpx), which need not be installed here."""
 
-
-Record = Callable[[OperationDraft, bool], Recorded]
 Act = Callable[[str, str, int], Any]
 
 

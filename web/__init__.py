@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stocksync import runtime as composition
 from stocksync.runtime import Runtime
-from web import api, auth, errors, health, pages
+from web import api, auth, errors, health, language, pages
 
 
 def create_app(runtime: Runtime | None = None) -> api.Application:
@@ -23,6 +23,7 @@ def create_app(runtime: Runtime | None = None) -> api.Application:
     at.require_schema()
     auth.set_up(app, at.config, lambda: app.extensions["stocksync"]().clock())
     errors.set_up(app)
+    language.speak(app)
     if runtime is None:
         # gunicorn forks after this: what was opened here must not be used there.
         at.close()

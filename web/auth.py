@@ -35,6 +35,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from stocksync.config import StockSyncConfig
 from stocksync.domain.credentials import Credential, Role, owner_of, password_fits
 from stocksync.domain.identifiers import Clock
+from web.language import gettext as _
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -193,7 +194,7 @@ def guard() -> Any:
         sent = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
         kept = session.get("csrf", "")
         if not kept or not secrets.compare_digest(sent.encode(), kept.encode()):
-            abort(403, "The page was open for too long; load it again.")
+            abort(403, _("The page was open for too long; load it again."))
     if request.endpoint not in _BEFORE_LOGIN:  # whoever forgets to say so, a change is not for readers
         _demand(Role.OPERATOR)
     return None
@@ -262,13 +263,13 @@ def login() -> Any:
         return redirect(target, 303)
     fault, code = None, 200
     if not request.is_secure and not _is_here(_host()):
-        fault = "Passwords are taken over HTTPS only. Behind a proxy set STOCK_SYNC_TRUSTED_PROXIES."
+        fault = _("Passwords are taken over HTTPS only. Behind a proxy set STOCK_SYNC_TRUSTED_PROXIES.")
         return render_template("login.html", fault=fault, closed=True), 403
     if request.method == "POST":
         name, password = request.form.get("name", "").strip(), request.form.get("password", "")
         who = access.users.get(name)
         if not access.attempts.begin(request.remote_addr or "", who.name if who else None, access.clock()):
-            fault, code = "Too many attempts; try again in a quarter of an hour.", 429
+            fault, code = _("Too many attempts; try again in a quarter of an hour."), 429
         elif access.password_fits(password, who) and who is not None:
             access.attempts.forgive(request.remote_addr or "", who.name)
             session.clear()  # nothing of what was there before goes on, the token neither
@@ -277,7 +278,7 @@ def login() -> Any:
             return redirect(target, 303)
         else:
             log.warning("a login failed from %s", request.remote_addr)
-            fault, code = "Name or password is wrong.", 401
+            fault, code = _("Name or password is wrong."), 401
     return render_template("login.html", fault=fault, target=target, closed=not access.users), code
 
 
@@ -320,7 +321,7 @@ def _refuse_elsewhere() -> None:
 def _demand(role: Role) -> None:
     user = current_user()
     if user is None or user.role < role:
-        abort(403, f"This is for the role {role.name.lower()} and above.")
+        abort(403, _("Your role may look at this, but not change it."))
 
 
 def _mark(who: Credential) -> str:

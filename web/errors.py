@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flask import Flask, jsonify, render_template
+from flask import Flask, jsonify
 from peewee import PeeweeException
 from werkzeug.exceptions import HTTPException
 
 from stocksync.domain import errors
 from stocksync.domain.errors import StockSyncError
 from web.auth import for_program
+from web.pages import frame
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +52,13 @@ def code_of(error: StockSyncError) -> int:
 
 
 def _of_ours(error: StockSyncError) -> Any:
-    return _said(str(error), code_of(error))
+    code = code_of(error)
+    return (jsonify(detail=str(error)), code) if for_program() else frame.show_error(error, code)
 
 
 def _of_the_database(error: PeeweeException) -> Any:
     log.error("the database does not answer: %s", type(error).__name__)
-    return _said("the database does not answer", 503)
+    return _of_ours(errors.DatabaseUnavailable("the database does not answer"))
 
 
 def _of_the_web(error: HTTPException) -> Any:
@@ -69,4 +71,4 @@ def _of_the_web(error: HTTPException) -> Any:
 
 
 def _said(words: str, code: int) -> tuple[Any, int]:
-    return (jsonify(detail=words) if for_program() else render_template("error.html", message=words)), code
+    return (jsonify(detail=words), code) if for_program() else frame.show_http_error(words, code)

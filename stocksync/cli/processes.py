@@ -73,10 +73,6 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
     check_port_free("127.0.0.1", port)
     data = at.config.data_dir
     with contextlib.ExitStack() as running:
-        try:
-            data.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StockSyncError(f"the folder {data} can't be made: {error.strerror}") from None
         running.enter_context(pid_file(data / "up.pid"))
         if at.config.redis_url is None:
             environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(data)).url

@@ -131,10 +131,8 @@ class _SessionDatabase:
     def __init__(self, session: Session) -> None:
         driver = session.get_bind().dialect.driver
         if driver not in (*_SQLITE_DRIVERS, *_POSTGRES_DRIVERS):
-            supported = ", ".join((*_SQLITE_DRIVERS, *_POSTGRES_DRIVERS))
-            raise SessionUnsuitable(
-                f"the session's engine uses the driver {driver}; supported are {supported}"
-            )
+            supported = f"supported are {', '.join((*_SQLITE_DRIVERS, *_POSTGRES_DRIVERS))}"
+            raise SessionUnsuitable(f"the session's engine uses the driver {driver}; {supported}")
         self._session = session
         self.dialect: Dialect = SqliteDialect() if driver in _SQLITE_DRIVERS else _AnyPsycopgDialect()
 

@@ -220,9 +220,8 @@ def check_difference(field: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
     if value == 0 or abs(value) > MAX_QUANTITY:
-        raise InvalidInput(
-            field, f"must be between -{MAX_QUANTITY} and {MAX_QUANTITY} and not 0, got {_in_words(value)}"
-        )
+        bounds = f"between -{MAX_QUANTITY} and {MAX_QUANTITY} and not 0"
+        raise InvalidInput(field, f"must be {bounds}, got {_in_words(value)}")
     return value
 
 

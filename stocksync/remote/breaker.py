@@ -235,24 +235,22 @@ class Breaker:
             return self._served_at
 
     def _open(self, reason: str, probing: bool) -> None:
-        words = self._memory.read()
-        was_open, settings = words.get("state") == "open", self._settings
+        known = self._memory.read()
+        was_open, settings = known.get("state") == "open", self._settings
         interval = settings.first_interval
         if reason == CREDENTIALS:
             interval = settings.credentials_interval
         elif was_open:
-            last = float(words.get("interval", interval))
+            last = float(known.get("interval", interval))
             # Only a probe's failure makes the waits longer; those that were under way say nothing new.
             interval = min(last * 2, settings.longest_interval) if probing else last
             if not probing:
                 return
         until = self._clock() + timedelta(seconds=interval)
-        self._memory.write(
-            {"state": "open", "reason": reason, "interval": str(interval), "probe_at": until.isoformat()}
-            | ({} if was_open else {"opened_at": self._clock().isoformat()})
-        )
+        words = {"state": "open", "reason": reason, "interval": str(interval), "probe_at": until.isoformat()}
+        words |= {} if was_open else {"opened_at": self._clock().isoformat()}
+        self._memory.write(words)
         self._memory.give_probe_back()
         if not was_open:
-            log.warning(
-                "the remote does not serve us (%s); deliveries wait, one probe in %g s", reason, interval
-            )
+            waits = "the remote does not serve us (%s); deliveries wait, one probe in %g s"
+            log.warning(waits, reason, interval)

@@ -110,9 +110,8 @@ class OperationInterventions:
         self._operations.set_in_motion(order, order.is_stock_updated, now, waiting="manual")
         cursor = self._database.run(_RETRY, order_ref=order.id, max_retries=self._max_retries, now=now)
         details = {"actor": actor, "reason": reason, "operation": str(operation_id)}
-        self._log.add(
-            [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows_of(cursor)], now
-        )
+        retried = [uuid_of(row[0]) for row in rows_of(cursor)]
+        self._log.add([LogEntry(id, "manual_retry", "pending", details) for id in retried], now)
         return order
 
     def cancel(

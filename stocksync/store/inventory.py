@@ -32,9 +32,8 @@ _REBUILD = Statement("""
     FROM (SELECT COALESCE(SUM(delta), 0) AS moved FROM stock_sync_movements
           WHERE warehouse = :warehouse AND sku = :sku) AS given
     WHERE warehouse = :warehouse AND sku = :sku AND (given.moved >= 0 OR allow_negative) RETURNING on_hand""")
-_LOCK_LEVELS = Statement(
-    "SELECT sku FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text} ORDER BY sku {for_update}"
-)
+_LOCK_LEVELS = Statement("""
+    SELECT sku FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text} ORDER BY sku {for_update}""")
 _TAKE = Statement("""
     UPDATE stock_sync_levels SET on_hand = on_hand - taken.quantity, updated_at = :now
     FROM {rows:items(sku text, quantity bigint)} AS taken
@@ -48,9 +47,8 @@ _PUT = Statement("""
     ON CONFLICT (warehouse, sku) DO UPDATE
     SET on_hand = stock_sync_levels.on_hand + excluded.on_hand, updated_at = excluded.updated_at
     RETURNING sku, on_hand""")
-_ON_HAND = Statement(
-    "SELECT sku, on_hand FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text}"
-)
+_ON_HAND = Statement("""
+    SELECT sku, on_hand FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text}""")
 _WAREHOUSE = Statement("SELECT 1 FROM stock_sync_levels WHERE warehouse = :warehouse LIMIT 1")
 _WAREHOUSES = Statement("SELECT DISTINCT warehouse FROM stock_sync_levels ORDER BY warehouse")
 _MOVE = Statement("""
@@ -84,12 +82,11 @@ _REVISE = Statement("""
     UPDATE stock_sync_order_lines
     SET sku = :sku, warehouse = :warehouse, quantity = :quantity, deducted = deducted + :out
     WHERE order_ref = :order_ref AND line_id = :line_id""")
-_WAIVE_LINE = Statement(
-    "UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id"
-)
-_LOWER_LINE = Statement(
-    "UPDATE stock_sync_order_lines SET quantity = :quantity WHERE order_ref = :order_ref AND line_id = :line_id"
-)
+_WAIVE_LINE = Statement("""
+    UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id""")
+_KEEP_OUT = Statement("UPDATE stock_sync_order_lines SET moves_stock = FALSE WHERE order_ref = :order_ref")
+_LOWER_LINE = Statement("""
+    UPDATE stock_sync_order_lines SET quantity = :quantity WHERE order_ref = :order_ref AND line_id = :line_id""")
 _FORGET_LINE = Statement("""
     DELETE FROM stock_sync_order_lines
     WHERE order_ref = :order_ref AND line_id = :line_id AND quantity = 0 AND deducted = 0""")
@@ -276,6 +273,10 @@ class OrderLines:
         """Less was ordered than was said; a line of which nothing ever was is forgotten."""
         self._database.run(_LOWER_LINE, order_ref=order_ref, line_id=line_id, quantity=quantity)
         self._database.run(_FORGET_LINE, order_ref=order_ref, line_id=line_id)
+
+    def keep_out(self, order_ref: UUID) -> None:
+        """What comes back of the order from now on does not come into our stock."""
+        self._database.run(_KEEP_OUT, order_ref=order_ref)
 
     def waive(self, order_ref: UUID, line_id: str) -> None:
         """A person decided that this line no longer holds its order up."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from stocksync.domain.checkout_form import CheckoutForm
 from stocksync.domain.errors import IdempotencyConflict
 from stocksync.domain.identifiers import NewId, content_hash
 from stocksync.domain.states import COMPLETED, origins
@@ -157,11 +158,10 @@ class Operations:
         """The row of an order that is there, locked until the transaction ends."""
         return order_row(self._database.run(_LOCK_ORDER_BY_ID, id=order_ref).fetchone())
 
-    def take_form(
-        self, order: OrderRow, status: str, revision: str | None, at: datetime | None, now: datetime
-    ) -> None:
-        """Note which form of the order was seen last; `at`: when it was changed, by its own words."""
-        self._database.run(_TAKE_FORM, id=order.id, status=status, revision=revision, changed_at=at, now=now)
+    def take_form(self, order: OrderRow, form: CheckoutForm, now: datetime) -> None:
+        """Note which form of the order was seen last."""
+        said = {"status": form.status, "revision": form.revision, "changed_at": form.updated_at}
+        self._database.run(_TAKE_FORM, id=order.id, **said, now=now)
 
     def note_status(self, order: OrderRow, status: str, now: datetime) -> None:
         """Note the status of an order whose form asks for nothing yet."""
@@ -182,21 +182,17 @@ class Operations:
         keys = [
             {"key": key, "content_hash": d.content_hash, "operation_id": d.id} for key, d in by_key.items()
         ]
-        added = (
-            {row[0] for row in rows_of(self._database.run(_ADD_KEYS, items=keys, now=now))} if keys else ()
-        )
+        rows = rows_of(self._database.run(_ADD_KEYS, items=keys, now=now)) if keys else ()
+        added = {row[0] for row in rows}
         for key in by_key:
             if key not in added:
                 found = self.find_key(key)
                 raise IdempotencyConflict(key, found and found[1])
-        common: dict[str, Any] = {
-            "order_ref": order and order.id,
-            "order_id": order and order.order_id,
-            "now": now,
-        }
-        common |= {"state_version": order.state_version + 1 if order else 0, "max_retries": self._max_retries}
-        rows = [{**vars(draft), **common, "idempotency_key": draft.first_key} for draft in drafts]
-        self._database.run_many(_ADD_OPERATION, rows)
+        place = {"order_ref": order and order.id, "order_id": order and order.order_id}
+        version = order.state_version + 1 if order else 0
+        common = {**place, "state_version": version, "max_retries": self._max_retries, "now": now}
+        given = [{**vars(draft), **common, "idempotency_key": draft.first_key} for draft in drafts]
+        self._database.run_many(_ADD_OPERATION, given)
         self._log.add([entry for draft in drafts for entry in _first_entries(draft)], now)
 
     def find_key(self, key: str) -> tuple[str, UUID] | None:

@@ -171,6 +171,30 @@ class Queries:
                 row["movements"] = [_columns(movement) for movement in moved.dicts()]
             return rows
 
+    def levels(self, part: str, *, limit: int, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Levels of the SKUs that contain `part`, and how many there are.
+
+        `balance`: what the newest movement left; it differs from `on_hand` only where something is broken.
+        """
+        query = Level.select().order_by(Level.sku, Level.warehouse)
+        if part:
+            query = query.where(Level.sku.contains(part))
+        newest = (
+            Movement.select(Movement.balance_after)
+            .where((Movement.sku == Level.sku) & (Movement.warehouse == Level.warehouse))
+            .order_by(Movement.created_at.desc(), Movement.id.desc())
+            .limit(1)
+        )
+        with self._database.scope():
+            shown = query.select_extend(fn.COALESCE(newest, 0).alias("balance")).limit(limit).offset(offset)
+            return list(shown.dicts()), query.count()
+
+    def movement_sums(self, sku: str) -> dict[str, int]:
+        """What all movements of a SKU add up to, by warehouse."""
+        query = Movement.select(Movement.warehouse, fn.SUM(Movement.delta)).where(Movement.sku == sku)
+        with self._database.scope():
+            return {warehouse: int(total) for warehouse, total in query.group_by(Movement.warehouse).tuples()}
+
     def on_hand(self) -> tuple[int, int]:
         """(SKUs, units on hand) over all warehouses."""
         with self._database.scope():

@@ -373,6 +373,20 @@ def test_units_whose_return_is_in_doubt_are_given_back_by_nobody_else(
     assert shop.broken_promises() == []
 
 
+@pytest.mark.parametrize(("restock", "on_hand"), [(True, 10), (False, 7)])
+def test_a_cancellation_without_restocking_holds_for_a_return_that_was_in_doubt_then(
+    shop: Shop, elsewhere: Elsewhere, synced: InventoryManagerWithSync, restock: bool, on_hand: int
+) -> None:
+    shop.stock(A=10)
+    sell(shop.runtime.inventory_with_sync, 3, line_item_id="L")
+    operation = in_doubt(synced, elsewhere, give_back, quantity=2, line_item_id="L")
+    shop.orders.cancel_order("order-1", SELLER, restock=restock)
+
+    shop.service.confirm(operation, False, actor="Anna")
+    assert (shop.line("L")["refunded"], shop.on_hand("A")) == (3, on_hand)
+    assert shop.broken_promises() == []
+
+
 # Changed while in doubt
 
 

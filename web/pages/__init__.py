@@ -1,0 +1,8 @@
+"""The operator's pages: how things stand, what hangs and why, and what a person may do about it."""
+
+from __future__ import annotations
+
+from web.pages import operations, orders, overview, stock, upkeep  # noqa: F401 (their views)
+from web.pages.frame import blueprint
+
+__all__ = ["blueprint"]
