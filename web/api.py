@@ -26,6 +26,8 @@ from web.auth import current_user
 
 log = logging.getLogger(__name__)
 
+_ABOUT = """Reliable delivery of stock operations to the orders microservice. Every call needs a key
+(`Authorization: Bearer …`); those that change something need the role operator. Errors are `{"detail": "…"}`."""
 FAULTS: dict[Any, Any] = dict.fromkeys((400, 401, 403, 404, 429, 503), s.Fault)
 CONFLICT: dict[Any, Any] = {409: s.Fault}
 _BODY = 2 * 1024 * 1024
@@ -79,7 +81,7 @@ def make_application(name: str) -> Application:
     """The Flask application with what the document says of itself; views come with `set_up`."""
     return Application(
         name,
-        info=Info(title="stocksync", version="1", description=__doc__ or ""),
+        info=Info(title="stocksync", version="1", description=_ABOUT),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_status=400,
         validation_error_callback=_in_words,
