@@ -130,5 +130,7 @@
 
   const start = (within) => { tell(within); charts(within); count(); };
   start(document);
+  const current = one(".top nav [aria-current]");
+  if (current) current.parentNode.scrollLeft = current.offsetLeft - 60;
   all("details.ask[open]").forEach(ask);
 })();
