@@ -7,6 +7,8 @@ from typing import Any
 import flask_babel
 from flask import Flask, Response, current_app, request, url_for
 
+from web.auth import for_program
+
 LANGUAGES = {"ru": "Русский", "pl": "Polski", "en": "English"}
 THEMES = ("auto", "light", "dark")
 _KEPT = {"language": tuple(LANGUAGES), "theme": THEMES}
@@ -63,6 +65,8 @@ def _chosen(name: str) -> str | None:
 
 
 def _language() -> str:
+    if for_program():
+        return "en"  # programs, and whoever reads their logs, get one language
     default: str = current_app.extensions["stocksync"]().config.page_language
     return _chosen("language") or request.accept_languages.best_match(LANGUAGES) or default
 
