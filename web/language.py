@@ -7,9 +7,8 @@ from typing import Any
 import flask_babel
 from flask import Flask, Response, current_app, request, url_for
 
-from web.auth import for_program
-
 LANGUAGES = {"ru": "Русский", "pl": "Polski", "en": "English"}
+FOR_ALL = frozenset({"/healthz", "/readyz"})
 THEMES = ("auto", "light", "dark")
 _KEPT = {"language": tuple(LANGUAGES), "theme": THEMES}
 _YEAR = 365 * 24 * 3600
@@ -26,6 +25,11 @@ def speak(app: Flask) -> None:
         themes=THEMES,
         here=here,
     )
+
+
+def for_program() -> bool:
+    """Whether the path is one that programs ask: errors are JSON there, in English, and keys count."""
+    return request.path.startswith("/api/") or request.path in (*FOR_ALL, "/metrics")
 
 
 def language() -> str:
