@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stocksync import eventlog
 from stocksync import runtime as composition
 from stocksync.runtime import Runtime
 from web import api, auth, errors, health, language, pages
@@ -25,6 +26,7 @@ def create_app(runtime: Runtime | None = None) -> api.Application:
     errors.set_up(app)
     language.speak(app)
     if runtime is None:
+        eventlog.set_up(at.config)
         # gunicorn forks after this: what was opened here must not be used there.
         at.close()
         composition.use(None)
