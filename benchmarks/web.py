@@ -77,8 +77,14 @@ class Server:
     def ask(self, path: str) -> float:
         """Milliseconds until the whole answer was there. Raises RuntimeError for an error."""
         started = time.perf_counter()
-        self._connection.request("GET", path)
-        answer = self._connection.getresponse()
+        try:
+            self._connection.request("GET", path)
+            answer = self._connection.getresponse()
+        except http.client.RemoteDisconnected:  # idle for longer than it is kept
+            self._connection.close()
+            started = time.perf_counter()
+            self._connection.request("GET", path)
+            answer = self._connection.getresponse()
         body = answer.read()
         took = (time.perf_counter() - started) * 1000
         # Not ready is an answer too: nobody runs a worker here.

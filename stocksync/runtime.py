@@ -214,12 +214,12 @@ class Runtime:
         )
 
     def _reader(self) -> OrdersReader:
-        reader = self._client if self._client is not None else self.sender
+        reader = self.sender if self._client is None else self._client
         if not (hasattr(reader, "list_orders") and hasattr(reader, "find_order")):
             raise RemoteError(
                 "NotOffered", "this client offers no list_orders and find_order: nothing can be compared"
             )
-        return cast(OrdersReader, reader)
+        return cast(OrdersReader, self.sender)  # around a foreign one: within a time, and checked
 
     @cached_property
     def reconciliation(self) -> Reconciliation:

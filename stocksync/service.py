@@ -9,7 +9,7 @@ from uuid import UUID
 
 from stocksync.delivery import DeliveryEngine
 from stocksync.domain.checkout_form import check_difference, check_quantity, check_word
-from stocksync.domain.errors import IdempotencyConflict, UnknownOrder
+from stocksync.domain.errors import IdempotencyConflict, OpenTransaction, UnknownOrder
 from stocksync.interventions import Interventions
 from stocksync.recording import Recorder
 from stocksync.sales import Record, Recorded, Sales, call_keys, checked_token
@@ -195,7 +195,10 @@ class StockSynchronizationService(Interventions):
         Raises:
             InvalidInput
             RemoteError: the client offers no list of orders.
+            OpenTransaction: what it does must outlive the caller's rollback.
         """
+        if self._database.in_transaction():
+            raise OpenTransaction("the remote")
         if limit is not None:
             check_quantity("limit", limit)
         return self._reconcile(checked_token(token_id), limit)

@@ -36,7 +36,7 @@ ANSWERS = {
     "broken": Answer(Verdict.UNCLEAR, "Http502", "HTTP 502: <html><title>Bad Gateway</title>", 502),
 }
 """What the remote says of orders whose id begins so."""
-LASTS = timedelta(days=2, hours=5, minutes=39, seconds=45)
+LASTS = timedelta(days=2, hours=11, minutes=56, seconds=37)
 PAUSED, SNOOZED = "seller-paused", "seller-snoozed"
 
 
@@ -63,7 +63,7 @@ class ListedOrders:
 def fill(shop: Shop) -> dict[str, UUID]:
     """Play it all; answers with an operation's id for each state, by its name. The clock goes on by LASTS."""
     shop.remote.answer = lambda order: ANSWERS.get(order.partition("-")[0], DELIVERED)
-    shop.stock(**{"KAWA-1KG": 40, "HERBATA-CZ": 12, "KUBEK-BIAŁY": 3, "FILTR-04": 250})
+    shop.stock(**{"KAWA-1KG": 40, "HERBATA-CZ": 120, "KUBEK-BIAŁY": 3, "FILTR-04": 250})
     found: dict[str, UUID] = {}
 
     def sell(order: str, sku: str = "KAWA-1KG", quantity: int = 1, token: str = SELLER) -> UUID:
@@ -107,6 +107,10 @@ def fill(shop: Shop) -> dict[str, UUID]:
     shop.runtime.lanes.snooze(SNOOZED, shop.clock.now + timedelta(minutes=10))
     _compare(shop)
     shop.clock.advance(3 * 3600)
+    for number in range(16):
+        sell(f"today-{number:04}", ("KAWA-1KG", "HERBATA-CZ")[number % 2])
+        shop.clock.advance((2, 8, 40, 3)[number % 4])
+        go(seconds=1400)
     for kind in ("refused", "silent", "broken"):
         found["waiting"] = sell(f"{kind}-3")
     go(1, 5)

@@ -31,10 +31,10 @@ TAG = {
     "differs": _("differs from the orders service"),
 }
 AGE = {
-    "hour": _("up to an hour"),
-    "day": _("1 to 24 hours"),
-    "week": _("1 to 7 days"),
-    "older": _("over 7 days"),
+    "hour": _("up to 1 h"),
+    "day": _("1–24 h"),
+    "week": _("1–7 days"),
+    "older": _("> 7 days"),
     "stale": _("too long"),
 }
 WAITING = {
@@ -84,6 +84,7 @@ DETAIL = {
 VALUE = {
     "put back": _("put back"),
     "kept": _("stays deducted"),
+    "a foreign inventory is being asked": _("the warehouse program was asked"),
     True: _("yes"),
     False: _("no"),
 }

@@ -29,7 +29,8 @@ class OurSide:
 
     `state`: what we say; None: nothing. `deducted`: units of it that are out, net. `settled`: no stock line waits to
     be deducted. `resting`: neither due nor claimed, and not changed within the grace time. `stopped`: given up, in
-    doubt, or its delivery was cancelled by a person. `told_at`: when it was last delivered.
+    doubt, or its delivery was cancelled by a person. `completed_at`: when the last of its
+    operations was; a repair does not renew it, so that what never stays repaired comes to a person.
     """
 
     state: bool | None = None
@@ -37,7 +38,7 @@ class OurSide:
     settled: bool = True
     resting: bool = True
     stopped: bool = False
-    told_at: datetime | None = None
+    completed_at: datetime | None = None
 
 
 def classify(ours: OurSide | None, remote: bool | None) -> str:
@@ -65,9 +66,12 @@ def classify(ours: OurSide | None, remote: bool | None) -> str:
 
 
 def may_mend(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
-    """Whether the difference is mended without a person: it is of the kind, and our last delivery is young enough."""
+    """Whether the difference is mended without a person: it is of the kind, and our last completion is young enough."""
     return (
-        kind in MENDABLE and ours is not None and ours.told_at is not None and now - ours.told_at < threshold
+        kind in MENDABLE
+        and ours is not None
+        and ours.completed_at is not None
+        and now - ours.completed_at < threshold
     )
 
 

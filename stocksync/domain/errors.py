@@ -197,12 +197,10 @@ class InDoubt(StockSyncError):
 
 
 class OpenTransaction(StockSyncError):
-    """A foreign inventory was to be called inside an open transaction, whose rollback would forget the call."""
+    """Somebody else was to be asked inside an open transaction, whose rollback would forget that it was."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "a foreign inventory can't be called inside an open transaction: commit it first, then call"
-        )
+    def __init__(self, whom: str = "a foreign inventory") -> None:
+        super().__init__(f"{whom} can't be called inside an open transaction: commit it first, then call")
 
 
 class UnknownOperation(StockSyncError):

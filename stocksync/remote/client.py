@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from stocksync.domain.answers import Answer, Verdict, printable, understand
+from stocksync.domain.checkout_form import is_storable
 from stocksync.domain.errors import RemoteError
 from stocksync.remote.deadline import Watch
 from stocksync.remote.route import route
@@ -22,7 +23,10 @@ from stocksync.remote.route import route
 _LARGEST_BODY = 64 * 1024
 _LARGEST_PAGE = 2 * 1024 * 1024
 _LONGEST_CURSOR = 4096
+_LONGEST_ID = 255
 STATUS_PATH = "/orders/{order_id}/stock-status"
+
+T = TypeVar("T")
 
 
 class StatusClient(Protocol):
@@ -166,48 +170,52 @@ class OrdersClient:
             "updated_since": updated_since.astimezone(UTC).isoformat(),
             "limit": str(limit),
         }
-        document = self._ask(self._orders_path, query | ({"cursor": cursor} if cursor else {}))
-        rows, following = document.get("orders"), document.get("next_cursor")
-        if not isinstance(rows, list) or len(rows) > limit or not (
-            following is None or (isinstance(following, str) and 0 < len(following) <= _LONGEST_CURSOR)
-        ):  # fmt: skip
-            raise RemoteError("NotTheContract", "the list of orders is not the contract's")
-        if following is not None and (following == cursor or not rows):
-            raise RemoteError("NotTheContract", "the list of orders does not come to an end")
-        return RemotePage([_order_of(row) for row in rows], following)
+        document = self._ask(self._orders_path, query | ({"cursor": cursor} if cursor else {})) or {}
+        return _page_of(document.get("orders"), document.get("next_cursor"), cursor, limit)
 
     def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
         """One order; None: the remote says that it does not know it. Raises RemoteError."""
         path = self._order_path.replace("{order_id}", quote(order_id, safe=""))
         document = self._ask(path, {"token_id": token_id}, may_lack=True)
-        if document.get("success") is False:
+        if document is None:
             return None
-        found = _order_of(document)
-        if found.id != order_id:
-            raise RemoteError("NotTheContract", "another order than the one asked for was answered")
-        return found
+        return _order_of(document.get("id"), document.get("is_stock_updated"), order_id)
 
-    def _ask(self, path: str, query: dict[str, str], *, may_lack: bool = False) -> dict[str, Any]:
-        """The JSON object of a GET. `may_lack`: a 404 in the contract's words is an answer."""
+    def _ask(self, path: str, query: dict[str, str], *, may_lack: bool = False) -> dict[str, Any] | None:
+        """The JSON object of a GET; None: with `may_lack`, a 404 in the contract's words.
+
+        What fails for no reason that is told is tried three times, all within the time of one call. Raises RemoteError.
+        """
+        deadline = self._monotonic() + self.timeout
         try:
-            status, text, _ = self._call(
-                "GET",
-                f"{path}?{urlencode(query)}",
-                None,
-                self._standing_headers(),
-                self.timeout,
-                _LARGEST_PAGE,
-            )
+            headers, target = self._standing_headers(), f"{path}?{urlencode(query)}"
+        except ValueError:
+            raise RemoteError(
+                "BadToken", "the token, or an id, holds characters that can't be sent"
+            ) from None
+        for tries_left in (2, 1, 0):
+            left = max(0.1, deadline - self._monotonic())
+            try:
+                status, text, later = self._call("GET", target, None, headers, left, _LARGEST_PAGE)
+                if status < 500 or later:
+                    break
+                failure = RemoteError(f"Http{status}", f"the remote answers with {status}")
+            except (HTTPError, OSError) as error:
+                failure = RemoteError(type(error).__name__, _reason(error))
+            if not tries_left or self._monotonic() >= deadline:
+                raise failure
+        try:
             document = json.loads(text or b"null")
-        except (HTTPError, OSError) as error:
-            raise RemoteError(type(error).__name__, _reason(error)) from None
         except (ValueError, RecursionError):
-            raise RemoteError("NotTheContract", "the answer is not the contract's") from None
-        lacks = may_lack and status == 404 and isinstance(document, dict) and document.get("success") is False
-        if status != 200 and not lacks:
+            document = None
+        if may_lack and status == 404 and isinstance(document, dict) and document.get("success") is False:
+            return None
+        if status in (401, 403):
+            self.forget_token()
+        if status != 200:
             raise RemoteError(f"Http{status}", f"the remote answers with {status}")
         if not isinstance(document, dict):
-            raise RemoteError("NotTheContract", "the answer is not a JSON object")
+            raise RemoteError("NotTheContract", "the answer is not the contract's")
         return document
 
     def _call(
@@ -302,25 +310,8 @@ class ForeignClient:
         **_: Any,
     ) -> Answer:
         """Ask the foreign client; what it raises is an answer that can't be told."""
-        answers: list[Answer] = []
-        total = self.timeout if timeout is None else timeout
 
-        def ask() -> None:
-            try:
-                answers.append(self._ask(token_id, order_id, is_stock_updated))
-            finally:
-                self._free.release()
-
-        if not self._free.acquire(timeout=total):
-            words = f"{self._MOST_HANGING} earlier calls of the client have not come back"
-            return Answer(Verdict.UNCLEAR, "Timeout", words)
-        asking = threading.Thread(target=ask, daemon=True, name="foreign-client")
-        asking.start()
-        asking.join(total)
-        return answers[0] if answers else Answer(Verdict.UNCLEAR, "Timeout", f"no answer within {total:g} s")
-
-    def _ask(self, token_id: str, order_id: str, is_stock_updated: bool) -> Answer:
-        try:
+        def tell() -> Answer:
             result = self._client.update_stock_status(
                 token_id=token_id, order_id=order_id, is_stock_updated=is_stock_updated
             )
@@ -328,17 +319,79 @@ class ForeignClient:
                 return Answer(Verdict.DELIVERED)
             said = printable(str(getattr(result, "error", None) or "no reason given"))[:300]
             return Answer(Verdict.REJECTED, "NotSuccessful", said)
-        except Exception as error:  # its errors are not ours to know
-            words = printable(str(error))[:300] or type(error).__name__
-            return Answer(Verdict.UNCLEAR, type(error).__name__, words)
+
+        return self._in_time(tell, self.timeout if timeout is None else timeout)
+
+    def list_orders(
+        self, *, token_id: str, updated_since: datetime, cursor: str | None, limit: int
+    ) -> RemotePage:
+        """As OrdersClient does, of a client that offers it. Raises RemoteError."""
+
+        def read() -> RemotePage:
+            page = cast(Any, self._client).list_orders(
+                token_id=token_id, updated_since=updated_since, cursor=cursor, limit=limit
+            )
+            rows = [{"id": row.id, "is_stock_updated": row.is_stock_updated} for row in page.orders]
+            return _page_of(rows, page.next_cursor, cursor, limit)
+
+        return self._read(read)
+
+    def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
+        """As OrdersClient does, of a client that offers it. Raises RemoteError."""
+
+        def read() -> RemoteOrder | None:
+            row = cast(Any, self._client).find_order(token_id=token_id, order_id=order_id)
+            return None if row is None else _order_of(row.id, row.is_stock_updated, order_id)
+
+        return self._read(read)
+
+    def _read(self, read: Callable[[], T]) -> T:
+        answer = self._in_time(read, self.timeout)
+        if isinstance(answer, Answer):
+            raise RemoteError(answer.error_class or "Unknown", answer.error or "no reason given")
+        return answer
+
+    def _in_time(self, ask: Callable[[], T], total: float) -> T | Answer:
+        """What `ask` answers within `total` seconds, or why it does not."""
+        answers: list[T | Answer] = []
+
+        def answer() -> None:
+            try:
+                answers.append(ask())
+            except Exception as error:  # its errors are not ours to know
+                words = printable(str(error))[:300] or type(error).__name__
+                answers.append(Answer(Verdict.UNCLEAR, type(error).__name__, words))
+            finally:
+                self._free.release()
+
+        if not self._free.acquire(timeout=total):
+            words = f"{self._MOST_HANGING} earlier calls of the client have not come back"
+            return Answer(Verdict.UNCLEAR, "Timeout", words)
+        asking = threading.Thread(target=answer, daemon=True, name="foreign-client")
+        asking.start()
+        asking.join(total)
+        return answers[0] if answers else Answer(Verdict.UNCLEAR, "Timeout", f"no answer within {total:g} s")
 
 
-def _order_of(row: Any) -> RemoteOrder:
+def _page_of(rows: Any, following: Any, cursor: str | None, limit: int) -> RemotePage:
     """Raises RemoteError for what is not the contract's."""
-    order_id, flag = (row.get("id"), row.get("is_stock_updated")) if isinstance(row, dict) else (None, None)
-    if not isinstance(order_id, str) or not order_id or not isinstance(flag, bool):
-        raise RemoteError("NotTheContract", "an order of the list is not the contract's")
+    listed = isinstance(rows, list) and len(rows) <= limit and all(isinstance(row, dict) for row in rows)
+    if not listed or not (following is None or _is_text(following, _LONGEST_CURSOR)):
+        raise RemoteError("NotTheContract", "the list of orders is not the contract's")
+    if following is not None and (following == cursor or not rows):
+        raise RemoteError("NotTheContract", "the list of orders does not come to an end")
+    return RemotePage([_order_of(row.get("id"), row.get("is_stock_updated")) for row in rows], following)
+
+
+def _order_of(order_id: Any, flag: Any, asked: str | None = None) -> RemoteOrder:
+    """Raises RemoteError for what is not the contract's, what no row can hold, and another order than `asked`."""
+    if not _is_text(order_id, _LONGEST_ID) or not isinstance(flag, bool) or asked not in (None, order_id):
+        raise RemoteError("NotTheContract", "an order is not the contract's")
     return RemoteOrder(order_id, flag)
+
+
+def _is_text(value: Any, longest: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= longest and is_storable(value)
 
 
 def _reason(error: BaseException) -> str:

@@ -21,7 +21,8 @@ from stocksync.store.models import Discrepancy, Reconciliation
 
 _VIEW = """
     SELECT o.id, o.order_id, o.is_stock_updated, o.state_version, o.delivered_version, o.due_at, o.claim_id, o.waiting,
-           o.updated_at, o.last_attempt_at,
+           o.updated_at,
+           (SELECT MAX(c.completed_at) FROM pending_stock_operations AS c WHERE c.order_ref = o.id),
            (SELECT COALESCE(SUM(n.deducted - n.refunded), 0) FROM stock_sync_order_lines AS n WHERE n.order_ref = o.id),
            EXISTS (SELECT 1 FROM stock_sync_order_lines AS n WHERE n.order_ref = o.id AND n.sku IS NOT NULL
                    AND NOT n.waived AND n.deducted < n.quantity),
@@ -35,10 +36,12 @@ _VIEW_UNLISTED = Statement(
       AND o.delivered_version > 0 AND (o.remote_seen_at IS NULL OR o.remote_seen_at < :seen_before)
     ORDER BY o.id LIMIT :limit"""
 )
+# An order that a caller's open transaction holds is left out: waiting for it with others in hand could deadlock.
 _STAMP = Statement("""
     UPDATE stock_sync_orders SET remote_flag = given.flag, remote_seen_at = :now
     FROM {rows:orders(id uuid, flag boolean)} AS given
-    WHERE stock_sync_orders.id = given.id AND due_at IS NULL AND claim_id IS NULL""")
+    WHERE stock_sync_orders.id = given.id AND stock_sync_orders.id IN (
+      SELECT id FROM stock_sync_orders WHERE id IN {ids:uuid} AND due_at IS NULL AND claim_id IS NULL {skip_locked})""")
 _ACCOUNTS = Statement("""
     SELECT a.token_id, (SELECT MAX(r.started_at) FROM stock_sync_reconciliations AS r
                         WHERE r.token_id = a.token_id AND NOT r.dry_run),
@@ -55,7 +58,14 @@ _SAVE = Statement("""
     SET status = :status, finished_at = :finished_at, cursor = :cursor, step = step + 1, pages = :pages,
         scanned = :scanned, buckets = :buckets, details = :details
     WHERE id = :id AND step = :step AND status = 'running' RETURNING id""")
-# What a person left as it is is not brought up again while it stays the same.
+# What a person left as it is is not brought up again while it stays the same; once it changed, it is over.
+_CHANGED = Statement("""
+    UPDATE stock_sync_discrepancies SET status = 'gone', resolved_at = :now
+    WHERE token_id = :token_id AND status = 'left' AND order_id IN {ids:text} AND NOT EXISTS (
+      SELECT 1 FROM {rows:items(order_id text, kind text, ours boolean, remote boolean)} AS given
+      WHERE given.order_id = stock_sync_discrepancies.order_id AND given.kind = stock_sync_discrepancies.kind
+        AND COALESCE(CAST(given.ours AS TEXT), '') = COALESCE(CAST(stock_sync_discrepancies.ours AS TEXT), '')
+        AND COALESCE(CAST(given.remote AS TEXT), '') = COALESCE(CAST(stock_sync_discrepancies.remote AS TEXT), ''))""")
 _NOTE = Statement("""
     INSERT INTO stock_sync_discrepancies
       (id, run_id, token_id, order_id, kind, status, ours, remote, first_seen_at, last_seen_at)
@@ -63,15 +73,13 @@ _NOTE = Statement("""
     FROM {rows:items(id uuid, token_id text, order_id text, kind text, ours boolean, remote boolean)} AS given
     WHERE NOT EXISTS (
       SELECT 1 FROM stock_sync_discrepancies AS d
-      WHERE d.token_id = given.token_id AND d.order_id = given.order_id AND d.status = 'left' AND d.kind = given.kind
-        AND COALESCE(d.ours, FALSE) = COALESCE(given.ours, FALSE)
-        AND COALESCE(d.remote, FALSE) = COALESCE(given.remote, FALSE))
+      WHERE d.token_id = given.token_id AND d.order_id = given.order_id AND d.status = 'left')
     ON CONFLICT (token_id, order_id) WHERE status = 'open' DO UPDATE
       SET run_id = excluded.run_id, kind = excluded.kind, ours = excluded.ours, remote = excluded.remote,
           last_seen_at = excluded.last_seen_at""")
 _GONE = Statement("""
     UPDATE stock_sync_discrepancies SET status = 'gone', resolved_at = :now
-    WHERE token_id = :token_id AND status = 'open' AND order_id IN {ids:text}""")
+    WHERE token_id = :token_id AND status IN ('open', 'left') AND order_id IN {ids:text}""")
 _RESOLVE = Statement("""
     UPDATE stock_sync_discrepancies
     SET status = :status, resolved_at = :now, actor = :actor, reason = :reason
@@ -81,8 +89,10 @@ _COUNT_FIXED = Statement("UPDATE stock_sync_reconciliations SET fixed = fixed + 
 _TELL_AGAIN = Statement("""
     UPDATE stock_sync_orders
     SET state_version = state_version + 1, attempts = 0, due_at = :now, waiting = 'reconciled', updated_at = :now
-    WHERE id = :id AND state_version = :version AND due_at IS NULL AND claim_id IS NULL
-      AND is_stock_updated IS NOT NULL RETURNING id""")
+    WHERE id IN (
+      SELECT id FROM stock_sync_orders WHERE id = :id AND state_version = :version AND due_at IS NULL
+        AND claim_id IS NULL AND is_stock_updated IS NOT NULL {skip_locked})
+    RETURNING id""")
 _NEWEST_OPERATION = Statement("""
     SELECT id, status FROM pending_stock_operations WHERE order_ref = :order ORDER BY id DESC LIMIT 1""")
 
@@ -138,12 +148,12 @@ class ReconciliationRecords:
         with self._database.scope():
             return [(row[0], as_utc(row[1]), bool(row[2])) for row in rows_of(self._database.run(_ACCOUNTS))]
 
-    def begin(self, run: Run) -> Run:
-        """Write a new run; where one of the seller is under way already, answers with that one."""
+    def begin(self, run: Run, now: datetime) -> Run:
+        """Write a new run, or a dry one that is over; where one of the seller is under way already, answers with that."""
         with self._database.transaction_scope():
             self._database.run(
                 _BEGIN,
-                **self._row(run, run.started_at),
+                **self._row(run, now),
                 token_id=run.token_id,
                 since=run.since,
                 dry_run=run.dry_run,
@@ -225,14 +235,16 @@ class ReconciliationRecords:
         with self._database.transaction_scope():
             if seen:
                 rows = [{"id": order, "flag": flag} for order, flag in seen.items()]
-                self._database.run(_STAMP, orders=rows, now=now)
+                self._database.run(_STAMP, orders=rows, ids=list(seen), now=now)
             if equal:
                 self._database.run(_GONE, token_id=run.token_id, ids=list(equal), now=now)
             if items:
-                self._database.run(_NOTE, run_id=run.id, items=list(items.values()), now=now)
+                kept = list(items.values())
+                self._database.run(_CHANGED, token_id=run.token_id, ids=list(items), items=kept, now=now)
+                self._database.run(_NOTE, run_id=run.id, items=kept, now=now)
 
     def tell_again(self, view: View, details: Mapping[str, Any], now: datetime) -> bool:
-        """Make the order due under a new state version. False: it changed since it was compared."""
+        """Make the order due under a new state version. False: it changed since it was compared, or is busy."""
         with self._database.transaction_scope():
             changed = self._database.run(_TELL_AGAIN, id=view.id, version=view.version, now=now)
             if changed.fetchone() is None:
@@ -326,7 +338,7 @@ class ReconciliationRecords:
 
 
 def _view(row: tuple[Any, ...], changed_since: datetime) -> View:
-    (ref, order_id, state, version, delivered, due_at, claim_id, waiting, updated_at, last_attempt_at, net, unsettled,
+    (ref, order_id, state, version, delivered, due_at, claim_id, waiting, updated_at, completed_at, net, unsettled,
      in_doubt) = row  # fmt: skip
     changed = as_utc(updated_at)
     ours = OurSide(
@@ -335,6 +347,6 @@ def _view(row: tuple[Any, ...], changed_since: datetime) -> View:
         settled=not unsettled,
         resting=due_at is None and claim_id is None and (changed is None or changed <= changed_since),
         stopped=bool(in_doubt) or (waiting in ("failed", "cancelled") and delivered < version),
-        told_at=as_utc(last_attempt_at) if delivered == version else None,
+        completed_at=as_utc(completed_at),
     )
     return View(uuid_of(ref), order_id, version, ours)

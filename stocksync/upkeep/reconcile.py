@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 _BATCH = 50
 _READ = 5000
 _NO_ID = UUID(int=0)
-_MOST_STEPS = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_STEPS = 100_000
+_MOST_REPAIRS = 1000
+"""Of one run; the next one goes on. Each asks the remote once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ class Reconciliation:
         if run.dry_run:
             run.details.pop("seen", None)
             run.status = "incomplete" if run.status == "running" else run.status
-            self.records.begin(run)
+            self.records.begin(run, self._clock())
         return self._report(run)
 
     def fix(self, difference: UUID | str, *, actor: str, reason: str) -> str:
@@ -162,9 +165,12 @@ class Reconciliation:
         Raises:
             RemoteError: the remote can't be asked now.
         """
+        changed_since = (
+            self._unchanged_since()
+        )  # before asking: an answer older than a delivery concludes nothing
         found = self._reader().find_order(token_id=token_id, order_id=order_id)
         remote = None if found is None else found.is_stock_updated
-        view = self.records.listed(token_id, [order_id], self._unchanged_since()).get(order_id)
+        view = self.records.listed(token_id, [order_id], changed_since).get(order_id)
         return rules.classify(view.ours if view else None, remote), remote, view
 
     def tell_again(self, token_id: str, order_id: str, *, actor: str, reason: str) -> None:
@@ -183,10 +189,14 @@ class Reconciliation:
         self._wakeups.wake(token_id)
 
     def _due(self) -> str | None:
-        """The account that was not compared for longest: one whose run is under way, or began an interval ago."""
-        before = self._clock() - self._settings.interval + timedelta(seconds=60)
+        """The account that was not compared for longest: one whose run is under way, or that had none in this interval.
+
+        Intervals are those of the clock, not of the account: one whose turn came late has the next one in time.
+        """
+        now = self._clock()
+        interval_began = now - (now - _EPOCH) % self._settings.interval
         for token, began, running in self.records.accounts():
-            if running or began is None or began <= before:
+            if running or began is None or began < interval_began:
                 return token
         return None
 
@@ -204,11 +214,13 @@ class Reconciliation:
             details={"limit": limit},
         )
         _ = self._reader()  # a client that can't be asked is said before anything is written
-        return run if dry_run else self.records.begin(run)
+        return run if dry_run else self.records.begin(run, now)
 
     def _advance(self, run: Run) -> Run:
         """One step; answers with the run as it is afterwards, whoever took the step."""
         try:
+            if run.step >= _MOST_STEPS:
+                raise RemoteError("Endless", f"its list did not end within {run.step} steps")
             {"list": self._list, "ask": self._ask, "mend": self._mend_some}[run.phase](run)
         except RemoteError as error:
             run.details["reason"] = f"{error.error_class}: {error}"
@@ -233,8 +245,7 @@ class Reconciliation:
         page = self._reader().list_orders(
             token_id=run.token_id, updated_since=run.since, cursor=run.cursor, limit=wanted
         )
-        views = self.records.listed(run.token_id, [order.id for order in page.orders], changed_since)
-        self._take(run, [(order.id, views.get(order.id), order.is_stock_updated) for order in page.orders])
+        self._take(run, {order.id: order.is_stock_updated for order in page.orders}, changed_since)
         run.pages += 1
         run.cursor = page.next_cursor
         if page.next_cursor is None:
@@ -246,25 +257,30 @@ class Reconciliation:
     def _ask(self, run: Run) -> None:
         """Orders of ours that the remote did not list: it is asked for each, up to a cap."""
         after = UUID(run.details.get("after", str(_NO_ID)))
-        asked = int(run.details.get("asked", 0))
+        asked, limit = int(run.details.get("asked", 0)), run.details.get("limit")
         seen_before = self._clock() + timedelta(days=1) if run.dry_run else run.started_at
         changed_since = self._unchanged_since()
         views = self.records.unlisted(run, after, seen_before, changed_since, _READ)
-        compared: list[tuple[str, View | None, bool | None]] = []
+        said: dict[str, bool | None] = {}
+        ends, over = self._monotonic() + self._settings.slice_seconds, len(views) < _READ
         for view in views:
+            if said and (len(said) == _BATCH or self._monotonic() >= ends):
+                over = False
+                break
             if view.id.int not in run.details.get("seen", ()):
+                if limit is not None and run.scanned + len(said) >= limit:
+                    run.details["reason"] = f"ended after {limit} orders, as asked"
+                    break
                 if asked >= self._settings.lookup_cap:
                     run.details["reason"] = f"more than {asked} orders of ours are not in the remote's list"
                     break
                 found = self._reader().find_order(token_id=run.token_id, order_id=view.order_id)
-                compared.append((view.order_id, view, None if found is None else found.is_stock_updated))
+                said[view.order_id] = None if found is None else found.is_stock_updated
                 asked += 1
             after = view.id
-            if len(compared) == _BATCH:
-                break
-        self._take(run, compared)
+        self._take(run, said, changed_since)
         run.details |= {"asked": asked, "after": str(after)}
-        if "reason" in run.details or (len(views) < _READ and len(compared) < _BATCH):
+        if over or "reason" in run.details:
             self._judge(run)
 
     def _judge(self, run: Run) -> None:
@@ -278,17 +294,23 @@ class Reconciliation:
         elif run.dry_run:
             run.status = "incomplete" if "reason" in run.details else "complete"
 
-    def _take(self, run: Run, compared: Iterable[tuple[str, View | None, bool | None]]) -> None:
-        """Class every order, count it, and keep what was found."""
+    def _take(self, run: Run, said: Mapping[str, bool | None], changed_since: datetime) -> None:
+        """Class every order of which the remote said something, count it, and keep what was found.
+
+        Our side is read after the remote's, and does not rest if it changed since the remote was asked.
+        """
         now, equal, differing = self._clock(), [], []
         seen: dict[UUID, bool] = {}
-        for order_id, view, remote in compared:
+        views = self.records.listed(run.token_id, list(said), changed_since)
+        for order_id, remote in said.items():
+            view = views.get(order_id)
             kind = rules.classify(view.ours if view else None, remote)
             run.buckets[kind] = run.buckets.get(kind, 0) + 1
             run.scanned += 1
             if view is not None and view.ours.resting and remote is not None:
                 seen[view.id] = remote
-            young = view and view.ours.told_at and now - view.ours.told_at < self._settings.threshold
+            done = view and view.ours.completed_at
+            young = done and now - done < self._settings.threshold
             if kind == rules.AGREES:
                 equal.append(order_id)
             elif kind in rules.DIFFERING and not (kind == rules.MISSING_ORDER and young):
@@ -304,16 +326,32 @@ class Reconciliation:
         ]
 
     def _mend_some(self, run: Run) -> None:
-        """A batch of repairs; the last one ends the run."""
+        """A batch of repairs; the last one ends the run. What may not be repaired is not asked for."""
         after = UUID(run.details["mended"]) if "mended" in run.details else _NO_ID
+        tried, now = int(run.details.get("tried", 0)), self._clock()
+
+        def may(kind: str, ours: rules.OurSide | None) -> bool:
+            return rules.may_mend(kind, ours, now, self._settings.threshold)
+
         rows = self.records.differences(run=run.id, after=after, kinds=rules.MENDABLE, limit=_BATCH)
-        now = self._clock()
+        views = self.records.listed(run.token_id, [row["order_id"] for row in rows], now)
+        ends, over = self._monotonic() + self._settings.slice_seconds, len(rows) < _BATCH
         for row in rows:
-            self._mend(
-                row, {}, lambda kind, ours: rules.may_mend(kind, ours, now, self._settings.threshold), run
-            )
-            run.details["mended"] = str(row["id"])
-        if len(rows) < _BATCH:
+            view = views.get(row["order_id"])
+            if view and may(row["kind"], view.ours):
+                if tried >= _MOST_REPAIRS:
+                    over = True
+                    run.details["reason"] = (
+                        f"{tried} repairs were tried, enough for one run: the next goes on"
+                    )
+                    break
+                self._mend(row, {}, may, run)
+                tried += 1
+            run.details |= {"mended": str(row["id"]), "tried": tried}
+            if self._monotonic() >= ends:
+                over = False
+                break
+        if over:
             run.status = "incomplete" if "reason" in run.details else "complete"
 
     def _mend(
@@ -326,7 +364,7 @@ class Reconciliation:
         """Compare one order again and have it told if `may` says so: `fixed`, `gone`, or the class that it stays in."""
         kind, remote, view = self.look(row["token_id"], row["order_id"])
         now = self._clock()
-        if kind in (rules.AGREES, rules.IN_FLIGHT):
+        if kind == rules.AGREES:
             self.records.resolve(row["id"], "gone", now)
             return "gone"
         if view is None or not may(kind, view.ours):
@@ -354,7 +392,7 @@ class Reconciliation:
     def _report(self, run: Run) -> dict[str, Any]:
         differences = run.details.get("differences")
         if differences is None:
-            names = ("order_id", "kind", "status", "ours", "remote")
+            names = ("id", "order_id", "kind", "status", "ours", "remote")
             rows = self.records.differences(status=None, run=run.id, limit=LISTED_DIFFERENCES)
             differences = [{name: row[name] for name in names} for row in rows]
         return {

@@ -16,63 +16,20 @@ from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from stocksync.store.models import Order
 from tests.processes import SHOP_DATA, Processes
-from tests.shop import SELLER, START, WAREHOUSE, Shop, form, goods, open_shop
+from tests.reconciling import flags, found, open_delivering_shop, open_sandbox, reconcile, say, sell, versions
+from tests.shop import SELLER, START, Shop, goods, open_shop
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(token="sandbox", clock=lambda: START + timedelta(minutes=1)) as running:
+    with open_sandbox() as running:
         yield running
 
 
 @pytest.fixture
 def shop(database_url: str, sandbox: Sandbox) -> Iterator[Shop]:
-    """Delivers to the sandbox over a real socket; the clock is the test's."""
-    settings = {
-        "ALLEGRO_MICROSERVICE_BASE_URL": sandbox.url,
-        "ALLEGRO_MICROSERVICE_JWT_TOKEN": "sandbox",
-        "STOCK_SYNC_RECONCILIATION_BATCH_SIZE": "5",
-    }
-    with open_shop(database_url, **settings) as opened:
-        del opened.runtime.__dict__["sender"]
-        opened.stock(A=1000)
+    with open_delivering_shop(database_url, sandbox) as opened:
         yield opened
-
-
-def sell(shop: Shop, *orders: str, **more: Any) -> None:
-    """Orders taken and delivered, some minutes ago."""
-    for order in orders:
-        shop.orders.process_order_stock_update(form(order, **more), WAREHOUSE)
-    shop.drain()
-    shop.clock.advance(300)
-
-
-def say(sandbox: Sandbox, flags: dict[str, bool]) -> None:
-    """What the remote says from now on."""
-    sandbox.set_orders(
-        [
-            {"token_id": SELLER, "order_id": order, "is_stock_updated": flag, "updated_at": START.isoformat()}
-            for order, flag in flags.items()
-        ]
-    )
-
-
-def reconcile(shop: Shop, **more: Any) -> dict[str, Any]:
-    with shop.runtime.database.scope():
-        return shop.runtime.reconciliation.run(SELLER, **more)
-
-
-def found(report: dict[str, Any]) -> list[tuple[str, str]]:
-    return sorted((one["order_id"], one["kind"]) for one in report["discrepancies"])
-
-
-def versions(shop: Shop) -> dict[str, Any]:
-    with shop.runtime.database.scope():
-        return {row.order_id: (row.state_version, row.due_at, row.remote_seen_at) for row in Order.select()}
-
-
-def flags(sandbox: Sandbox) -> dict[str, bool | None]:
-    return {row["order_id"]: row["is_stock_updated"] for row in sandbox.orders()}
 
 
 def test_a_run_over_equal_sides_finds_nothing_and_stamps_what_it_saw(shop: Shop, sandbox: Sandbox) -> None:
@@ -215,14 +172,7 @@ def test_an_order_that_is_not_listed_is_asked_for_by_its_id(shop: Shop, sandbox:
 def test_a_cap_bounds_what_is_asked_for_by_id_and_the_run_says_so(
     database_url: str, sandbox: Sandbox
 ) -> None:
-    settings = {
-        "ALLEGRO_MICROSERVICE_BASE_URL": sandbox.url,
-        "ALLEGRO_MICROSERVICE_JWT_TOKEN": "sandbox",
-        "STOCK_SYNC_RECONCILIATION_LOOKUP_CAP": "2",
-    }
-    with open_shop(database_url, **settings) as shop:
-        del shop.runtime.__dict__["sender"]
-        shop.stock(A=10)
+    with open_delivering_shop(database_url, sandbox, STOCK_SYNC_RECONCILIATION_LOOKUP_CAP="2") as shop:
         sell(shop, "a", "b", "c")
         sandbox.set_orders([{"token_id": SELLER, "order_id": order, "removed": True} for order in "abc"])
         report = reconcile(shop)
@@ -362,7 +312,7 @@ def test_both_sides_are_read_again_before_a_repair(
     statuses = {
         row["order_id"]: row["status"] for row in shop.runtime.reconciliation.records.differences(status=None)
     }
-    assert statuses == {"mended": "gone", "changed": "gone", "lost": "fixed"}
+    assert statuses == {"mended": "gone", "changed": "open", "lost": "fixed"}
     assert shop.order("changed").waiting == "new"
 
 
@@ -404,15 +354,8 @@ def test_two_that_run_at_once_share_one_run_and_count_no_order_twice(shop: Shop,
 def test_the_task_queues_itself_again_while_there_is_more(
     database_url: str, redis_url: str, sandbox: Sandbox
 ) -> None:
-    settings = {
-        "ALLEGRO_MICROSERVICE_BASE_URL": sandbox.url,
-        "ALLEGRO_MICROSERVICE_JWT_TOKEN": "sandbox",
-        "REDIS_URL": redis_url,
-        "STOCK_SYNC_DELIVERY_SLICE_SECONDS": "0.000001",
-    }
-    with open_shop(database_url, **settings) as shop:
-        shop.runtime.__dict__.pop("sender")
-        shop.stock(A=10)
+    settings = {"REDIS_URL": redis_url, "STOCK_SYNC_DELIVERY_SLICE_SECONDS": "0.000001"}
+    with open_delivering_shop(database_url, sandbox, **settings) as shop:
         sell(shop, "a", "b")
         real = Runtime(shop.runtime.config, clock=shop.clock)
         try:

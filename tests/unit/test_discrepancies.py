@@ -17,7 +17,9 @@ sides = st.builds(
     settled=st.booleans(),
     resting=st.booleans(),
     stopped=st.booleans(),
-    told_at=st.one_of(st.none(), st.timedeltas(timedelta(0), timedelta(days=3)).map(lambda age: START - age)),
+    completed_at=st.one_of(
+        st.none(), st.timedeltas(timedelta(0), timedelta(days=3)).map(lambda age: START - age)
+    ),
 )
 remotes = st.sampled_from([None, True, False])
 
@@ -61,7 +63,7 @@ def test_an_order_unknown_here_is_extra_only_if_the_remote_has_it_updated() -> N
 @given(st.sampled_from(CLASSES), st.one_of(st.none(), sides))
 def test_only_what_telling_again_mends_and_was_told_lately_is_mended(kind: str, ours: OurSide | None) -> None:
     threshold = timedelta(hours=24)
-    young = ours is not None and ours.told_at is not None and START - ours.told_at < threshold
+    young = ours is not None and ours.completed_at is not None and START - ours.completed_at < threshold
 
     assert may_mend(kind, ours, START, threshold) is (kind in MENDABLE and young)
 

@@ -9,15 +9,19 @@ from typing import Any
 from flask import render_template, request, url_for
 from redis.exceptions import RedisError
 
+from stocksync.domain import alerts
+from stocksync.queueing import RedisWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.store.tallies import WAIT_BOUNDS, Counts
 from web.language import gettext as _
-from web.language import ngettext
+from web.language import language, ngettext
 from web.pages.frame import blueprint, runtime
 
 SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d": (timedelta(days=7), 21600)}
 """What the charts show: name -> (how long, seconds of a step)."""
+Finding = tuple[str, str, str | None]
+"""`bad` or `wait`, a sentence, where to look."""
 
 
 @blueprint.get("/")
@@ -30,20 +34,20 @@ def overview() -> str:
         state = at.queries.status(at.clock(), at.config.monitoring_stale_operation_hours)
         lanes = at.queries.lanes()
         doubt, _more = at.operation_lists.count(Filter(in_doubt=True))
+        differences = at.reconciliation.records.count_open()
         matrix = at.operation_lists.errors(at.clock())
         series = _series(at, span)
-    breaker = at.breaker.open_until()
+    breaker, heard = at.breaker.open_until(), _heard(at)
     return render_template(
         "overview.html",
-        findings=findings(state, lanes, doubt, breaker is not None),
+        findings=[*silent(heard), *findings(state, lanes, doubt, differences, breaker is not None)],
+        health=health(heard, breaker),
         state=state,
-        breaker=breaker,
+        waited=(state["last_updated"] - state["next_due_at"]).total_seconds() if state["next_due_at"] else 0,
         matrix=matrix,
         span=span,
         spans=SPANS,
         series=series,
-        waited=(state["last_updated"] - state["next_due_at"]).total_seconds() if state["next_due_at"] else 0,
-        health=health(at, breaker),
         chart=lambda *names: [
             [int(point["at"].timestamp()) for point in series],
             *([point[name] for point in series] for name in names),
@@ -51,99 +55,130 @@ def overview() -> str:
     )
 
 
-def health(at: Runtime, breaker: datetime | None) -> list[tuple[str, str, str]]:
-    """The parts: (name, `good`, `wait` or `bad`, a few words)."""
+def _heard(at: Runtime) -> dict[str, bool]:
+    """Which of `redis`, `worker` and `scheduler` live; without Redis nobody knows of the others."""
+    if not isinstance(at.wakeups, RedisWakeups):
+        return {}
     try:
-        heard: dict[str, bool] | None = at.heard_from()
+        return {"redis": True, **at.heard_from()}
     except (RedisError, OSError):
-        heard = None
-    fine, silent = _("answers"), _("not heard from")
+        return {"redis": False}
+
+
+def silent(heard: dict[str, bool]) -> list[Finding]:
+    """A part that is down is the worst of all: nothing goes out."""
+    kinds = {"redis": "redis_away", "worker": "worker_silent", "scheduler": "scheduler_silent"}
+    return [
+        ("bad", alerts.title(kinds[part], language()), None) for part, lives in heard.items() if not lives
+    ]
+
+
+def health(heard: dict[str, bool], breaker: datetime | None) -> list[tuple[str, str, str]]:
+    """The parts: (name, `good`, `wait`, `bad` or `unknown`, a few words)."""
+    fine, silence = _("answers"), _("does not answer")
     parts = [(_("Database"), "good", fine)]
-    parts.append(("Redis", "good" if heard else "bad", fine if heard else _("does not answer")))
-    for name, title in (("worker", _("Worker")), ("scheduler", _("Scheduler"))):
-        known = heard is not None
-        kind = ("good" if heard[name] else "bad") if heard is not None else "unknown"
-        parts.append((title, kind, (_("works") if kind == "good" else silent) if known else _("unknown")))
-    parts.append(
-        (_("Orders service"), "wait" if breaker else "good", _("does not answer") if breaker else fine)
-    )
+    for part, name in (("redis", "Redis"), ("worker", _("Worker")), ("scheduler", _("Scheduler"))):
+        lives = heard.get(part)
+        words = _("unknown") if lives is None else fine if lives else silence
+        parts.append((name, {None: "unknown", True: "good", False: "bad"}[lives], words))
+    parts.append((_("Orders service"), "wait" if breaker else "good", silence if breaker else fine))
     return parts
 
 
 def findings(
-    state: dict[str, Any], lanes: list[dict[str, Any]], doubt: int, outage: bool
-) -> list[tuple[str, str, str | None]]:
-    """What is not well, the worst first: (kind `bad` or `wait`, sentence, where to look). Empty: all is well."""
-    found: list[tuple[str, str, str | None]] = []
-
-    def say(kind: str, count: int, sentence: str, address: str | None) -> None:
-        if count:
-            found.append((kind, sentence, address))
-
-    figures, waiting = state["statistics"], state["orders_waiting"]
-    failed, stale, lost = figures["failed_operations"], figures["stale_operations"], state["lost"]
-    say(
-        "bad",
-        lost,
-        ngettext(
-            "%(num)s order would never be told. Call the developer.",
-            "%(num)s orders would never be told. Call the developer.",
-            lost,
-        ),
-        None,
-    )
-    say(
-        "bad",
-        failed,
-        ngettext(
-            "%(num)s operation was not delivered and waits for a person.",
-            "%(num)s operations were not delivered and wait for a person.",
-            failed,
-        ),
-        url_for("pages.operations", status="failed"),
-    )
-    say(
-        "bad",
-        doubt,
-        ngettext(
-            "Of %(num)s operation it is not known whether the stock was moved: please say.",
-            "Of %(num)s operations it is not known whether the stock was moved: please say.",
-            doubt,
-        ),
-        url_for("pages.operations", doubt=1),
-    )
-    say(
-        "wait",
-        outage,
-        ngettext(
-            "The orders service does not answer; %(num)s order waits and will go by itself.",
-            "The orders service does not answer; %(num)s orders wait and will go by themselves.",
-            waiting,
-        ),
-        url_for("pages.lanes"),
-    )
+    state: dict[str, Any], lanes: list[dict[str, Any]], doubt: int, differences: int, outage: bool
+) -> list[Finding]:
+    """What is not well, the worst first. Empty: all is well."""
+    figures, waiting, lost = state["statistics"], state["orders_waiting"], state["lost"]
+    failed, stale = figures["failed_operations"], figures["stale_operations"]
     paused = sum(bool(lane["paused"]) for lane in lanes)
-    say(
-        "wait",
-        paused,
-        ngettext(
-            "%(num)s seller is paused: nothing is sent for them.",
-            "%(num)s sellers are paused: nothing is sent for them.",
+    found: list[tuple[int, Finding]] = [
+        (
+            lost,
+            (
+                "bad",
+                ngettext(
+                    "%(num)s order would never be told. Call the developer.",
+                    "%(num)s orders would never be told. Call the developer.",
+                    lost,
+                ),
+                None,
+            ),
+        ),
+        (
+            failed,
+            (
+                "bad",
+                ngettext(
+                    "%(num)s operation was not delivered and waits for a person.",
+                    "%(num)s operations were not delivered and wait for a person.",
+                    failed,
+                ),
+                url_for("pages.operations", status="failed"),
+            ),
+        ),
+        (
+            doubt,
+            (
+                "bad",
+                ngettext(
+                    "Of %(num)s operation it is not known whether the stock was moved: please say.",
+                    "Of %(num)s operations it is not known whether the stock was moved: please say.",
+                    doubt,
+                ),
+                url_for("pages.operations", doubt=1),
+            ),
+        ),
+        (
+            outage,
+            (
+                "wait",
+                ngettext(
+                    "The orders service does not answer; %(num)s order waits and will go by itself.",
+                    "The orders service does not answer; %(num)s orders wait and will go by themselves.",
+                    waiting,
+                ),
+                url_for("pages.lanes"),
+            ),
+        ),
+        (
             paused,
+            (
+                "wait",
+                ngettext(
+                    "%(num)s seller is paused: nothing is sent for them.",
+                    "%(num)s sellers are paused: nothing is sent for them.",
+                    paused,
+                ),
+                url_for("pages.lanes"),
+            ),
         ),
-        url_for("pages.lanes"),
-    )
-    say(
-        "wait",
-        stale and not outage,
-        ngettext(
-            "%(num)s operation has been waiting for too long.",
-            "%(num)s operations have been waiting for too long.",
-            stale,
+        (
+            differences,
+            (
+                "wait",
+                ngettext(
+                    "%(num)s order differs from the orders service and waits for a decision.",
+                    "%(num)s orders differ from the orders service and wait for a decision.",
+                    differences,
+                ),
+                url_for("pages.reconciliation"),
+            ),
         ),
-        url_for("pages.operations", status="pending", age="stale"),
-    )
-    return found
+        (
+            stale if not outage else 0,
+            (
+                "wait",
+                ngettext(
+                    "%(num)s operation has been waiting for too long.",
+                    "%(num)s operations have been waiting for too long.",
+                    stale,
+                ),
+                url_for("pages.operations", status="pending", age="stale"),
+            ),
+        ),
+    ]
+    return [finding for count, finding in found if count]
 
 
 def _series(at: Runtime, span: str) -> list[dict[str, Any]]:

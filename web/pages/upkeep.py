@@ -98,7 +98,8 @@ def alerts() -> str:
         row["title"] = texts.title(row["kind"], language)
         row["text"] = texts.text(row["kind"], row["subject"], row["details"], language)
     pages = number + (len(rows) > PAGE_SIZE)
-    return render_template("alerts.html", alerts=rows[:PAGE_SIZE], page=number, pages=pages)
+    shown = sorted(rows[:PAGE_SIZE], key=lambda row: row["resolved_at"] is not None)  # what lasts goes first
+    return render_template("alerts.html", alerts=shown, page=number, pages=pages)
 
 
 @blueprint.post("/alerts/<alert_id>")

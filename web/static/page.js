@@ -41,11 +41,11 @@
     const clock = (seconds) => (whole ? new Intl.DateTimeFormat(lang, day) : formats.clockless).format(new Date(seconds * 1000));
     if (bars) data[1] = data[1].map((count, place) => count + data[2][place]);  // stacked: failed in front of the sum
     new uPlot({
-      width: node.clientWidth, height: node.clientHeight - 28,
+      width: node.clientWidth, height: 205,
       cursor: { y: false }, legend: { live: true },
       scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, 1) * 1.1] } },
       axes: [{ ...axis, space: 70, values: (_, marks) => marks.map(clock) }, { ...axis, size: 48, values: (_, marks) => marks.map((mark) => mark.toLocaleString(lang)) }],
-      series: [{ label: "", value: (_, at) => at ? formats.short.format(new Date(at * 1000)) : "–" }].concat(names.map((label, place) => ({
+      series: [{ label: node.dataset.time, value: (_, at) => at ? formats.short.format(new Date(at * 1000)) : "–" }].concat(names.map((label, place) => ({
         label, stroke: colour(colours[place]), fill: bars ? colour(colours[place]) : undefined, width: bars ? 0 : 2, spanGaps: true,
         points: { show: !bars, size: 5 }, paths: bars ? uPlot.paths.bars({ size: [0.7, 40] }) : undefined,
         value: (plot, value, _, at) => value === null ? "–" : (bars && !place ? value - plot.data[2][at] : value).toLocaleString(lang),
@@ -130,5 +130,7 @@
 
   const start = (within) => { tell(within); charts(within); count(); };
   start(document);
+  const current = one(".top nav [aria-current]");
+  if (current) current.parentNode.scrollLeft = current.offsetLeft - 60;
   all("details.ask[open]").forEach(ask);
 })();

@@ -1,0 +1,392 @@
+"""Reconciliation when things go wrong: busy orders, a remote that lies or flaps, two workers, late accounts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from stocksync.contrib.sqlalchemy import with_session
+from stocksync.domain.errors import OpenTransaction, RemoteError
+from stocksync.queueing import RedisWakeups
+from stocksync.remote.client import OrdersClient
+from stocksync.runtime import Runtime
+from stocksync.sandbox import Sandbox
+from tests.reconciling import found, open_delivering_shop, open_sandbox, reconcile, say, sell
+from tests.shop import SELLER, Shop, form, goods, open_shop
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with open_sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def shop(database_url: str, sandbox: Sandbox) -> Iterator[Shop]:
+    with open_delivering_shop(database_url, sandbox) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sqlite_shop(sqlite_url: str, sandbox: Sandbox) -> Iterator[Shop]:
+    with open_delivering_shop(sqlite_url, sandbox) as opened:
+        yield opened
+
+
+def test_an_order_in_a_callers_open_transaction_is_not_waited_for(
+    postgres_url: str, sandbox: Sandbox
+) -> None:
+    with open_delivering_shop(postgres_url, sandbox) as shop, ThreadPoolExecutor(1) as other:
+        sell(shop, "a", "b", "busy", "c")
+        say(sandbox, {"busy": False, "c": False})
+        with shop.runtime.database.transaction_scope():
+            shop.orders.process_return(goods(order="busy"))
+            report = other.submit(reconcile, shop).result(20)
+
+        assert (report["status"], report["fixed"]) == ("complete", 1)
+        assert shop.order("c").waiting == "reconciled"
+        assert (shop.order("busy").waiting, shop.order("busy").state_version) == ("new", 2)
+        seen = shop.order("b").remote_seen_at
+        assert seen == shop.clock()
+
+
+@pytest.mark.parametrize("order", ["nul\x00", "half-\ud800", "x" * 256])
+def test_an_id_that_no_order_can_have_is_bad_data_and_ends_the_run(
+    shop: Shop, sandbox: Sandbox, order: str
+) -> None:
+    sell(shop, "a")
+    say(sandbox, {order: True})
+
+    assert reconcile(shop)["status"] == "incomplete"
+    assert reconcile(shop)["status"] == "incomplete"  # the first one is over: it keeps no later one out
+    sandbox.set_orders([{"token_id": SELLER, "order_id": order, "removed": True}])
+    assert reconcile(shop)["status"] == "complete"
+
+
+def test_what_was_left_and_then_agreed_is_brought_up_when_it_differs_again(
+    shop: Shop, sandbox: Sandbox
+) -> None:
+    reconciliation = shop.runtime.reconciliation
+    sell(shop, "a")
+    say(sandbox, {"known": True})
+    reconcile(shop)
+    (row,) = reconciliation.records.differences()
+    reconciliation.leave(row["id"], actor="Anna", reason="sold in the shop")
+    assert found(reconcile(shop)) == []
+
+    say(sandbox, {"known": False})
+    reconcile(shop)
+    say(sandbox, {"known": True})
+    assert found(reconcile(shop)) == [("known", "extra_remote")]
+    rows = {row["status"]: row for row in reconciliation.records.differences(status=None)}
+    assert set(rows) == {"gone", "open"}
+    assert (rows["gone"]["actor"], rows["gone"]["reason"]) == ("Anna", "sold in the shop")
+
+
+def test_a_remote_that_forgets_again_and_again_is_for_a_person_after_the_threshold(
+    shop: Shop, sandbox: Sandbox
+) -> None:
+    sell(shop, "flapping")
+    fixed = 0
+    for _ in range(14):
+        say(sandbox, {"flapping": False})
+        report = reconcile(shop)
+        fixed += report["fixed"]
+        shop.drain()
+        shop.clock.advance(2 * 3600)
+
+    assert fixed == 12  # for a day from the deduction's delivery
+    assert [row["kind"] for row in shop.runtime.reconciliation.records.differences()] == ["missing_remote"]
+
+
+def test_a_page_that_fails_once_is_asked_for_again(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, *(f"o{number:02}" for number in range(40)))
+    sandbox.set_faults(error_share=0.2, error_status=503, seed=3)
+    report = reconcile(shop)
+
+    assert sandbox.stats()["answers"]["503"] > 0
+    assert (report["status"], report["buckets"]) == ("complete", {"agrees": 40})
+
+
+def test_a_remote_that_asks_to_come_later_is_not_asked_again_at_once(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "a")
+    sandbox.set_faults(rate_limit_share=1.0)
+    report = reconcile(shop)
+
+    assert (report["status"], sandbox.stats()["requests"]["GET"]) == ("incomplete", 1)
+    assert "429" in report["reason"]
+
+
+def test_a_page_of_a_gateway_is_named_by_its_status(sandbox: Sandbox) -> None:
+    sandbox.set_outage("maintenance")
+    client = OrdersClient(sandbox.url, "sandbox")
+
+    with pytest.raises(RemoteError) as raised:
+        client.find_order(token_id=SELLER, order_id="a")
+    assert raised.value.error_class == "Http503"
+
+
+def test_a_refused_token_is_read_again_for_the_next_run(sqlite_url: str) -> None:
+    tokens = iter(["old", "new"])
+    with Sandbox(token="new") as sandbox, open_shop(sqlite_url) as shop:
+        shop.runtime.__dict__["sender"] = OrdersClient(sandbox.url, lambda: next(tokens))
+        shop.deduct()
+
+        assert "401" in reconcile(shop)["reason"]
+        assert reconcile(shop)["complete"] is True
+
+
+def test_more_work_is_queued_when_the_run_of_the_task_is_over(
+    database_url: str, redis_url: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queued any earlier, a second worker would take it at once and find the task under way."""
+    settings = {"REDIS_URL": redis_url, "STOCK_SYNC_DELIVERY_SLICE_SECONDS": "0.000001"}
+    with open_delivering_shop(database_url, sandbox, **settings) as shop:
+        sell(shop, "a")
+        real = Runtime(shop.runtime.config, clock=shop.clock)
+        again, when = RedisWakeups.again, list[str]()
+
+        def seen(wakeups: RedisWakeups, function: str) -> bool:
+            when.append(real.task_runs.latest("reconcile")[0]["status"])
+            return again(wakeups, function)
+
+        monkeypatch.setattr(RedisWakeups, "again", seen)
+        try:
+            assert real.run_task("reconcile")["more"] is True
+        finally:
+            real.close()
+
+    assert when == ["done"]
+
+
+def test_an_account_whose_turn_came_late_is_due_at_the_next_interval_too(
+    sqlite_shop: Shop, sandbox: Sandbox
+) -> None:
+    shop = sqlite_shop
+    for seller in ("seller-1", "seller-2", "seller-3"):
+        shop.orders.process_order_stock_update(form(f"of-{seller}", token_id=seller))
+    reader = shop.runtime.sender
+    ask = reader.list_orders  # type: ignore[attr-defined]
+
+    def slow(**asked: Any) -> Any:
+        shop.clock.advance(300)
+        return ask(**asked)
+
+    reader.list_orders = slow  # type: ignore[attr-defined]
+    tick = shop.clock()
+    for number in range(3):
+        shop.clock.now = tick + timedelta(minutes=30 * number)
+        compared = [run["token_id"] for run in shop.runtime.reconciliation.slice()["runs"]]
+        assert compared == ["seller-1", "seller-2", "seller-3"]
+
+
+def test_a_limit_holds_for_what_is_asked_by_id_as_well(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "a", "b", "c", "d")
+    sandbox.set_orders([{"token_id": SELLER, "order_id": order, "removed": True} for order in "bcd"])
+    report = shop.service.reconcile_stock_status(SELLER, 2)
+
+    assert (report["checked"], report["complete"]) == (2, False)
+    assert reconcile(shop)["checked"] == 4
+
+
+def test_repairs_of_one_run_are_bounded_and_the_next_run_goes_on(
+    shop: Shop, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stocksync.upkeep.reconcile._MOST_REPAIRS", 2)
+    sell(shop, "a", "b", "c")
+    say(sandbox, dict.fromkeys("abc", False))
+    report = reconcile(shop)
+
+    assert (report["status"], report["fixed"]) == ("incomplete", 2)
+    assert "2 repairs" in report["reason"]
+    shop.drain()
+    shop.clock.advance(60)
+    assert (reconcile(shop)["fixed"], reconcile(shop)["status"]) == (1, "complete")
+
+
+def test_a_remote_whose_list_never_ends_ends_the_run(
+    shop: Shop, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stocksync.upkeep.reconcile._MOST_STEPS", 7)
+    sell(shop, *(f"o{number}" for number in range(50)))
+    report = shop.runtime.reconciliation.slice()
+
+    assert [run["status"] for run in report["runs"]] == ["incomplete"]
+
+
+def test_an_answer_older_than_a_delivery_leads_to_no_repair(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "a")
+    say(sandbox, {"a": False})
+    reader = shop.runtime.sender
+    ask = reader.find_order  # type: ignore[attr-defined]
+
+    def slow(**asked: Any) -> Any:
+        answer = ask(**asked)
+        assert shop.runtime.reconciliation.records.runs()[0]["status"] == "running"
+        shop.runtime.reconciliation.tell_again(SELLER, "a", actor="Anna", reason="first")
+        shop.drain()
+        shop.clock.advance(5)  # the answer was long under way: by now the order rests again
+        return answer
+
+    reader.find_order = slow  # type: ignore[attr-defined]
+    report = reconcile(shop)
+
+    assert report["fixed"] == 0
+    assert (shop.order("a").state_version, shop.order("a").due_at) == (2, None)
+
+
+def test_nothing_is_compared_inside_a_callers_transaction(sqlite_shop: Shop, sandbox: Sandbox) -> None:
+    sell(sqlite_shop, "a")
+    with sqlite_shop.runtime.database.transaction_scope(), pytest.raises(OpenTransaction, match="commit"):
+        sqlite_shop.service.reconcile_stock_status(SELLER)
+
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+
+    engine = create_engine(sqlite_shop.runtime.config.database)
+    with Session(engine) as session, pytest.raises(OpenTransaction):
+        with_session(session, sqlite_shop.runtime).service.reconcile_stock_status(SELLER)
+    engine.dispose()
+    assert sandbox.stats()["requests"].get("GET", 0) == 0
+
+
+@dataclass
+class TheirOrder:
+    """An order as a monolith's own client may have it."""
+
+    id: Any
+    is_stock_updated: Any
+    more: str = "whatever"
+
+
+@dataclass
+class TheirPage:
+    orders: list[TheirOrder]
+    next_cursor: str | None = None
+
+
+class TheirClient:
+    """A monolith's own client that offers lists of orders."""
+
+    def __init__(self, answer: Callable[[], TheirPage]) -> None:
+        self.answer = answer
+
+    def update_stock_status(self, *, token_id: str, order_id: str, is_stock_updated: bool) -> Any:
+        raise NotImplementedError
+
+    def list_orders(
+        self, *, token_id: str, updated_since: datetime, cursor: str | None, limit: int
+    ) -> TheirPage:
+        del token_id, updated_since, cursor, limit
+        return self.answer()
+
+    def find_order(self, *, token_id: str, order_id: str) -> TheirOrder | None:
+        del token_id, order_id
+        return None
+
+
+def failing() -> TheirPage:
+    raise ValueError("their trouble")
+
+
+def hanging() -> TheirPage:
+    time.sleep(5)
+    return TheirPage([])
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "reason"),
+    [
+        (lambda: TheirPage([TheirOrder("foreign", True)]), "complete", None),
+        (lambda: TheirPage([TheirOrder("foreign", "yes")]), "incomplete", "not the contract's"),
+        (lambda: TheirPage([TheirOrder("nul\x00", True)]), "incomplete", "not the contract's"),
+        (lambda: TheirPage([TheirOrder("foreign", True)], "nul\x00"), "incomplete", "not the contract's"),
+        (lambda: None, "incomplete", "orders"),
+        (failing, "incomplete", "their trouble"),
+        (hanging, "incomplete", "no answer within 0.3 s"),
+    ],
+)
+def test_a_monoliths_own_client_may_list_orders_and_is_trusted_no_more_than_the_wire(
+    sqlite_url: str, answer: Callable[[], TheirPage], status: str, reason: str | None
+) -> None:
+    with open_shop(sqlite_url, STOCK_SYNC_MICROSERVICE_TIMEOUT="0.3") as shop:
+        runtime = Runtime(
+            shop.runtime.config, clock=shop.clock, client=TheirClient(answer), wakeups=shop.wakeups
+        )
+        try:
+            report = runtime.service.reconcile_stock_status(SELLER)
+        finally:
+            runtime.close()
+
+    assert report["status"] == status
+    assert report["reason"] is None if reason is None else reason in report["reason"]
+    assert found(report) == ([("foreign", "extra_remote")] if status == "complete" else [])
+
+
+def test_a_200_that_is_no_success_does_not_say_that_an_order_is_unknown(
+    sqlite_shop: Shop, sandbox: Sandbox
+) -> None:
+    reader = sqlite_shop.runtime.sender
+    assert isinstance(reader, OrdersClient)
+    assert reader.find_order(token_id=SELLER, order_id="nobody's") is None
+    sandbox.set_faults(not_success_share=1.0)
+
+    with pytest.raises(RemoteError, match="not the contract's"):
+        reader.find_order(token_id=SELLER, order_id="nobody's")
+
+
+def test_an_order_that_changes_while_others_are_asked_for_is_not_called_different(
+    shop: Shop, sandbox: Sandbox
+) -> None:
+    sell(shop, "a", "b")
+    sandbox.set_orders([{"token_id": SELLER, "order_id": "a", "removed": True}])
+    early = (shop.clock() - timedelta(days=30)).isoformat()
+    sandbox.set_orders([{"token_id": SELLER, "order_id": "b", "is_stock_updated": True, "updated_at": early}])
+    reader = shop.runtime.sender
+    ask = reader.find_order  # type: ignore[attr-defined]
+
+    def find_order(*, token_id: str, order_id: str) -> Any:
+        if order_id == "a":
+            shop.orders.process_return(goods(order="b"))
+            shop.drain()
+            shop.clock.advance(5)
+        return ask(token_id=token_id, order_id=order_id)
+
+    reader.find_order = find_order  # type: ignore[attr-defined]
+    report = reconcile(shop)
+
+    assert report["buckets"] == {"missing_order": 1, "in_flight": 1}
+    assert found(report) == []
+
+
+def test_a_slow_remote_is_asked_in_steps_that_a_job_survives(shop: Shop, sandbox: Sandbox) -> None:
+    """Each answer takes two seconds; a slice ends after some five, not after fifty answers."""
+    sell(shop, *(f"o{number:02}" for number in range(20)))
+    sandbox.set_orders(
+        [{"token_id": SELLER, "order_id": f"o{number:02}", "removed": True} for number in range(20)]
+    )
+    reconciliation, reader = shop.runtime.reconciliation, shop.runtime.sender
+    passed, asked = [0.0], [0]
+    reconciliation._monotonic = lambda: passed[0]
+    ask = reader.find_order  # type: ignore[attr-defined]
+
+    def slow(**what: Any) -> Any:
+        passed[0] += 2
+        asked[0] += 1
+        return ask(**what)
+
+    reader.find_order = slow  # type: ignore[attr-defined]
+    slices = [reconciliation.slice()]
+    while slices[-1]["more"]:
+        before = asked[0]
+        slices.append(reconciliation.slice())
+        assert asked[0] - before <= 6
+
+    assert asked[0] == 20
+    assert slices[-1]["runs"][0]["buckets"] == {"missing_order": 20}
