@@ -33,7 +33,8 @@ def texts() -> set[str | tuple[str, ...]]:
 
 
 def forms(message: Message) -> list[str]:
-    return [message.string] if isinstance(message.string, str) else list(message.string)
+    said = message.string or ""
+    return [said] if isinstance(said, str) else list(said)
 
 
 @pytest.mark.parametrize("language", TRANSLATED)
