@@ -35,6 +35,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from stocksync.config import StockSyncConfig
 from stocksync.domain.credentials import Credential, Role, owner_of, password_fits
 from stocksync.domain.identifiers import Clock
+from web.language import FOR_ALL, for_program
 from web.language import gettext as _
 
 P = ParamSpec("P")
@@ -46,7 +47,6 @@ blueprint = Blueprint("auth", __name__)
 SESSION_LASTS = timedelta(hours=12)
 _FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via")
 _FROM_BROWSER = ("Origin", "Referer", "Cookie", "Sec-Fetch-Site")
-_FOR_ALL = frozenset({"/healthz", "/readyz"})
 _BEFORE_LOGIN = frozenset({"auth.login", "auth.logout", "static"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _CSP = (
@@ -174,7 +174,7 @@ def set_up(app: Flask, config: StockSyncConfig, clock: Clock) -> None:
 def guard() -> Any:
     """Find out who asks, and refuse them, send them to the login, or let them through."""
     access, api = _access(), for_program()
-    if request.path in _FOR_ALL or (request.path == "/metrics" and access.metrics_open):
+    if request.path in FOR_ALL or (request.path == "/metrics" and access.metrics_open):
         return None
     if access.only_here:
         _refuse_elsewhere()
@@ -248,11 +248,6 @@ def secure(response: Response) -> Response:
     response.headers.update(headers)
     response.headers.setdefault("Cache-Control", "no-store")
     return response
-
-
-def for_program() -> bool:
-    """Whether the path is one that programs ask: errors are JSON there, and keys count."""
-    return request.path.startswith("/api/") or request.path in (*_FOR_ALL, "/metrics")
 
 
 @blueprint.route("/login", methods=["GET", "POST"])

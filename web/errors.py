@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from stocksync.domain import errors
 from stocksync.domain.errors import StockSyncError
-from web.auth import for_program
+from web.language import for_program
 from web.pages import frame
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ import flask_babel
 from flask import Flask, Response, current_app, request, url_for
 
 LANGUAGES = {"ru": "Русский", "pl": "Polski", "en": "English"}
+FOR_ALL = frozenset({"/healthz", "/readyz"})
 THEMES = ("auto", "light", "dark")
 _KEPT = {"language": tuple(LANGUAGES), "theme": THEMES}
 _YEAR = 365 * 24 * 3600
@@ -24,6 +25,11 @@ def speak(app: Flask) -> None:
         themes=THEMES,
         here=here,
     )
+
+
+def for_program() -> bool:
+    """Whether the path is one that programs ask: errors are JSON there, in English, and keys count."""
+    return request.path.startswith("/api/") or request.path in (*FOR_ALL, "/metrics")
 
 
 def language() -> str:
@@ -63,6 +69,8 @@ def _chosen(name: str) -> str | None:
 
 
 def _language() -> str:
+    if for_program():
+        return "en"  # programs, and whoever reads their logs, get one language
     default: str = current_app.extensions["stocksync"]().config.page_language
     return _chosen("language") or request.accept_languages.best_match(LANGUAGES) or default
 

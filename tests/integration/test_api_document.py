@@ -79,7 +79,7 @@ def test_every_answer_is_one_that_the_document_promises(url: str, role: str, tmp
                 "1",
                 "--generation-deterministic",
             ),
-            *("--max-examples", "20", "--max-time", "50", "--suppress-health-check", "all", "--no-color"),
+            *("--max-examples", "8", "--max-time", "100", "--suppress-health-check", "all", "--no-color"),
             *("-H", f"Authorization: Bearer {KEYS[role]}"),
         ],
         capture_output=True,
@@ -88,4 +88,5 @@ def test_every_answer_is_one_that_the_document_promises(url: str, role: str, tmp
         check=False,
     )
 
+    print(found.stdout)
     assert found.returncode == 0, found.stdout

@@ -32,6 +32,7 @@ PASSWORD = "correct horse battery"
 HASH = hash_password(PASSWORD, "saltsalt")
 KEYS = {name: f"key-of-{name}" for name in ("reader", "operator", "admin")}
 SETTINGS = {
+    "STOCK_SYNC_PAGE_LANGUAGE": "en",
     "STOCK_SYNC_USERS": ",".join(f"{name}:{name}:{HASH}" for name in KEYS),
     "STOCK_SYNC_API_KEYS": "\n".join(f"{name}:{name}:{hash_key(key)}" for name, key in KEYS.items()),
 }
@@ -310,7 +311,7 @@ def test_with_nobody_set_up_it_says_who_it_is_open_to(
 
 def test_with_keys_alone_nobody_logs_in(sqlite_url: str) -> None:
     keys = {"STOCK_SYNC_API_KEYS": SETTINGS["STOCK_SYNC_API_KEYS"]}
-    with open_shop(sqlite_url, **keys) as shop:
+    with open_shop(sqlite_url, **keys, STOCK_SYNC_PAGE_LANGUAGE="en") as shop:
         page = create_app(shop.runtime).test_client()
 
         assert page.get("/").status_code == 303
