@@ -202,11 +202,11 @@ def _mean_wait(counts: Counts) -> float | None:
     return None if wait is None else round(float(wait), 1)
 
 
-def _slow_wait(counts: Counts) -> int | None:
+def _slow_wait(counts: Counts) -> float | None:
     """Seconds that 95 of 100 waited at most, as far as the histogram tells; None: nothing was delivered."""
     numbers = [counts[f"wait_le_{bound}"] for bound in (*WAIT_BOUNDS, "inf")]
     reached = [sum(numbers[: place + 1]) for place in range(len(numbers))]
     if not reached[-1]:
         return None
     place = bisect_left(reached, 0.95 * reached[-1])
-    return WAIT_BOUNDS[min(place, len(WAIT_BOUNDS) - 1)]
+    return WAIT_BOUNDS[place] if place < len(WAIT_BOUNDS) else max(WAIT_BOUNDS[-1], _mean_wait(counts) or 0)

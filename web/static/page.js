@@ -33,22 +33,28 @@
 
   // Charts: data and names in attributes, colours from the style sheet.
   const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
+  const unit = (name) => new Intl.NumberFormat(lang, { style: "unit", unit: name, unitDisplay: "short", maximumFractionDigits: 1 });
+  const units = [[3600, unit("hour")], [60, unit("minute")], [1, unit("second")]];
+  const span = (seconds) => { const [size, of] = units.find(([least]) => seconds >= least) || units[2]; return of.format(seconds / size); };
+  const counts = [1, 2, 5].flatMap((one) => [1, 10, 100, 1e3, 1e4, 1e5, 1e6].map((ten) => one * ten)).sort((a, b) => a - b);
+  const spans = [1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 36000, 86400, 432000, 864000];
   const draw = (node) => {
     const names = JSON.parse(node.dataset.names), colours = node.dataset.colours.split(" ");
     const data = JSON.parse(node.dataset.series), bars = node.dataset.kind === "bars";
     const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") }, font: "12px system-ui" };
     const whole = data[0].length > 1 && data[0][data[0].length - 1] - data[0][0] > 2 * 86400;
     const clock = (seconds) => (whole ? new Intl.DateTimeFormat(lang, day) : formats.clockless).format(new Date(seconds * 1000));
+    const told = bars ? (count) => count.toLocaleString(lang) : span;
     if (bars) data[1] = data[1].map((count, place) => count + data[2][place]);  // stacked: failed in front of the sum
     new uPlot({
       width: node.clientWidth, height: 205,
       cursor: { y: false }, legend: { live: true },
       scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, 1) * 1.1] } },
-      axes: [{ ...axis, space: 70, values: (_, marks) => marks.map(clock) }, { ...axis, size: 48, values: (_, marks) => marks.map((mark) => mark.toLocaleString(lang)) }],
+      axes: [{ ...axis, space: 70, values: (_, marks) => marks.map(clock) }, { ...axis, size: 62, incrs: bars ? counts : spans, values: (_, marks) => marks.map(told) }],
       series: [{ label: node.dataset.time, value: (_, at) => at ? formats.short.format(new Date(at * 1000)) : "–" }].concat(names.map((label, place) => ({
         label, stroke: colour(colours[place]), fill: bars ? colour(colours[place]) : undefined, width: bars ? 0 : 2, spanGaps: true,
         points: { show: !bars, size: 5 }, paths: bars ? uPlot.paths.bars({ size: [0.7, 40] }) : undefined,
-        value: (plot, value, _, at) => value === null ? "–" : (bars && !place ? value - plot.data[2][at] : value).toLocaleString(lang),
+        value: (plot, value, _, at) => value === null ? "–" : told(bars && !place ? value - plot.data[2][at] : value),
       }))),
     }, data, node);
   };

@@ -1,0 +1,86 @@
+"""The catalogues: nothing without a translation, nothing left over, placeholders kept, the compiled ones fresh."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+from stocksync.domain import discrepancies, states
+from web import words
+from web.language import LANGUAGES
+
+WEB = Path(__file__).parents[2] / "web"
+TRANSLATED = [code for code in LANGUAGES if code != "en"]
+
+
+def catalogue(language: str) -> Catalog:
+    with (WEB / "translations" / language / "LC_MESSAGES" / "messages.po").open("rb") as file:
+        return read_po(file, locale=language)
+
+
+def texts() -> set[str | tuple[str, ...]]:
+    """What the code and the templates say."""
+    kinds = [("**.py", "python"), ("templates/**.html", "jinja2")]
+    found = extract_from_dir(WEB, kinds, keywords={**DEFAULT_KEYWORDS, "_": None, "ngettext": (1, 2)})
+    return {message for _, _, message, _, _ in found}
+
+
+def forms(message: Message) -> list[str]:
+    said = message.string or ""
+    return [said] if isinstance(said, str) else list(said)
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_every_text_has_its_translation_and_there_are_no_others(language: str) -> None:
+    assert {message.id for message in catalogue(language) if message.id} == texts()
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_nothing_is_empty_or_fuzzy_and_every_number_has_its_form(language: str) -> None:
+    for message in catalogue(language):
+        if message.id:
+            assert all(forms(message)), message.id
+            assert not message.fuzzy, message.id
+            assert len(forms(message)) == (1 if isinstance(message.id, str) else 3), message.id
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_placeholders_are_those_of_the_text(language: str) -> None:
+    named = re.compile(r"%\(\w+\)[a-z]")
+    for message in catalogue(language):
+        original = message.id if isinstance(message.id, str) else message.id[-1]
+        for form in forms(message):
+            assert sorted(named.findall(form)) == sorted(named.findall(original)), form if message.id else ""
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_the_compiled_catalogue_is_that_of_the_words(language: str) -> None:
+    compiled = io.BytesIO()
+    write_mo(compiled, catalogue(language))
+
+    assert (
+        WEB / "translations" / language / "LC_MESSAGES" / "messages.mo"
+    ).read_bytes() == compiled.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("table", "codes"),
+    [
+        ("STATUS", states.STATUSES),
+        ("OPERATION_TYPE", states.OPERATION_TYPES),
+        ("WAITING", states.WAITING),
+        ("CAUSE", states.MOVEMENT_CAUSES),
+        ("RUN", (*states.RUN_STATUSES, *states.TASK_STATUSES)),
+        ("DIFFERENCE", discrepancies.CLASSES),
+        ("ENDED", states.DIFFERENCE_STATUSES),
+    ],
+)
+def test_every_code_of_the_database_has_a_word(table: str, codes: tuple[str, ...]) -> None:
+    assert set(codes) <= set(getattr(words, table))
