@@ -17,6 +17,8 @@ from tests.page_shop import PAUSED, filled, serving
 from tests.servers import RedisServer, ServerMissing, wait_until
 from tests.shop import SELLER, WAREHOUSE, form
 
+# A page polls every five seconds.
+expect.set_options(timeout=20_000)
 SIZES = [pytest.param(DESKTOP, id="desktop"), pytest.param(PHONE, id="phone")]
 
 
@@ -280,7 +282,7 @@ def pages(known: dict[str, UUID]) -> dict[str, str]:
         "alerts": "/alerts",
         "lanes": "/lanes",
         "not-found": "/nothing-here",
-        "docs": "/api/docs",
+        "docs": "/docs",
     }
 
 
