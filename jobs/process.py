@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from stocksync import eventlog
 from stocksync import runtime as composition
 from stocksync.domain.errors import ConfigurationError, StockSyncError
 from stocksync.runtime import Runtime
@@ -18,11 +19,7 @@ def main_of(name: str, run: Callable[[Runtime], None]) -> int:
     """Run one process to its end. Answers with the exit code: 0 stopped, 1 can't go on, 2 wrong configuration."""
     try:
         runtime = composition.current()
-        logging.basicConfig(
-            level=runtime.config.log_level,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-            stream=sys.stdout,
-        )
+        eventlog.set_up(runtime.config)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: runtime.stop.set())
         log.info("%s started", name)

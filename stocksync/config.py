@@ -119,6 +119,7 @@ class StockSyncConfig(BaseSettings):
 
     page_language: Literal["ru", "pl", "en"] = "ru"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "text", "json"] = "auto"
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -131,9 +131,9 @@ class DeliveryEngine:
                 self._wakeups.wake_at(lane, self._clock() + _HELD_BY_OTHERS)
                 raise
         log.info(
-            "lane %s: %d delivered, %d to retry, %d failed in %.2f s over %d connections%s",
-            lane, report.delivered, report.retrying, report.failed, report.seconds, report.concurrency,
-            f"; held back: {report.held_back}" if report.held_back else "",
+            "%d delivered, %d to retry, %d failed in %.2f s over %d connections%s",
+            report.delivered, report.retrying, report.failed, report.seconds, report.concurrency,
+            f"; held back: {report.held_back}" if report.held_back else "", extra={"lane": lane},
         )  # fmt: skip
         return report
 

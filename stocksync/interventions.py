@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,8 @@ from stocksync.recording import Recorder, exceeds
 from stocksync.store.interventions import OperationInterventions, OperationRow
 from stocksync.store.inventory import Change, Line
 from stocksync.store.operations import OrderRow
+
+log = logging.getLogger(__name__)
 
 
 class Interventions:
@@ -34,6 +37,7 @@ class Interventions:
         with self._database.transaction_scope():
             order = self._interventions.retry(_uuid(operation_id), actor, reason, self.recorder.clock())
             self.recorder.wake_after_commit(order.token_id)
+        log.info("retried by %s", actor, extra={"operation": operation_id, **_about(order)})
 
     def cancel(self, operation_id: UUID | str, *, actor: str, reason: str, put_back: bool = False) -> None:
         """Stop the delivery of an operation. Its line no longer holds the order up.
@@ -65,6 +69,7 @@ class Interventions:
                 cause = ("rollback", joined("rollback", str(operation.id)), operation.id, actor, reason)
                 change = Change(operation.sku, operation.quantity, *cause)
                 at.ledger.put(operation.warehouse, [change], now)
+        log.info("cancelled by %s", actor, extra={"operation": operation_id, **_about(order)})
 
     def confirm(
         self, operation_id: UUID | str, deducted: bool, *, actor: str, reason: str | None = None
@@ -81,6 +86,12 @@ class Interventions:
         """
         who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
         self.resolve(_uuid(operation_id), deducted, who)
+        log.info(
+            "confirmed by %s as %s",
+            actor,
+            "done" if deducted else "not done",
+            extra={"operation": operation_id},
+        )
 
     def resolve(self, operation_id: UUID, done: bool, details: Mapping[str, Any]) -> None:
         """Write what an operation in doubt came to; `details` say who knows. Raises as `confirm` does."""
@@ -142,3 +153,7 @@ def _uuid(value: UUID | str) -> UUID:
         return UUID(value)
     except (ValueError, AttributeError, TypeError):
         raise UnknownOperation(value) from None
+
+
+def _about(order: OrderRow) -> dict[str, str]:
+    return {"lane": order.token_id, "order": order.order_id}

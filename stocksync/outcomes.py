@@ -106,7 +106,7 @@ class Outcomes:
         if answer.verdict is Verdict.CREDENTIALS:
             self._sender.forget_token()
             refused = "the remote refuses our credentials (%s: %s); tried again once a minute"
-            log.error(refused, answer.status, answer.error)
+            log.error(refused, answer.status, answer.error, extra={"lane": lane})
             if answer.status == 403:
                 self._lanes.snooze(lane, now + _CREDENTIALS_SNOOZE, CREDENTIALS)
             else:
@@ -121,5 +121,5 @@ class Outcomes:
             return False
         reason = f"{REFUSALS_IN_A_ROW} orders in a row were refused for good: {answer.error}"
         if self._lanes.pause(lane, reason):
-            log.error("lane %s is paused until a person resumes it: %s", lane, reason)
+            log.error("paused until a person resumes it: %s", reason, extra={"lane": lane})
         return True

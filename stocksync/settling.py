@@ -6,6 +6,7 @@ thrown away for it: the lease would run out, and a delivered order would count a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -15,6 +16,8 @@ from stocksync.domain.identifiers import Clock
 from stocksync.outcomes import Judged, Outcomes
 from stocksync.sending import Sent
 from stocksync.store.deliveries import Deliveries, Settled
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -124,8 +127,19 @@ class Settlements:
             settled = self._deliveries.settle(results.claim_id, *what)
             report.add(settled)
             written.lanes.add(lane)
+            _tell(lane, judged, settled)
             if settled.busy:
                 judged.keep(settled.busy)
             else:
                 self._waiting = [others for others in self._waiting if others is not results]
         return written
+
+
+def _tell(lane: str, judged: Judged, settled: Settled) -> None:
+    for failure in judged.failures:
+        order = failure.order
+        if order.id not in settled.busy and order.id not in settled.lost:
+            about = {"lane": lane, "order": order.order_id, "attempt": order.attempts + failure.counted}
+            then = "given up" if failure.next_at is None else f"again at {failure.next_at:%H:%M:%S}"
+            said = (failure.error_class, failure.error_message, then)
+            log.info("not delivered (%s: %s), %s", *said, extra=about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stocksync import eventlog
 from stocksync import runtime as composition
 from stocksync.runtime import Runtime
 from web import api, auth, errors, health, language, pages
@@ -17,7 +18,8 @@ def create_app(runtime: Runtime | None = None) -> api.Application:
         ConfigurationError, SchemaBehind: said at start, not at the first request.
     """
     app = api.make_application(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
+    # Nobody asks from another site, so nobody is told what OPTIONS there are.
+    app.config.update(MAX_CONTENT_LENGTH=64 * 1024, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.extensions["stocksync"] = composition.current if runtime is None else lambda: runtime
     at: Runtime = app.extensions["stocksync"]()
     at.require_schema()
@@ -25,6 +27,7 @@ def create_app(runtime: Runtime | None = None) -> api.Application:
     errors.set_up(app)
     language.speak(app)
     if runtime is None:
+        eventlog.set_up(at.config)
         # gunicorn forks after this: what was opened here must not be used there.
         at.close()
         composition.use(None)

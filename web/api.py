@@ -112,7 +112,7 @@ def page() -> str:
 @orders.before_request
 def strictly() -> None:
     """Refuse what the call does not name, which the models alone can't see."""
-    path = re.sub(r"<([^>]+)>", r"{\1}", str(request.url_rule))
+    path = re.sub(r"<(?:[^<>:]+:)?([^>]+)>", r"{\1}", str(request.url_rule))
     call = _app().api_doc["paths"][path].get(request.method.lower().replace("head", "get"), {})
     known = {parameter["name"] for parameter in call.get("parameters", ())}
     for name, values in request.args.lists():
@@ -187,7 +187,7 @@ def operations(query: s.OperationsQuery) -> Any:
     )
 
 
-@stock_sync.get("/operations/<operation_id>", responses={200: s.OperationAnswer})
+@stock_sync.get("/operations/<string(length=36):operation_id>", responses={200: s.OperationAnswer})
 def operation(path: s.OperationPath) -> Any:
     """One operation with its log."""
     return s.OperationAnswer.model_validate(_runtime().queries.operation(path.operation_id))

@@ -10,9 +10,12 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
-from stocksync.domain.checkout_form import PRINTABLE
+from stocksync.domain.checkout_form import written_out
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operation_lists import Filter
+
+PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+"""One line that says something."""
 
 Status: TypeAlias = Literal["pending", "processing", "completed", "failed", "cancelled"]
 
@@ -29,12 +32,6 @@ def _yes_or_no(given: Any) -> Any:
     return given
 
 
-def _moment(given: Any) -> Any:
-    if isinstance(given, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d", given):
-        raise ValueError("a time like 2026-03-01T12:00:00Z is needed")
-    return given
-
-
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
@@ -43,7 +40,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 YesNo = Annotated[bool, BeforeValidator(_yes_or_no)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment), AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, BeforeValidator(written_out), AfterValidator(_in_utc)]
 Wanted = Annotated[str, Field(min_length=1, max_length=200)]
 Words = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 Limit = Annotated[int, Field(ge=1, le=200), BeforeValidator(_whole)]

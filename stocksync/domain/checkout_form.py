@@ -6,6 +6,7 @@ Source: Allegro REST API, `GET /order/checkout-forms/{id}` (`id`, `status`, `lin
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -27,8 +29,7 @@ from stocksync.domain.errors import InvalidInput, InvalidOrder, InvalidReturn
 MAX_QUANTITY = 1_000_000_000
 """Units in one line; far above any shop, far below what a database integer holds."""
 MAX_LINES = 5_000
-PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
-"""A text of one line that says something; what documents for callers ask of a word."""
+_SAYS_SOMETHING = r"^[^\x00]*[^\s\x00\x1c-\x1f][^\x00]*$"
 _NOT_STORABLE = "contains a NUL byte, or half of a surrogate pair"
 
 READY = "READY_FOR_PROCESSING"
@@ -50,7 +51,7 @@ Word = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
     AfterValidator(_storable),
-    Field(json_schema_extra={"pattern": PRINTABLE}),
+    Field(json_schema_extra={"pattern": _SAYS_SOMETHING}),
 ]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
 
@@ -71,9 +72,18 @@ class _Offer(_Part):
     external: _External | None = None
 
 
-def _in_utc(moment: datetime) -> datetime:
+def written_out(moment: Any) -> Any:
+    """A time as text must be one that a person can read: a bare number could mean seconds or anything."""
+    if isinstance(moment, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", moment):
+        return moment
+    if moment is None or isinstance(moment, datetime):
+        return moment
+    raise ValueError("a time like 2026-03-01T12:00:00Z is needed")
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
     try:
-        return moment.astimezone(UTC)
+        return moment and moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("a time that UTC has no year for") from None
 
@@ -98,7 +108,7 @@ class CheckoutForm(_Part):
     status: Word
     line_items: Annotated[tuple[FormLine, ...], Field(max_length=MAX_LINES)]
     revision: Word | None = None
-    updated_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
+    updated_at: Annotated[AwareDatetime | None, BeforeValidator(written_out), AfterValidator(_in_utc)] = None
 
 
 def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:

@@ -233,7 +233,7 @@ class Reconciliation:
             return following or run
         if run.status != "running":
             run.fixed = 0 if run.dry_run else self.records.fixed(run)
-            log.info("reconciliation of %s: %s, %s", run.token_id, run.status, run.buckets)
+            log.info("reconciliation %s: %s", run.status, run.buckets, extra={"lane": run.token_id})
         return run
 
     def _list(self, run: Run) -> None:

@@ -30,7 +30,7 @@ def run_recorded(
     now = clock()
     run = runs.begin(task, now, now + timedelta(seconds=lease_seconds))
     if run is None:
-        log.info("%s is under way already", task)
+        log.info("under way already", extra={"task": task})
         return {"skipped": "another run is under way"}
     try:
         report = dict(act())

@@ -59,6 +59,7 @@ def url(shop: Shop) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["operator", "reader"])
 def test_every_answer_is_one_that_the_document_promises(url: str, role: str, tmp_path: Path) -> None:
     """Schemathesis: hundreds of good and bad requests for each call, and calls one after the other."""
@@ -79,7 +80,7 @@ def test_every_answer_is_one_that_the_document_promises(url: str, role: str, tmp
                 "1",
                 "--generation-deterministic",
             ),
-            *("--max-examples", "8", "--max-time", "100", "--suppress-health-check", "all", "--no-color"),
+            *("--max-examples", "6", "--max-time", "90", "--suppress-health-check", "all", "--no-color"),
             *("-H", f"Authorization: Bearer {KEYS[role]}"),
         ],
         capture_output=True,
@@ -88,5 +89,4 @@ def test_every_answer_is_one_that_the_document_promises(url: str, role: str, tmp
         check=False,
     )
 
-    print(found.stdout)
     assert found.returncode == 0, found.stdout

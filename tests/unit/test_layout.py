@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.queueing",
         "stocksync.scheduling",
         "stocksync.embedded",
+        "stocksync.eventlog",
         "stocksync.starting",
         "stocksync.supervisor",
     ),
