@@ -134,7 +134,12 @@
   document.addEventListener("htmx:responseError", () => away(true));
   document.addEventListener("submit", (event) => { all("button", event.target).forEach((button) => { setTimeout(() => { button.disabled = true; }); }); });
 
-  const start = (within) => { tell(within); charts(within); count(); };
+  const start = (within) => {
+    tell(within);
+    charts(within);
+    count();
+    all(".scroll", within).forEach((node) => { if (node.scrollWidth > node.clientWidth) node.tabIndex = 0; });  // to be moved by keyboard
+  };
   start(document);
   const current = one(".top nav [aria-current]");
   if (current) current.parentNode.scrollLeft = current.offsetLeft - 60;
