@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("jobs", "web", "stocksync.__main__", "stocksync.cli", "stocksync.sandbox"),
     ("stocksync", "stocksync.aio", "stocksync.contrib"),
     ("stocksync.runtime",),
+    ("stocksync.composition",),
     (
         "stocksync.service",
         "stocksync.interventions",
@@ -52,7 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stocksync.domain",),
 )
 TOGETHER = {
-    *((one, other) for one in LAYERS[3] for other in LAYERS[3]),
+    *((one, other) for one in LAYERS[4] for other in LAYERS[4]),
     ("stocksync.__main__", "stocksync.cli"),
     ("stocksync.cli", "stocksync.sandbox"),
 }
