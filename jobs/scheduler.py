@@ -10,7 +10,7 @@ from stocksync.runtime import Runtime
 
 def run(runtime: Runtime) -> None:
     """Tick every second until told to stop."""
-    runtime.scheduler().run_until(runtime.stop)
+    runtime.scheduler().run_until(runtime.stop, runtime.stand_in)
 
 
 if __name__ == "__main__":

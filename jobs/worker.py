@@ -12,7 +12,7 @@ from rq import worker_registration
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.queue import Queue
-from rq.worker import SimpleWorker
+from rq.worker import SimpleWorker, WorkerStatus
 
 from jobs.process import main_of
 from stocksync.queueing import StockSyncJob
@@ -47,8 +47,12 @@ class StockSyncWorker(SimpleWorker):
         """A second signal changes nothing: stopping is bounded by the request under way."""
 
     def heartbeat(self, timeout: int | None = None, pipeline: object = None) -> None:
-        """RQ's, and after a flushed Redis the worker's registration again."""
+        """RQ's, and after a flushed Redis the worker's registration again. Idle, it looks after the monitor too."""
         super().heartbeat(timeout, pipeline)  # type: ignore[arg-type]
+        if pipeline is None and self.get_state() == WorkerStatus.IDLE:
+            self.runtime.stand_in()
+            if not self.runtime.database.is_closed():
+                self.runtime.database.close()
         if (
             pipeline is None
             and self.birth_date is not None

@@ -74,6 +74,7 @@ class Parts:
         """
         self.config = config
         self.clock = clock
+        self.began_at = clock()
         self.stop = Stop()
         self._rng = rng or random.SystemRandom()
         self._client = client

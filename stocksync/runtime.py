@@ -6,6 +6,7 @@ fork, because a child must not use its parent's connections.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from stocksync.scheduling import PeriodicTask, StockSyncScheduler
 
 
+log = logging.getLogger(__name__)
+
 _AUDIT_EVERY = timedelta(minutes=55)
+_LATE = timedelta(minutes=2)
 
 
 class Runtime(Parts):
@@ -118,6 +122,21 @@ class Runtime(Parts):
         if report.get("more") and isinstance(self.wakeups, RedisWakeups):
             self.wakeups.again(f"jobs.periodic.{name}")
         return report
+
+    def stand_in(self) -> None:
+        """Run the monitor here when its own run is late. Never raises.
+
+        Its job needs Redis, a scheduler that queues it and a worker that runs it: each of them may be what failed. So
+        every process that lives looks once a minute whether somebody did.
+        """
+        interval = timedelta(minutes=self.config.monitoring_interval_minutes)
+        try:
+            last = next(iter(self.task_runs.latest("monitor")), None)
+            if self.clock() - (last["started_at"] if last else self.began_at) >= interval + _LATE:
+                log.warning("the monitor is late; it runs in this process", extra={"task": "monitor"})
+                self.run_task("monitor")
+        except Exception:  # whatever fails here, the process has its own work to do
+            log.exception("the monitor could not be run in this process", extra={"task": "monitor"})
 
     def tasks(self) -> list[dict[str, Any]]:
         """Every periodic task with its interval (seconds) and its newest run (None: it never ran)."""

@@ -77,10 +77,17 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         self._now = now
         self._cleared = False
 
-    def run_until(self, stop: Stop) -> None:
-        """Tick until `stop` is set. A lost Redis is waited for, in steps of at most two seconds."""
-        wait, complaining = self._interval, False
+    def run_until(self, stop: Stop, every_minute: Callable[[], None] = lambda: None) -> None:
+        """Tick until `stop` is set. A lost Redis is waited for, in steps of at most two seconds.
+
+        Args:
+            every_minute: called once a minute, with Redis or without; must not raise.
+        """
+        wait, complaining, next_minute = self._interval, False, self._now() + 60
         while not stop.is_set():
+            if self._now() >= next_minute:
+                next_minute = self._now() + 60
+                every_minute()
             try:
                 self.tick()
                 wait, complaining = self._interval, False

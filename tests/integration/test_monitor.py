@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisAway
 
 from jobs.worker import StockSyncWorker
 from stocksync.domain.alerts import KINDS, message, title
+from stocksync.domain.errors import DatabaseUnavailable
 from stocksync.queueing import connect_redis, heard_from, make_queue, scheduler_lock
 from stocksync.remote.breaker import OUTAGE
 from stocksync.store.models import Discrepancy, Reconciliation
@@ -433,3 +434,54 @@ def test_the_monitor_is_a_recorded_task(at: Watched) -> None:
     assert [task["last"]["status"] for task in at.shop.runtime.tasks() if task["task"] == "monitor"] == [
         "done"
     ]
+
+
+def late_runs(at: Watched) -> list[str]:
+    return [run["status"] for run in at.shop.runtime.task_runs.latest("monitor", 10)]
+
+
+def test_a_monitor_that_is_late_is_run_by_whoever_lives(at: Watched) -> None:
+    at.heard = {"worker": False, "scheduler": True}
+    stand_in = at.shop.runtime.stand_in
+    at.shop.clock.advance(31 * 60)
+    stand_in()
+    assert late_runs(at) == []
+    at.shop.clock.advance(60)
+    for _ in range(3):
+        stand_in()
+    assert late_runs(at) == ["done"]
+    assert len(at.told.texts) == 1
+    at.shop.clock.advance(32 * 60)
+    stand_in()
+    assert late_runs(at) == ["done", "done"]
+
+
+def test_whoever_stands_in_goes_on_when_the_monitor_fails(
+    at: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(task: str) -> None:
+        raise DatabaseUnavailable("gone")
+
+    monkeypatch.setattr(at.shop.runtime, "run_task", fail)
+    at.shop.clock.advance(33 * 60)
+    at.shop.runtime.stand_in()
+
+    assert "could not be run" in caplog.text
+
+
+def test_an_idle_worker_looks_after_the_monitor(
+    at: Watched, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(at.shop.runtime, "stand_in", lambda: looked.append(str(worker.get_state())))
+    worker: Any = StockSyncWorker(
+        [make_queue(connect_redis(redis_url, timeout=2), "stock-sync")], worker_ttl=60
+    )
+    worker.runtime = at.shop.runtime
+    worker.register_birth()
+    worker.heartbeat()
+    for state in ("busy", "idle"):
+        worker.set_state(state)
+        worker.heartbeat()
+
+    assert looked == ["idle"]

@@ -237,3 +237,28 @@ def test_a_task_that_is_no_more_is_removed_at_the_first_tick(bench: Bench) -> No
 
     assert "periodic-sweep" not in bench.entries()
     assert not bench.redis.exists(StockSyncJob.key_for("periodic-sweep"))
+
+
+def test_once_a_minute_something_else_is_looked_after_with_redis_or_without(
+    bench: Bench, redis_server: RedisServer
+) -> None:
+    stop, called = Stop(), 0
+
+    def every_minute() -> None:
+        nonlocal called
+        called += 1
+        if called == 1:
+            redis_server.stop()
+        if called == 3:
+            stop.set()
+
+    moving = iter(range(0, 10_000, 20))
+    scheduler = StockSyncScheduler(
+        make_queue(bench.redis, "stock-sync"), bench.wakeups, [TASK], "stock-sync",
+        interval=0.01, now=lambda: START.timestamp() + next(moving),
+    )  # fmt: skip
+    running = threading.Thread(target=lambda: scheduler.run_until(stop, every_minute))
+    running.start()
+    running.join(30)
+
+    assert (called, running.is_alive()) == (3, False)
