@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,8 @@ from stocksync.cli.output import answer, json_option, progress, table
 from stocksync.domain.discrepancies import DIFFERING
 from stocksync.domain.errors import StockSyncError
 from stocksync.runtime import Runtime
+
+_LONGEST_WAIT = 5.0
 
 
 def _ready() -> Runtime:
@@ -36,6 +39,8 @@ def reconcile(token: str | None, dry_run: bool, limit: int | None, as_json: bool
     active = [lane for lane, _, _ in at.reconciliation.records.accounts()]
     if token is not None and token not in active:
         raise StockSyncError(f"account {token} is unknown or not active; `lanes list` shows all")
+    # What was delivered just before the command would be called in flight: a person means it too.
+    time.sleep(min(at.config.reconciliation_grace_seconds, _LONGEST_WAIT))
     with at.database.scope():
         runs = [
             at.reconciliation.run(lane, dry_run=dry_run, limit=limit, actor=who())

@@ -367,6 +367,7 @@ def test_an_order_held_by_a_callers_transaction_is_settled_afterwards_and_holds_
         caller.execute("SELECT id FROM stock_sync_orders WHERE order_id = 'held' FOR UPDATE")
         settled = shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
         assert (settled.delivered, len(settled.busy), settled.lost) == (1, 1, [])
+        caller.rollback()  # closing alone lets go some time later
         caller.close()
 
         again = shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
@@ -383,6 +384,7 @@ def test_due_work_that_a_caller_holds_is_asked_for_again_in_a_second_and_not_at_
         caller = psycopg.connect(postgres_url)
         caller.execute("SELECT id FROM stock_sync_orders FOR UPDATE")
         shop.drain()
+        caller.rollback()  # closing alone lets go some time later
         caller.close()
 
         assert shop.wakeups.woken == []

@@ -506,7 +506,7 @@ def test_immediate_mode_writes_its_answer_once_a_caller_lets_go_of_the_order(pos
 
         def hold_for_a_moment() -> None:
             caller.execute("SELECT id FROM stock_sync_orders FOR UPDATE")
-            threading.Timer(0.3, caller.close).start()
+            threading.Timer(0.3, caller.rollback).start()
 
         shop.remote.takes_time = hold_for_a_moment
         result = shop.service.sync_stock_deduction(SELLER, "order-1", "A", 1, immediate=True)
