@@ -165,9 +165,8 @@ class Reconciliation:
         Raises:
             RemoteError: the remote can't be asked now.
         """
-        changed_since = (
-            self._unchanged_since()
-        )  # before asking: an answer older than a delivery concludes nothing
+        # Before asking: an answer older than a delivery concludes nothing.
+        changed_since = self._unchanged_since()
         found = self._reader().find_order(token_id=token_id, order_id=order_id)
         remote = None if found is None else found.is_stock_updated
         view = self.records.listed(token_id, [order_id], changed_since).get(order_id)

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -243,15 +244,18 @@ def test_a_large_seller_delays_a_small_one_by_no_more_than_a_slice_and_a_half(
         wait_until(lambda: flagged(sandbox), message="the large seller's first delivery")
         shop.command("orders", "process", "-", text=json.dumps(form("small", token_id="small")))
         wait_until(lambda: "small" in flagged(sandbox), timeout=30, message="the small seller's delivery")
-        # Orders told before the small one's, in the order of the remote's own clock; a slice by the job's own account.
-        told = sorted(sandbox.orders(), key=lambda row: row["updated_at"])
-        before = [row["order_id"] for row in told].index("small")
+        # Orders told while the small one waited, by the remote's own clock; a slice by the job's own account.
+        listed = shop.command("operations", "list", "--order", "small")
+        told = {row["order_id"]: datetime.fromisoformat(row["updated_at"]) for row in sandbox.orders()}
+        recorded = datetime.fromisoformat(listed["operations"][0]["created_at"])
+        before = sum(recorded <= moment < told["small"] for moment in told.values())
         redis = Redis.from_url(redis_url)
         ids: list[bytes] = redis.zrange("rq:finished:stock-sync", 0, -1)  # type: ignore[assignment]
         reports = [StockSyncJob.fetch(raw.decode(), connection=redis).return_value() or {} for raw in ids]
     a_slice = max(report["delivered"] for report in reports if report.get("lane") == LANE)
 
     assert 1 < a_slice < 50_000
+    assert recorded < told["small"]
     assert before <= 1.5 * a_slice
 
 
