@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -178,3 +179,20 @@ def test_the_third_migration_counts_what_was_completed_before_it(database_url: s
         assert first_failed_at == shop.operation(failed)["first_failed_at"] == START
         assert shop.runtime.operation_lists.by_status()["completed"] == 1
         assert shop.runtime.tallies.fold(shop.clock()) == 0
+
+
+def test_postgresql_answers_without_parallel_workers_unless_the_url_asks_for_them(postgres_url: str) -> None:
+    """It expects a third of all orders where our partial indexes hold none."""
+    asked = quote("-c max_parallel_workers_per_gather=1 -c timezone=Europe/Warsaw")
+    settings = []
+    for url in (postgres_url, f"{postgres_url}{'&' if '?' in postgres_url else '?'}options={asked}"):
+        database = open_database(url)
+        with database.scope():
+            settings.append(
+                [
+                    database.execute_sql(f"SHOW {name}").fetchone()[0]
+                    for name in ("max_parallel_workers_per_gather", "jit", "timezone")
+                ]
+            )
+        database.close_all()
+    assert settings == [["0", "off", "UTC"], ["1", "off", "UTC"]]
