@@ -15,8 +15,8 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 _SECONDS = 30
-_LONGEST = 3500
-"""Characters of one message; Telegram takes 4,096."""
+LONGEST = 3500
+"""Characters of one message; Telegram takes 4,096. What is longer is cut."""
 
 
 class Messenger(Protocol):
@@ -34,7 +34,7 @@ class AppriseMessenger:
 
     def send(self, text: str) -> bool:
         """Within `_SECONDS`; never raises."""
-        request = json.dumps(self._request | {"text": text[:_LONGEST]})
+        request = json.dumps(self._request | {"text": text[:LONGEST]})
         try:
             child = subprocess.run(
                 [sys.executable, "-m", "stocksync.upkeep.alerts"],

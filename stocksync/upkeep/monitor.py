@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from stocksync.store.conditions import Conditions
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.tallies import Tallies
-from stocksync.upkeep.alerts import Messenger
+from stocksync.upkeep.alerts import LONGEST, Messenger
 
 log = logging.getLogger(__name__)
 
@@ -78,15 +78,25 @@ class Monitor:
         present, judged = self._look(now)
         self._alerts.observe(present, judged, now, now - self._settings.repeat)
         owed = self._alerts.owed()
-        sent = bool(owed) and self._messenger.send("\n\n".join(self._message(alert) for alert in owed))
-        if sent:
-            self._alerts.told(owed, now)
-        elif owed:
-            self._alerts.not_told(owed)
-        unsent = 0 if sent else len(owed)
+        sent = self._tell(owed, now)
+        unsent = len(owed) - sent
         if not unsent and len(judged) == len(KINDS):
             self._ping()
-        return {"open": self._alerts.kinds_open(), "sent": len(owed) - unsent, "unsent": unsent}
+        return {"open": self._alerts.kinds_open(), "sent": sent, "unsent": unsent}
+
+    def _tell(self, owed: Sequence[Mapping[str, Any]], now: datetime) -> int:
+        """Send alerts in as few messages as hold them, until one is not taken. Answers with how many were told."""
+        told = 0
+        while told < len(owed):
+            text, end = self._message(owed[told]), told + 1
+            while end < len(owed) and len(more := f"{text}\n\n{self._message(owed[end])}") <= LONGEST:
+                text, end = more, end + 1
+            if not self._messenger.send(text):
+                self._alerts.not_told(owed[told:])
+                break
+            self._alerts.told(owed[told:end], now)
+            told = end
+        return told
 
     def _message(self, alert: Mapping[str, Any]) -> str:
         words = (alert["kind"], alert["subject"], alert["details"], alert["owed"])

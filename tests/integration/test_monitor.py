@@ -23,7 +23,7 @@ from stocksync.remote.breaker import OUTAGE
 from stocksync.store.models import Discrepancy, Reconciliation
 from stocksync.store.tallies import Counts
 from stocksync.upkeep import alerts as sending
-from stocksync.upkeep.alerts import AppriseMessenger
+from stocksync.upkeep.alerts import LONGEST, AppriseMessenger
 from tests.shop import DELIVERED, REFUSED, SELLER, START, Shop, listed, open_shop
 
 HOUR = 3600.0
@@ -35,11 +35,14 @@ class Told:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.takes = True
+        self.left: int | None = None
 
     def send(self, text: str) -> bool:
-        if self.takes:
+        taken = self.takes and self.left != 0
+        if taken:
             self.texts.append(text)
-        return self.takes
+            self.left = None if self.left is None else self.left - 1
+        return taken
 
 
 class Watched:
@@ -288,6 +291,33 @@ def test_a_messenger_that_refuses_loses_nothing(at: Watched) -> None:
 
     assert at.run() == {"open": {"worker_silent": 1}, "sent": 1, "unsent": 0}
     assert len(at.told.texts) == 1
+
+
+def test_many_long_alerts_go_in_several_messages_and_none_is_cut(at: Watched) -> None:
+    sellers = [f"seller-{number:02}" for number in range(20)]
+    for seller in sellers:
+        execute(
+            at.shop,
+            "INSERT INTO stock_sync_accounts (token_id, active, paused, paused_reason, created_at)"
+            f" VALUES ('{seller}', TRUE, TRUE, '{'r' * 400}', '{at.shop.clock().isoformat()}')",
+        )
+
+    assert at.run()["sent"] == len(sellers)
+    assert 1 < len(at.told.texts) < 10
+    assert max(map(len, at.told.texts)) <= LONGEST
+    assert [seller for seller in sellers if seller in "".join(at.told.texts)] == sellers
+
+
+def test_what_was_not_taken_is_told_the_next_time_and_the_rest_not_twice(at: Watched) -> None:
+    test_many_long_alerts_go_in_several_messages_and_none_is_cut(at)
+    messages, at.told.texts = at.told.texts, []
+    at.shop.clock.advance(7 * HOUR)
+    at.told.left = 1
+
+    assert 0 < at.run()["unsent"] < 20
+    at.told.left = None
+    assert at.run()["unsent"] == 0
+    assert len(at.told.texts) == len(messages)
 
 
 def test_two_monitors_at_once_raise_once(at: Watched) -> None:
