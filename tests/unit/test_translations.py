@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from gettext import GNUTranslations
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from babel.messages.catalog import Catalog, Message
@@ -60,14 +62,20 @@ def test_placeholders_are_those_of_the_text(language: str) -> None:
             assert sorted(named.findall(form)) == sorted(named.findall(original)), form if message.id else ""
 
 
+def compiled_texts(file: IO[bytes]) -> dict[Any, str]:
+    """What a compiled catalogue says; its header names the tool that wrote it, and nobody reads that."""
+    read: dict[Any, str] = vars(GNUTranslations(file))["_catalog"]
+    return {text: said for text, said in read.items() if text}
+
+
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_the_compiled_catalogue_is_that_of_the_words(language: str) -> None:
-    compiled = io.BytesIO()
-    write_mo(compiled, catalogue(language))
+    fresh = io.BytesIO()
+    write_mo(fresh, catalogue(language))
+    fresh.seek(0)
 
-    assert (
-        WEB / "translations" / language / "LC_MESSAGES" / "messages.mo"
-    ).read_bytes() == compiled.getvalue()
+    with (WEB / "translations" / language / "LC_MESSAGES" / "messages.mo").open("rb") as shipped:
+        assert compiled_texts(shipped) == compiled_texts(fresh) != {}
 
 
 @pytest.mark.parametrize(
