@@ -15,7 +15,7 @@ import psycopg
 from benchmarks.bench import Bench
 from benchmarks.report import Figure, Goal, Result, ratio
 from benchmarks.shop import LANE, open_runtime
-from stocksync.queueing import RedisWakeups, connect_redis, make_queue
+from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
 from stocksync.runtime import Runtime
 from tests.servers import free_port
 

@@ -65,7 +65,7 @@ def _drain(count: int, bound: float, profile: str | None) -> dict[str, Any]:
     """Our engine, slice after slice, until nothing is due."""
     from benchmarks.shop import LANE
     from stocksync.config import StockSyncConfig
-    from stocksync.queueing import NoWakeups
+    from stocksync.queue.wakeups import NoWakeups
     from stocksync.runtime import Runtime
 
     runtime = Runtime(StockSyncConfig.load(), wakeups=NoWakeups())

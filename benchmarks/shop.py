@@ -10,7 +10,7 @@ from typing import Any
 
 from stocksync.config import StockSyncConfig
 from stocksync.delivery import Wakeups
-from stocksync.queueing import NoWakeups
+from stocksync.queue.wakeups import NoWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.database import Database
 from stocksync.store.fields import to_text

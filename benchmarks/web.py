@@ -108,12 +108,8 @@ def serving(bench: Bench, url: str) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    procfile = Path("Procfile").read_text(encoding="utf-8")
-    words = re.search(r"^web: gunicorn (.*?) \"web:create_app", procfile, re.M)
-    assert words is not None
-    options = re.sub(r"--bind \S+|--access-logfile \S+", "", words[1]).split()
     process = bench.start(
-        "gunicorn", "--bind", f"127.0.0.1:{port}", *options, "web:create_app()",
+        "stocksync", "web", "--host", "127.0.0.1", "--port", str(port),
         environment={"DATABASE_URL": url, "REDIS_URL": bench.redis.url, "HOST": "127.0.0.1"},
         log=bench.folder / f"web-{port}.log",
     )  # fmt: skip

@@ -13,7 +13,7 @@ import psycopg
 
 from benchmarks.bench import Bench, StubProcess, wait_for
 from benchmarks.draining import environment_of
-from stocksync.queueing import RedisWakeups, connect_redis, make_queue
+from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
 
 QUEUE = "stock-sync"
 _WAITING = "SELECT 1 FROM pending_stock_operations WHERE status = '{}' LIMIT 1"

@@ -1,1 +1,1 @@
-"""RQ entry points: what Redis may name, and the two processes that run it."""
+"""The two processes of the Procfile: `python -m jobs.worker` and `python -m jobs.scheduler`."""

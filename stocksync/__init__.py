@@ -1,6 +1,11 @@
-"""Reliable delivery of stock operations: deduct here, tell the orders microservice, lose nothing."""
+"""Reliable delivery of stock operations: deduct here, tell the orders microservice, lose nothing.
 
-from stocksync.config import StockSyncConfig
+Importing this loads the errors alone; every other name is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from stocksync.domain.errors import (
     ConfigurationError,
     IdempotencyConflict,
@@ -9,6 +14,7 @@ from stocksync.domain.errors import (
     InvalidInput,
     InvalidOrder,
     InvalidReturn,
+    MissingExtra,
     NegativeStock,
     OpenTransaction,
     OrderCancelled,
@@ -21,12 +27,30 @@ from stocksync.domain.errors import (
     UnknownOrder,
     UnknownWarehouse,
 )
-from stocksync.inventory import InventoryManager
-from stocksync.orders import AllegroStockService, OrderResult, ReturnResult
-from stocksync.remote.client import OrdersClient
-from stocksync.runtime import Runtime
-from stocksync.service import StockSynchronizationService, SyncResult
-from stocksync.synced_inventory import InventoryManagerWithSync
+
+if TYPE_CHECKING:
+    from stocksync.config import StockSyncConfig
+    from stocksync.inventory import InventoryManager
+    from stocksync.orders import AllegroStockService, OrderResult, ReturnResult
+    from stocksync.remote.client import OrdersClient
+    from stocksync.runtime import Runtime
+    from stocksync.service import StockSynchronizationService, SyncResult
+    from stocksync.synced_inventory import InventoryManagerWithSync
+
+__version__ = "0.1.0"
+
+_LOADED_WHEN_USED = {
+    "StockSyncConfig": "config",
+    "InventoryManager": "inventory",
+    "AllegroStockService": "orders",
+    "OrderResult": "orders",
+    "ReturnResult": "orders",
+    "OrdersClient": "remote.client",
+    "Runtime": "runtime",
+    "StockSynchronizationService": "service",
+    "SyncResult": "service",
+    "InventoryManagerWithSync": "synced_inventory",
+}
 
 __all__ = [
     "AllegroStockService",
@@ -39,6 +63,7 @@ __all__ = [
     "InvalidReturn",
     "InventoryManager",
     "InventoryManagerWithSync",
+    "MissingExtra",
     "NegativeStock",
     "OpenTransaction",
     "OrderCancelled",
@@ -58,3 +83,10 @@ __all__ = [
     "UnknownOrder",
     "UnknownWarehouse",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOADED_WHEN_USED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_LOADED_WHEN_USED[name]}"), name)
+    return value

@@ -18,7 +18,7 @@ from stocksync.embedded import embedded_redis_url
 from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
 from stocksync.outcomes import Outcomes
-from stocksync.queueing import RedisWakeups, connect_redis, make_queue
+from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
 from stocksync.recording import Recorder
 from stocksync.remote.breaker import (
     Breaker,

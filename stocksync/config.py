@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from stocksync.domain.credentials import KEY_HASH, PASSWORD_HASH, Credential, read_credentials
 from stocksync.domain.errors import ConfigurationError
@@ -20,24 +19,13 @@ PREFIX = "STOCK_SYNC_"
 _BARE = ("DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_JWT_TOKEN", "ALLEGRO_MICROSERVICE_BASE_URL")
 
 
-class _Environment(PydanticBaseSettingsSource):
-    """The process's environment, with the names of `variable_of` and `*_FILE` variants."""
+class StockSyncConfig(BaseModel):
+    """Names and defaults of the plan, and ours beside them. Times are in the unit that the name says, else seconds.
 
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return field.default, field_name, False
+    `StockSyncConfig(name=value, …)` takes what is not given from the environment; `load` reports every fault of it.
+    """
 
-    def __call__(self) -> dict[str, Any]:
-        faults: list[str] = []
-        values = _values(os.environ, faults)
-        if faults:
-            raise ConfigurationError(faults)
-        return values
-
-
-class StockSyncConfig(BaseSettings):
-    """Names and defaults of the plan, and ours beside them. Times are in the unit that the name says, else seconds."""
-
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # Without the prefix, because platforms and the monolith already name them so
     database_url: SecretStr | None = None
@@ -121,6 +109,13 @@ class StockSyncConfig(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "text", "json"] = "auto"
 
+    def __init__(self, /, _read: Mapping[str, Any] | None = None, **given: Any) -> None:
+        faults: list[str] = []
+        read = _values(os.environ, faults) if _read is None else _read
+        if faults:
+            raise ConfigurationError(faults)
+        super().__init__(**{**read, **given})
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         faults: list[str] = []
@@ -192,12 +187,6 @@ class StockSyncConfig(BaseSettings):
         return self.database.startswith("sqlite") and not self.allow_ephemeral_sqlite
 
     @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _Environment(settings_cls)
-
-    @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> StockSyncConfig:
         """The configuration of `environ` (default: the process's own).
 
@@ -212,7 +201,7 @@ class StockSyncConfig(BaseSettings):
         # A second time without what was wrong by itself: what does not fit together is to be said as well.
         for _ in range(2):
             try:
-                config = _Explicit(**values)
+                config = cls(values)
                 break
             except ValidationError as error:
                 found = error.errors(include_url=False)
@@ -231,20 +220,6 @@ class StockSyncConfig(BaseSettings):
         token_file = environment.get("ALLEGRO_MICROSERVICE_JWT_TOKEN_FILE", "").strip()
         config._token_file = Path(token_file) if token_file else None
         return config
-
-
-class _Explicit(StockSyncConfig):
-    """A configuration from the values handed in, and no others."""
-
-    def __repr_name__(self) -> str:
-        return "StockSyncConfig"
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del settings_cls
-        return (init_settings,)
 
 
 def variable_of(field: str) -> str:

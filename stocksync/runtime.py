@@ -20,11 +20,12 @@ from rq.queue import Queue
 
 from stocksync.composition import Parts
 from stocksync.config import StockSyncConfig
-from stocksync.queueing import RedisWakeups, heard_from, make_queue
+from stocksync.domain.errors import needs_extra
+from stocksync.queue.wakeups import TASKS, RedisWakeups, heard_from, make_queue
 from stocksync.settling import DrainReport
 from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpStore
 from stocksync.store.migrate import require_current
-from stocksync.upkeep.alerts import AppriseMessenger, LogMessenger
+from stocksync.upkeep.alerts import AppriseMessenger, LogMessenger, Messenger
 from stocksync.upkeep.audit import audit
 from stocksync.upkeep.cleanup import CleanUpReport, clean_up
 from stocksync.upkeep.monitor import Monitor, MonitorSettings, Sources
@@ -32,7 +33,7 @@ from stocksync.upkeep.sweep import SweepReport, sweep
 from stocksync.upkeep.tasks import LONGEST_RUN, run_recorded
 
 if TYPE_CHECKING:
-    from stocksync.scheduling import PeriodicTask, StockSyncScheduler
+    from stocksync.queue.scheduler import PeriodicTask, StockSyncScheduler
 
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Runtime(Parts):
         self.reconciliation.begin_all(actor)
         job = self._new_id()
         if isinstance(self.wakeups, RedisWakeups):  # else the next periodic run does it
-            self.wakeups.again("jobs.periodic.reconcile", str(job))
+            self.wakeups.again(f"{TASKS}reconcile", str(job))
         return job
 
     def reconcile_slice(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Runtime(Parts):
         report = run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
         # After the end of this run, or another worker would find it under way still.
         if report.get("more") and isinstance(self.wakeups, RedisWakeups):
-            self.wakeups.again(f"jobs.periodic.{name}")
+            self.wakeups.again(f"{TASKS}{name}")
         return report
 
     def stand_in(self) -> None:
@@ -146,9 +147,15 @@ class Runtime(Parts):
         ]
 
     @cached_property
+    def messenger(self) -> Messenger:
+        """Carries alerts. Raises MissingExtra."""
+        urls = self.config.messengers
+        return AppriseMessenger(urls, self.config.telegram_api_url) if urls else LogMessenger()
+
+    @cached_property
     def _monitor(self) -> Monitor:
         config = self.config
-        urls, ping = config.messengers, config.monitoring_ping_url
+        ping = config.monitoring_ping_url
         return Monitor(
             Sources(
                 self.operation_lists,
@@ -160,7 +167,7 @@ class Runtime(Parts):
                 self.audited,
             ),
             self.alerts,
-            AppriseMessenger(urls, config.telegram_api_url) if urls else LogMessenger(),
+            self.messenger,
             MonitorSettings(
                 config.monitoring_max_pending_operations,
                 config.monitoring_stale_operation_hours,
@@ -204,7 +211,8 @@ class Runtime(Parts):
 
     def scheduler(self) -> StockSyncScheduler:
         """rq-scheduler, hardened, with the periodic tasks."""
-        from stocksync.scheduling import StockSyncScheduler  # the worker has no need of its memory
+        with needs_extra("worker"):
+            from stocksync.queue.scheduler import StockSyncScheduler  # the worker has no need of its memory
 
         queue = make_queue(self.connect_redis(blocking=True), self.config.queue_name)
         # Its own wake-ups never rest: a tick that could not wake a lane is repeated by the next.
@@ -215,10 +223,10 @@ class Runtime(Parts):
 
     def periodic_tasks(self) -> list[PeriodicTask]:
         """What comes back by itself, as rq-scheduler keeps it."""
-        from stocksync.scheduling import PERIODIC, PeriodicTask
+        from stocksync.queue.scheduler import PERIODIC, PeriodicTask
 
         return [
-            PeriodicTask(f"{PERIODIC}{name}", f"jobs.periodic.{name}", interval, description)
+            PeriodicTask(f"{PERIODIC}{name}", f"{TASKS}{name}", interval, description)
             for name, (interval, description, _) in self._tasks().items()
         ]
 

@@ -23,8 +23,8 @@ from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from stocksync.store.alerts import Condition
 from stocksync.synced_inventory import InventoryManagerWithSync
+from stocksync.web import create_app
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, open_shop
-from web import create_app
 
 ANSWERS = {
     "refused": REFUSED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stocksync import eventlog
 from stocksync import runtime as composition
 from stocksync.runtime import Runtime
-from web import api, auth, errors, health, language, pages
+from stocksync.web import api, auth, errors, health, language, pages
 
 
 def create_app(runtime: Runtime | None = None) -> api.Application:

@@ -21,8 +21,8 @@ from stocksync.domain.alerts import text
 from stocksync.domain.checkout_form import CheckoutForm, fault_in_words, parse_form
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
-from web import schemas as s
-from web.auth import current_user
+from stocksync.web import schemas as s
+from stocksync.web.auth import current_user
 
 log = logging.getLogger(__name__)
 

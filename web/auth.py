@@ -35,8 +35,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from stocksync.config import StockSyncConfig
 from stocksync.domain.credentials import Credential, Role, owner_of, password_fits
 from stocksync.domain.identifiers import Clock
-from web.language import FOR_ALL, for_program
-from web.language import gettext as _
+from stocksync.web.language import FOR_ALL, for_program
+from stocksync.web.language import gettext as _
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -11,8 +11,8 @@ from werkzeug.exceptions import HTTPException
 
 from stocksync.domain import errors
 from stocksync.domain.errors import StockSyncError
-from web.language import for_program
-from web.pages import frame
+from stocksync.web.language import for_program
+from stocksync.web.pages import frame
 
 log = logging.getLogger(__name__)
 

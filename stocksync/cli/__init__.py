@@ -1,4 +1,4 @@
-"""The command line: `python -m stocksync`.
+"""The command line: `stocksync`, or `python -m stocksync`.
 
 Exit codes: 0 done, 1 the thing checked is wrong or some of the input was refused, 2 bad usage or configuration.
 Results go to stdout, everything said on the way to stderr.
@@ -12,11 +12,13 @@ import sys
 import click
 from peewee import PeeweeException
 
+from stocksync import __version__
 from stocksync.cli import cleanup, lanes, monitor, operations, orders, processes, reconcile, stock, users
-from stocksync.domain.errors import ConfigurationError, StockSyncError
+from stocksync.domain.errors import ConfigurationError, MissingExtra, StockSyncError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, "-V", "--version")
 @click.option("-v", "--verbose", is_flag=True, help="Say on stderr what happens inside.")
 def cli(verbose: bool) -> None:
     """Reliable delivery of stock operations to the orders microservice."""
@@ -35,14 +37,14 @@ for part in (processes, stock, orders, operations, lanes, reconcile, monitor, cl
 def main() -> None:
     """Run the command of `sys.argv`; errors are said in words, with the exit code they stand for."""
     try:
-        code = cli.main(prog_name="python -m stocksync", standalone_mode=False)
+        code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except click.Abort:
         print("stopped", file=sys.stderr)
         code = 1
-    except ConfigurationError as error:
+    except (ConfigurationError, MissingExtra) as error:
         print(error, file=sys.stderr)
         code = 2
     except StockSyncError as error:

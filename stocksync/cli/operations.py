@@ -13,7 +13,7 @@ from stocksync import runtime
 from stocksync.cli.intake import who
 from stocksync.cli.output import answer, json_option, table
 from stocksync.domain.states import STATUSES
-from stocksync.queueing import NoWakeups
+from stocksync.queue.wakeups import NoWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.upkeep.audit import audit as run_audit

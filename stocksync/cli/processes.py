@@ -1,10 +1,12 @@
-"""`migrate`, `check`, `up`, `sandbox`, `demo`: bringing the parts up."""
+"""`worker`, `scheduler`, `web`, `migrate`, `check`, `up`, `sandbox`, `demo`: bringing the parts up."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from redis.exceptions import RedisError
 
 from stocksync import runtime
 from stocksync.cli.output import answer, json_option
-from stocksync.domain.errors import StockSyncError
+from stocksync.domain.errors import StockSyncError, needs_extra
 from stocksync.embedded import EmbeddedRedis
+from stocksync.queue import process
 from stocksync.starting import check_port_free, pid_file, read_procfile
 from stocksync.store.migrate import migrate as run_migrations
 from stocksync.store.migrate import pending
@@ -22,6 +25,32 @@ from stocksync.supervisor import Supervisor
 
 SANDBOX_TOKEN = "sandbox"
 _PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
+
+
+@click.command()
+def worker() -> None:
+    """Deliver what is due until told to stop; run more of them to share the work."""
+    from stocksync.queue.worker import run
+
+    raise click.exceptions.Exit(process.main("worker", run))
+
+
+@click.command()
+def scheduler() -> None:
+    """Bring failed work back on time and run the periodic tasks, until told to stop."""
+    raise click.exceptions.Exit(process.main("scheduler", process.tick))
+
+
+@click.command()
+@click.option("--host", help="Address to listen at; default: HOST, or every one.")
+@click.option("--port", type=_PORT, help="Default: PORT, or 8000.")
+def web(**bind: Any) -> None:
+    """Serve the page and the HTTP API with gunicorn, until told to stop."""
+    with needs_extra("web"):
+        import_module("gunicorn")
+    environment = {name.upper(): str(value) for name, value in bind.items() if value is not None}
+    words = (sys.executable, "-m", "gunicorn", "--config", "python:stocksync.web.server")
+    os.execve(sys.executable, (*words, "stocksync.web:create_app()"), os.environ | environment)
 
 
 @click.command()
@@ -47,6 +76,7 @@ def check(as_json: bool) -> None:
         "schema": behind if missing else database,
         "redis": _said(lambda: at.connect_redis().ping()),
         "microservice": _said(lambda: at.sender),
+        "alerts": _said(lambda: at.messenger),
     }
     ok = all(part == "ok" for part in parts.values())
     answer({"ok": ok, "parts": parts}, as_json, lambda: [f"{name:>14}: {parts[name]}" for name in parts])
@@ -136,4 +166,4 @@ def _said(ask: Any) -> str:
     return "ok"
 
 
-COMMANDS = (migrate, check, up, sandbox, demo)
+COMMANDS = (worker, scheduler, web, migrate, check, up, sandbox, demo)

@@ -12,12 +12,8 @@ from functools import cached_property
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Connection, CursorResult, Uuid, column, event, select, table
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session, SessionTransaction, scoped_session
-
 from stocksync.delivery import DeliveryEngine
-from stocksync.domain.errors import SessionUnsuitable, TablesMissing
+from stocksync.domain.errors import SessionUnsuitable, TablesMissing, needs_extra
 from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
 from stocksync.runtime import Runtime, current
@@ -26,6 +22,11 @@ from stocksync.store.database import Database
 from stocksync.store.dialects import Dialect, PostgresDialect, SqliteDialect, Statement
 from stocksync.store.queries import Queries
 from stocksync.synced_inventory import InventoryManagerWithSync
+
+with needs_extra("sqlalchemy"):
+    from sqlalchemy import Connection, CursorResult, Uuid, column, event, select, table
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 _SQLITE_DRIVERS = ("pysqlite", "aiosqlite")
 _POSTGRES_DRIVERS = ("psycopg", "psycopg_async", "psycopg2")

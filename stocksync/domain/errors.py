@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -16,6 +17,23 @@ class ConfigurationError(StockSyncError):
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
         super().__init__("The configuration is wrong:\n" + "\n".join(f"  - {fault}" for fault in self.faults))
+
+
+class MissingExtra(StockSyncError):
+    """A part of stocksync is not installed. `extra` names the extra that brings it, `module` what was not found."""
+
+    def __init__(self, extra: str, module: str) -> None:
+        self.extra, self.module = extra, module
+        super().__init__(f"{module} is not installed: run `pip install 'stocksync[{extra}]'`")
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Around the imports of an optional part. Raises MissingExtra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(extra, error.name or "a package") from None
 
 
 class DatabaseUnavailable(StockSyncError):

@@ -13,7 +13,7 @@ from uuid import UUID
 import peewee
 from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
 
-from stocksync.domain.errors import DatabaseUnavailable
+from stocksync.domain.errors import DatabaseUnavailable, needs_extra
 from stocksync.store.dialects import Dialect, Parameters, PostgresDialect, SqliteDialect
 from stocksync.store.dialects import Statement as Statement  # noqa: PLC0414 (writers take both from here)
 from stocksync.store.models import MODELS
@@ -177,6 +177,8 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
             check_same_thread=False,
         )
     if parts.scheme in ("postgres", "postgresql"):
+        with needs_extra("postgresql"):
+            import psycopg  # noqa: F401 (peewee takes what is there, and would say less)
         options = dict(parse_qsl(parts.query))
         options.setdefault("connect_timeout", "5")
         options.setdefault("application_name", "stocksync")

@@ -10,7 +10,10 @@ import json
 import logging
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Protocol
+
+from stocksync.domain.errors import MissingExtra
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +30,11 @@ class Messenger(Protocol):
 
 
 class AppriseMessenger:
-    """Apprise's addresses: `tgram://TOKEN/CHAT`, `mailto://…`, and all it knows."""
+    """Apprise's addresses: `tgram://TOKEN/CHAT`, `mailto://…`, and all it knows. Raises MissingExtra."""
 
     def __init__(self, urls: list[str], telegram_api: str | None = None) -> None:
+        if find_spec("apprise") is None:
+            raise MissingExtra("alerts", "apprise")
         self._request = {"urls": urls, "telegram_api": telegram_api}
 
     def send(self, text: str) -> bool:

@@ -141,9 +141,8 @@ class Shop(Processes):
         """Start them."""
         self.start("jobs.worker")
         self.start("jobs.scheduler")
-        bind = self.address.removeprefix("http://")
-        words = [sys.executable, "-m", "gunicorn", "--bind", bind, "--worker-class", "gthread", "--threads", "8",
-                 "--no-control-socket", "web:create_app()"]  # fmt: skip
+        port = self.address.rpartition(":")[2]
+        words = [sys.executable, "-m", "stocksync", "web", "--host", "127.0.0.1", "--port", port]
         with (self.folder / "web.log").open("wb") as out:
             process = subprocess.Popen(words, env=self.environment, cwd=ROOT, stdout=out, stderr=out)
         self._running.append(process)

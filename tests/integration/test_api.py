@@ -16,9 +16,9 @@ from stocksync.domain.answers import Answer, Verdict
 from stocksync.domain.errors import DatabaseUnavailable
 from stocksync.sandbox import Sandbox
 from stocksync.store.operation_lists import Filter
+from stocksync.web import create_app
 from tests.integration.test_who_gets_in import ELSEWHERE, KEYS, SETTINGS
 from tests.shop import NO_ANSWER, REFUSED, SELLER, START, WAREHOUSE, Shop, form, open_shop
-from web import create_app
 
 API = "/api/v1/stock-sync"
 UNKNOWN = "01a20a68-a1b1-7459-a326-d85c4cd3d65e"

@@ -12,9 +12,9 @@ import pytest
 from werkzeug.serving import make_server
 
 from stocksync.sandbox import Sandbox
+from stocksync.web import create_app
 from tests.integration.test_who_gets_in import KEYS, SETTINGS
 from tests.shop import SELLER, START, Shop, form, open_shop
-from web import create_app
 
 
 def remote_settings(remote: Sandbox) -> dict[str, str]:

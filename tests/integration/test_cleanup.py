@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import pytest
 
-from jobs import periodic
 from stocksync import (
     InDoubt,
     InventoryManagerWithSync,
@@ -20,6 +19,7 @@ from stocksync import (
     UnknownOperation,
     runtime,
 )
+from stocksync.queue import tasks
 from stocksync.sandbox import Sandbox
 from stocksync.store import models
 from stocksync.store.cleanup import KINDS, CleanUpStore
@@ -481,8 +481,8 @@ def test_the_job_does_one_slice_and_queues_the_next(database_url: str, redis_url
     at = Runtime(StockSyncConfig.load(settings), clock=clock)
     runtime.use(at)
     try:
-        assert periodic.cleanup()["more"]
-        assert [job.func_name for job in at.worker_queue().jobs] == ["jobs.periodic.cleanup"]
+        assert tasks.cleanup()["more"]
+        assert [job.func_name for job in at.worker_queue().jobs] == ["stocksync.queue.tasks.cleanup"]
         assert "periodic-cleanup" in {task.id for task in at.periodic_tasks()}
     finally:
         runtime.use(None)

@@ -700,7 +700,7 @@ def test_check_is_content_when_everything_is_there(
     said = at.run("check", REDIS_URL=redis_url)
 
     assert said.code == 0
-    assert said.out.count(": ok\n") == 5
+    assert said.out.count(": ok\n") == 6
 
 
 @on_sqlite

@@ -10,10 +10,10 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from stocksync.web import create_app
 from tests.integration.test_who_gets_in import ELSEWHERE, KEYS, SETTINGS
 from tests.servers import RedisServer
 from tests.shop import NO_ANSWER, REFUSED, SELLER, Shop, open_shop
-from web import create_app
 
 READER = {"Authorization": f"Bearer {KEYS['reader']}"}
 STRANGER: dict[str, Any] = {"environ_base": ELSEWHERE, "base_url": "http://shop.example"}

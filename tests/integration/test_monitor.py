@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisAway
 
-from jobs.worker import StockSyncWorker
 from stocksync.domain.alerts import KINDS, message, title
 from stocksync.domain.errors import DatabaseUnavailable
-from stocksync.queueing import connect_redis, heard_from, make_queue, scheduler_lock
+from stocksync.queue.wakeups import connect_redis, heard_from, make_queue, scheduler_lock
+from stocksync.queue.worker import StockSyncWorker
 from stocksync.remote.breaker import OUTAGE
 from stocksync.store.models import Discrepancy, Reconciliation
 from stocksync.store.tallies import Counts

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from examples.monolith.app import app
 from stocksync import Runtime
 from stocksync.domain.errors import SchemaBehind
-from stocksync.queueing import connect_redis
+from stocksync.queue.wakeups import connect_redis
 from stocksync.sandbox import Sandbox
 from tests.processes import Processes
 from tests.servers import wait_until

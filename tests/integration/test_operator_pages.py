@@ -11,11 +11,11 @@ from flask.testing import FlaskClient
 from markupsafe import escape
 from werkzeug.test import TestResponse
 
+from stocksync.web import create_app
+from stocksync.web.language import LANGUAGES
 from tests.integration.test_who_gets_in import SECURE, SETTINGS, log_in
 from tests.page_shop import PAUSED, SNOOZED, ListedOrders, fill
 from tests.shop import DELIVERED, SELLER, Shop, open_shop
-from web import create_app
-from web.language import LANGUAGES
 
 PATHS = (
     "/",

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from stocksync.domain.answers import Answer, Verdict, understand
-from stocksync.queueing import connect_redis
+from stocksync.queue.wakeups import connect_redis
 from stocksync.remote.breaker import Breaker, BreakerSettings, Gate, RedisBreakerMemory
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Clock, Shop, open_shop
 

@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from benchmarks.shop import LANE, fill
-from stocksync.queueing import StockSyncJob
+from stocksync.queue.wakeups import StockSyncJob
 from stocksync.sandbox import Sandbox
 from stocksync.store.database import open_database
 from tests.processes import Processes

@@ -365,7 +365,7 @@ def test_the_task_queues_itself_again_while_there_is_more(
             real.close()
 
     assert report["more"] is True
-    assert jobs == ["jobs.periodic.reconcile"]
+    assert jobs == ["stocksync.queue.tasks.reconcile"]
 
 
 def test_a_client_that_offers_no_list_is_said_and_harms_nothing(database_url: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from stocksync.contrib.sqlalchemy import with_session
 from stocksync.domain.errors import OpenTransaction, RemoteError
-from stocksync.queueing import RedisWakeups
+from stocksync.queue.wakeups import RedisWakeups
 from stocksync.remote.client import OrdersClient
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from stocksync.queueing import RedisWakeups, StockSyncJob, connect_redis, make_queue
-from stocksync.scheduling import PeriodicTask, StockSyncScheduler
+from stocksync.queue.scheduler import PeriodicTask, StockSyncScheduler
+from stocksync.queue.wakeups import RedisWakeups, StockSyncJob, connect_redis, make_queue
 from stocksync.stopping import Stop
 from tests.servers import RedisServer, wait_until
 from tests.shop import START, Clock
 
-TASK = PeriodicTask("periodic-sweep", "jobs.periodic.sweep", 60, "sweep")
+TASK = PeriodicTask("periodic-sweep", "stocksync.queue.tasks.sweep", 60, "sweep")
 QUEUE = "rq:queue:stock-sync"
 
 
@@ -54,7 +54,7 @@ def bench(redis_url: str) -> Bench:
 def test_a_periodic_task_runs_at_once_and_comes_back_after_its_interval(bench: Bench) -> None:
     bench.scheduler.tick()
 
-    assert bench.queued() == ["jobs.periodic.sweep"]
+    assert bench.queued() == ["stocksync.queue.tasks.sweep"]
     assert bench.entries() == {"periodic-sweep": 60}
 
 
@@ -71,7 +71,7 @@ def test_a_periodic_task_that_nobody_takes_does_not_pile_up(bench: Bench) -> Non
         bench.scheduler.tick()
         bench.clock.advance(60)
 
-    assert bench.queued() == ["jobs.periodic.sweep"]
+    assert bench.queued() == ["stocksync.queue.tasks.sweep"]
 
 
 def test_after_a_flush_every_periodic_task_is_back_at_the_next_tick(bench: Bench) -> None:
@@ -80,7 +80,7 @@ def test_after_a_flush_every_periodic_task_is_back_at_the_next_tick(bench: Bench
     bench.clock.advance(1)
     bench.scheduler.tick()
 
-    assert bench.queued() == ["jobs.periodic.sweep"]
+    assert bench.queued() == ["stocksync.queue.tasks.sweep"]
     assert bench.entries() == {"periodic-sweep": 61}
 
 
@@ -117,7 +117,7 @@ def test_a_due_lane_becomes_a_wake_up_and_its_entry_goes(bench: Bench) -> None:
     bench.wakeups.wake_at("a", START)
     bench.scheduler.tick()
 
-    assert sorted(bench.queued()) == ["jobs.delivery.deliver_lane", "jobs.periodic.sweep"]
+    assert sorted(bench.queued()) == ["stocksync.queue.tasks.deliver_lane", "stocksync.queue.tasks.sweep"]
     assert list(bench.entries()) == ["periodic-sweep"]
     assert not bench.redis.exists(StockSyncJob.key_for(bench.wakeups.entry_id("a")))
 
@@ -128,7 +128,7 @@ def test_a_lane_that_is_due_later_waits(bench: Bench) -> None:
     bench.clock.advance(-1)
     bench.scheduler.tick()
 
-    assert bench.queued() == ["jobs.periodic.sweep"]
+    assert bench.queued() == ["stocksync.queue.tasks.sweep"]
 
 
 def test_a_lane_whose_wake_up_waits_already_gets_no_second_job(bench: Bench) -> None:
@@ -136,7 +136,7 @@ def test_a_lane_whose_wake_up_waits_already_gets_no_second_job(bench: Bench) -> 
     bench.wakeups.wake_at("a", START)
     bench.scheduler.tick()
 
-    assert bench.queued().count("jobs.delivery.deliver_lane") == 1
+    assert bench.queued().count("stocksync.queue.tasks.deliver_lane") == 1
 
 
 def test_an_undecodable_entry_is_put_aside_and_those_behind_it_go_on(
@@ -148,7 +148,7 @@ def test_an_undecodable_entry_is_put_aside_and_those_behind_it_go_on(
     with caplog.at_level(logging.ERROR, "stocksync"):
         bench.scheduler.tick()
 
-    assert "jobs.delivery.deliver_lane" in bench.queued()
+    assert "stocksync.queue.tasks.deliver_lane" in bench.queued()
     assert "broken" not in bench.entries()
     assert bench.redis.hexists(bench.scheduler.quarantine_key, "broken")
     assert "put aside" in caplog.text
@@ -160,7 +160,7 @@ def test_an_entry_for_a_function_that_is_not_ours_is_put_aside(bench: Bench) -> 
     bench.redis.zadd(bench.wakeups.scheduled_jobs_key, {"foreign": START.timestamp()})
     bench.scheduler.tick()
 
-    assert bench.queued() == ["jobs.periodic.sweep"]
+    assert bench.queued() == ["stocksync.queue.tasks.sweep"]
     assert bench.redis.hexists(bench.scheduler.quarantine_key, "foreign")
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 from redis import Redis
 from rq.exceptions import DeserializationError
 
-from stocksync.queueing import NoWakeups, RedisWakeups, StockSyncJob, connect_redis, make_queue
+from stocksync.queue import tasks
+from stocksync.queue.wakeups import NoWakeups, RedisWakeups, StockSyncJob, connect_redis, make_queue
 from stocksync.settling import DrainReport
 from tests.servers import RedisServer, free_port
 from tests.shop import SELLER, START, Shop, open_shop
@@ -44,7 +45,7 @@ def test_any_number_of_deductions_share_one_job_while_it_waits(shop: Shop, redis
         shop.deduct(f"order-{number}")
 
     (job,) = jobs(redis)
-    assert (job.func_name, list(job.args)) == ("jobs.delivery.deliver_lane", [SELLER])
+    assert (job.func_name, list(job.args)) == ("stocksync.queue.tasks.deliver_lane", [SELLER])
 
 
 def test_each_lane_has_its_own_job(redis: Redis, wakeups: RedisWakeups) -> None:
@@ -80,7 +81,7 @@ def test_a_job_carries_a_lane_and_no_data_as_json(redis: Redis, wakeups: RedisWa
     wakeups.wake("продавец 1")
 
     (job,) = jobs(redis)
-    assert job.data.startswith(b'["jobs.delivery.deliver_lane"')
+    assert job.data.startswith(b'["stocksync.queue.tasks.deliver_lane"')
     assert "продавец 1" in (job.description or "")
 
 
@@ -96,13 +97,30 @@ def test_a_hundred_thousand_waiting_operations_take_no_more_of_redis_than_one(
 
 
 @pytest.mark.parametrize(
-    "function", ["os.system", "stocksync.runtime.current", "jobsx.evil", "builtins.eval"]
+    "function",
+    [
+        *("os.system", "builtins.eval", "jobsx.evil", "jobs.worker.run", "stocksync.runtime.current"),
+        *("stocksync.queue.tasks.runtime.use", "jobs.periodic.runtime.use", "stocksync.queue.tasks."),
+    ],
 )
 def test_a_job_that_names_another_function_is_not_run(redis: Redis, function: str) -> None:
     job = StockSyncJob.create(function, args=("true",), connection=redis)
 
-    with pytest.raises(DeserializationError, match="only functions under jobs"):
+    with pytest.raises(DeserializationError, match="only functions of stocksync"):
         _ = job.func
+
+
+@pytest.mark.parametrize(
+    ("former", "function"),
+    [("jobs.delivery.deliver_lane", tasks.deliver_lane), ("jobs.periodic.cleanup", tasks.cleanup)],
+)
+def test_a_job_queued_under_its_former_name_is_still_done(
+    redis: Redis, former: str, function: Callable[..., object]
+) -> None:
+    StockSyncJob.create(former, args=("a",), id="old", connection=redis).save()
+
+    job = StockSyncJob.fetch("old", connection=redis)
+    assert (job.func, job.args) == (function, ["a"])
 
 
 def test_a_lane_has_one_entry_moved_to_its_due_time_rounded_up(redis: Redis, wakeups: RedisWakeups) -> None:

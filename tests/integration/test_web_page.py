@@ -16,9 +16,9 @@ from werkzeug.test import TestResponse
 from stocksync import Runtime, StockSyncConfig
 from stocksync.domain.answers import Answer, Verdict
 from stocksync.domain.errors import SchemaBehind
-from stocksync.queueing import NoWakeups
+from stocksync.queue.wakeups import NoWakeups
+from stocksync.web import create_app
 from tests.shop import REFUSED, SELLER, Shop, open_shop
-from web import create_app
 
 UNKNOWN = "01a20a68-a1b1-7459-a326-d85c4cd3d65e"
 HOSTILE = "<script>alert('x')</script>\"'&{{7*7}}\u202egpj.exe"

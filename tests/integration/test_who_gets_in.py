@@ -24,9 +24,9 @@ from stocksync.domain.credentials import (
     owner_of,
     read_credentials,
 )
+from stocksync.web import create_app
+from stocksync.web.auth import SESSION_LASTS, Attempts
 from tests.shop import START, Shop, open_shop
-from web import create_app
-from web.auth import SESSION_LASTS, Attempts
 
 PASSWORD = "correct horse battery"
 HASH = hash_password(PASSWORD, "saltsalt")

@@ -20,10 +20,13 @@ from stocksync.store.models import MODELS
 
 ROOT = Path(__file__).parents[2]
 
+# What the two processes run, and what jobs name: above the runtime, which the rest of their room is below.
+PROCESSES = ("stocksync.queue.process", "stocksync.queue.tasks", "stocksync.queue.worker")
+
 # Design, section 3, from the top to the bottom; what stands in one line may look at each other where TOGETHER says so.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("jobs", "web", "stocksync.__main__", "stocksync.cli", "stocksync.sandbox"),
-    ("stocksync", "stocksync.aio", "stocksync.contrib"),
+    ("jobs", "stocksync.web", "stocksync.__main__", "stocksync.cli", "stocksync.sandbox"),
+    ("stocksync", "stocksync.aio", "stocksync.contrib", *PROCESSES),
     ("stocksync.runtime",),
     ("stocksync.composition",),
     (
@@ -41,8 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.inventory",
         "stocksync.upkeep",
         "stocksync.bulk",
-        "stocksync.queueing",
-        "stocksync.scheduling",
+        "stocksync.queue",
         "stocksync.embedded",
         "stocksync.eventlog",
         "stocksync.starting",
@@ -54,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 TOGETHER = {
     *((one, other) for one in LAYERS[4] for other in LAYERS[4]),
+    *((one, other) for one in PROCESSES for other in PROCESSES),
     ("stocksync.__main__", "stocksync.cli"),
     ("stocksync.cli", "stocksync.sandbox"),
 }
@@ -101,6 +104,7 @@ def project() -> Sources:
     for package in ("stocksync", "jobs", "web"):
         for file in sorted((ROOT / package).rglob("*.py")):
             name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            name = f"stocksync.{name}" if package == "web" else name  # where it is imported from
             found[name.removesuffix(".__init__")] = file.read_text(encoding="utf-8")
     return found
 
@@ -158,13 +162,14 @@ def forbidden_packages(sources: Sources) -> list[str]:
         for target, name in imports_of(module, text, sources):
             package = target.split(".")[0]
             wrong_here = {
-                "stocksync": package in WEB | {"jobs", "web"},
+                "stocksync": package in {"jobs", "web"}
+                or (package in WEB and not within(module, "stocksync.web")),
                 "stocksync.domain": package not in {*sys.stdlib_module_names, "pydantic", "stocksync"},
                 "stocksync.service": package in {"rq", "rq_scheduler"},
                 "stocksync.store": package == "sqlalchemy",
             }
             may_query = within(module, "stocksync.store") or within(module, "stocksync.contrib")
-            may_catch = within(module, "stocksync.cli") or within(module, "web")
+            may_catch = within(module, "stocksync.cli") or within(module, "stocksync.web")
             catches = may_catch and (target, name) == ("peewee", "PeeweeException")
             if any(found and within(module, room) for room, found in wrong_here.items()) or (
                 package in DATABASES and not may_query and not catches
@@ -311,8 +316,8 @@ def test_importing_any_module_neither_writes_nor_connects(tmp_path: Path) -> Non
         ("stocksync.config", "from stocksync.store.database import Database"),
         ("stocksync.orders", "from stocksync.sandbox import Sandbox"),
         ("stocksync.runtime", "if TYPE_CHECKING:\n    from .sandbox import Sandbox"),
-        ("web.pages", "from stocksync.sandbox import Sandbox"),
-        ("web.pages", "from jobs.delivery import deliver_lane"),
+        ("stocksync.web.pages", "from stocksync.sandbox import Sandbox"),
+        ("stocksync.web.pages", "from jobs.worker import run"),
         ("jobs.worker", "from stocksync.cli import main"),
         ("stocksync.sandbox.demo", "from stocksync.cli.output import table"),
         ("stocksync.somewhere", ""),
@@ -328,9 +333,10 @@ def test_an_arrow_the_wrong_way_is_found(module: str, text: str) -> None:
         ("stocksync.cli.orders", "from stocksync.sandbox import Sandbox"),
         ("stocksync.sandbox.server", "from . import control\nfrom .errors import SandboxError"),
         ("stocksync.sandbox", "from .server import Sandbox"),
-        ("stocksync.scheduling", "from stocksync.queueing import RedisWakeups"),
+        ("stocksync.queue.worker", "from stocksync.queue.process import main"),
+        ("stocksync.queue.worker", "from stocksync.queue.wakeups import RedisWakeups"),
         ("stocksync.store.queries", "from stocksync.config import StockSyncConfig"),
-        ("web", "from stocksync import runtime\nfrom web import pages"),
+        ("stocksync.web", "from stocksync import runtime\nfrom stocksync.web import pages"),
     ],
 )
 def test_an_arrow_the_right_way_is_let_through(module: str, text: str) -> None:
@@ -350,7 +356,7 @@ def test_an_arrow_the_right_way_is_let_through(module: str, text: str) -> None:
         ("stocksync.orders", "from peewee import PeeweeException"),
         ("stocksync.cli.stock", "from peewee import fn"),
         ("stocksync.store.queries", "import sqlalchemy"),
-        ("web.pages", "import peewee"),
+        ("stocksync.web.pages", "import peewee"),
         ("jobs.worker", "import sqlite3"),
     ],
 )
@@ -391,7 +397,7 @@ def test_words_about_sql_are_not_taken_for_it(text: str) -> None:
         ("stocksync.store.queries", "from stocksync.store.models import Order\nOrder.update(due_at=None).execute()"),
         ("stocksync.store.queries", "from stocksync.store.models import Level as L\nlevel = L\nlevel.create(sku='A')"),
         ("stocksync.store.deliveries", "from stocksync.store.models import Movement\nMovement.insert_many([])"),
-        ("web.pages", "from stocksync.store import models\nmodels.PendingStockOperation.delete().execute()"),
+        ("stocksync.web.pages", "from stocksync.store import models\nmodels.PendingStockOperation.delete().execute()"),
     ],
 )  # fmt: skip
 def test_a_write_outside_its_one_writer_is_found(module: str, text: str) -> None:

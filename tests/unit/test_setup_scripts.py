@@ -136,7 +136,10 @@ def test_the_requirement_files_and_the_package_name_the_same_ranges() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
 
-    assert requirements("requirements.txt") == {*project["dependencies"], *extras["web"], *extras["embedded"]}
+    assert requirements("requirements.txt") == {
+        *project["dependencies"],
+        *(line for extra in ("worker", "web", "alerts", "postgresql", "embedded") for line in extras[extra]),
+    }
     assert requirements("requirements-dev.txt") == {"-r requirements.txt", *extras["dev"]}
 
 

@@ -15,8 +15,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
 from stocksync.domain import discrepancies, states
-from web import words
-from web.language import LANGUAGES
+from stocksync.web import words
+from stocksync.web.language import LANGUAGES
 
 WEB = Path(__file__).parents[2] / "web"
 TRANSLATED = [code for code in LANGUAGES if code != "en"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from web.pages import operations, orders, overview, stock, upkeep  # noqa: F401 (their views)
-from web.pages.frame import blueprint
+from stocksync.web.pages import operations, orders, overview, stock, upkeep  # noqa: F401 (their views)
+from stocksync.web.pages.frame import blueprint
 
 __all__ = ["blueprint"]

@@ -16,10 +16,10 @@ from flask_babel import format_percent
 from stocksync.domain import errors
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import AGES, Filter
-from web import words
-from web.auth import current_user
-from web.language import gettext as _
-from web.language import number
+from stocksync.web import words
+from stocksync.web.auth import current_user
+from stocksync.web.language import gettext as _
+from stocksync.web.language import number
 
 blueprint = Blueprint("pages", __name__)
 PAGE_SIZE = 50

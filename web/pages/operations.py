@@ -14,11 +14,20 @@ from stocksync.bulk import act_on, matching
 from stocksync.domain.checkout_form import check_word
 from stocksync.domain.states import STATUSES, can_be_cancelled, can_be_retried
 from stocksync.store.operation_lists import COUNTED, Filter
-from web import words
-from web.auth import requires
-from web.language import gettext as _
-from web.language import here, ngettext
-from web.pages.frame import PAGE_SIZE, actor, back, blueprint, filter_of, ids_of, page_number, runtime
+from stocksync.web import words
+from stocksync.web.auth import requires
+from stocksync.web.language import gettext as _
+from stocksync.web.language import here, ngettext
+from stocksync.web.pages.frame import (
+    PAGE_SIZE,
+    actor,
+    back,
+    blueprint,
+    filter_of,
+    ids_of,
+    page_number,
+    runtime,
+)
 
 ACTIONS = {"retry": can_be_retried, "cancel": can_be_cancelled}
 _BEGIN, _RESULT = frozenset({"retry"}), frozenset({"sync_success", "sync_failed", "sync_error", "rescued"})

@@ -6,10 +6,10 @@ from typing import Any
 
 from flask import render_template, request
 
-from web.auth import requires
-from web.language import gettext as _
-from web.pages.frame import actor, back, blueprint, runtime
-from web.pages.operations import actions_of
+from stocksync.web.auth import requires
+from stocksync.web.language import gettext as _
+from stocksync.web.pages.frame import actor, back, blueprint, runtime
+from stocksync.web.pages.operations import actions_of
 
 
 @blueprint.get("/orders/<token_id>/<order_id>")

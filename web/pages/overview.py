@@ -10,13 +10,13 @@ from flask import render_template, request, url_for
 from redis.exceptions import RedisError
 
 from stocksync.domain import alerts
-from stocksync.queueing import RedisWakeups
+from stocksync.queue.wakeups import RedisWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.store.tallies import WAIT_BOUNDS, Counts
-from web.language import gettext as _
-from web.language import language, ngettext
-from web.pages.frame import blueprint, runtime
+from stocksync.web.language import gettext as _
+from stocksync.web.language import language, ngettext
+from stocksync.web.pages.frame import blueprint, runtime
 
 SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d": (timedelta(days=7), 21600)}
 """What the charts show: name -> (how long, seconds of a step)."""

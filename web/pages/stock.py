@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import render_template, request
 
-from web.pages.frame import PAGE_SIZE, blueprint, page_number, runtime
+from stocksync.web.pages.frame import PAGE_SIZE, blueprint, page_number, runtime
 
 
 @blueprint.get("/stock")

@@ -10,10 +10,10 @@ from stocksync.domain import alerts as texts
 from stocksync.domain.checkout_form import check_word
 from stocksync.domain.discrepancies import MENDABLE
 from stocksync.domain.states import DIFFERENCE_STATUSES
-from web.auth import requires
-from web.language import gettext as _
-from web.language import language as spoken
-from web.pages.frame import PAGE_SIZE, actor, back, blueprint, ids_of, page_number, runtime
+from stocksync.web.auth import requires
+from stocksync.web.language import gettext as _
+from stocksync.web.language import language as spoken
+from stocksync.web.pages.frame import PAGE_SIZE, actor, back, blueprint, ids_of, page_number, runtime
 
 
 @blueprint.get("/lanes")

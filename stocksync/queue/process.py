@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from stocksync import eventlog
 from stocksync import runtime as composition
-from stocksync.domain.errors import ConfigurationError, StockSyncError
+from stocksync.domain.errors import ConfigurationError, MissingExtra, StockSyncError
 from stocksync.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def main_of(name: str, run: Callable[[Runtime], None]) -> int:
+def main(name: str, run: Callable[[Runtime], None]) -> int:
     """Run one process to its end. Answers with the exit code: 0 stopped, 1 can't go on, 2 wrong configuration."""
     try:
         runtime = composition.current()
@@ -27,9 +27,14 @@ def main_of(name: str, run: Callable[[Runtime], None]) -> int:
         runtime.close()
         log.info("%s stopped", name)
         return 0
-    except ConfigurationError as error:
+    except (ConfigurationError, MissingExtra) as error:
         print(error, file=sys.stderr)
         return 2
     except StockSyncError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
+
+
+def tick(runtime: Runtime) -> None:
+    """What the scheduler process does: bring due entries to the queue every second until told to stop."""
+    runtime.scheduler().run_until(runtime.stop, runtime.stand_in)

@@ -23,7 +23,10 @@ from rq.serializers import JSONSerializer
 
 log = logging.getLogger(__name__)
 
-DELIVER_LANE = "jobs.delivery.deliver_lane"
+TASKS = "stocksync.queue.tasks."
+"""Where the functions are that jobs may name."""
+_FORMER_TASKS = ("jobs.delivery.", "jobs.periodic.")
+"""Where they were; jobs that wait under these names, and periodic entries, are still done."""
 _MARKER_SECONDS = 60
 _RESULT_TTL = 300
 _FAILURE_TTL = 7 * 86400
@@ -33,7 +36,7 @@ _SILENT_AFTER = timedelta(seconds=_JOB_TIMEOUT + 60)
 
 
 class StockSyncJob(Job):
-    """A job whose data is JSON and whose function lives under `jobs.`: Redis can't make a worker run anything else."""
+    """A job whose data is JSON and whose function is one of `tasks`: Redis can't make a worker run anything else."""
 
     def __init__(
         self, id: str | None = None, connection: Redis | None = None, serializer: Any = None
@@ -48,10 +51,14 @@ class StockSyncJob(Job):
 
     def require_ours(self) -> None:
         """Raises DeserializationError for a job that is not one of ours."""
-        name = self.func_name
+        name: Any = self.func_name
+        for former in _FORMER_TASKS:
+            if isinstance(name, str) and name.startswith(former):
+                name = self.func_name = TASKS + name.removeprefix(former)
         callbacks = (self._success_callback_name, self._failure_callback_name, self._stopped_callback_name)
-        if not isinstance(name, str) or not name.startswith("jobs.") or self.instance is not None:
-            raise DeserializationError(f"job {self.id} asks for {name!r}; only functions under jobs. are run")
+        ours = isinstance(name, str) and name.startswith(TASKS) and name.removeprefix(TASKS).isidentifier()
+        if not ours or self.instance is not None:
+            raise DeserializationError(f"job {self.id} asks for {name!r}; only functions of {TASKS}* are run")
         if any(isinstance(callback, str) for callback in callbacks):
             raise DeserializationError(f"job {self.id} carries callbacks; none of ours do")
 
@@ -163,7 +170,7 @@ class RedisWakeups:
             marked = self._redis.set(self.marker(lane), "1", nx=not force, ex=_MARKER_SECONDS)
             if marked:
                 self._queue.enqueue_call(
-                    DELIVER_LANE,
+                    f"{TASKS}deliver_lane",
                     args=(lane,),
                     result_ttl=_RESULT_TTL,
                     failure_ttl=_FAILURE_TTL,
@@ -201,7 +208,7 @@ class RedisWakeups:
                     pipe.delete(StockSyncJob.key_for(job_id))
                 else:
                     job = StockSyncJob.create(
-                        DELIVER_LANE,
+                        f"{TASKS}deliver_lane",
                         args=(lane,),
                         id=job_id,
                         connection=self._redis,

@@ -1,10 +1,15 @@
-"""The periodic tasks, as rq-scheduler names them."""
+"""The functions that RQ jobs name. A job carries a lane or nothing; the function's report is the job's result."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from stocksync import runtime
+
+
+def deliver_lane(lane: str) -> dict[str, Any]:
+    """Deliver one slice of what is due of the lane: the job behind a wake-up."""
+    return runtime.current().deliver_lane(lane).as_dict()
 
 
 def sweep() -> dict[str, Any]:
@@ -18,10 +23,10 @@ def reconcile() -> dict[str, Any]:
 
 
 def monitor() -> dict[str, Any]:
-    """Look at everything that can go wrong, and have people told."""
+    """Look at everything that can go wrong, and send the alerts."""
     return runtime.current().run_task("monitor")
 
 
 def cleanup() -> dict[str, Any]:
-    """Take away what is long at an end for some seconds; queues itself again while there is more."""
+    """Remove old rows for some seconds; queues itself again while there is more."""
     return runtime.current().run_task("cleanup")

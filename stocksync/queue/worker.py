@@ -1,0 +1,96 @@
+"""The worker process: one warm process on one queue, which stops cleanly and outlives its Redis."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from types import FrameType
+
+from redis.exceptions import RedisError
+from rq import worker_registration
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.queue import Queue
+from rq.worker import SimpleWorker, WorkerStatus
+
+from stocksync.queue.wakeups import StockSyncJob
+from stocksync.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+class StockSyncWorker(SimpleWorker):
+    """RQ's worker without the fork: warm connections, a stop event for the job, a bounded wait for Redis."""
+
+    job_class = StockSyncJob
+    max_connection_wait_time = 2.0
+    log_result_lifespan = False
+
+    runtime: Runtime
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """SIGTERM: the slice under way claims nothing more, settles what it sent, and the loop ends."""
+        self.runtime.stop.set()
+        try:
+            super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError):
+            self._stop_requested = True  # RQ notes the request in Redis; without Redis it must do without
+
+    def _install_signal_handlers(self) -> None:
+        super()._install_signal_handlers()  # type: ignore[no-untyped-call]
+        if self.runtime.stop.is_set():
+            self._stop_requested = True  # the signal came while the worker was being made
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """A second signal changes nothing: stopping is bounded by the request under way."""
+
+    def heartbeat(self, timeout: int | None = None, pipeline: object = None) -> None:
+        """RQ's, and after a flushed Redis the worker's registration again. Idle, it looks after the monitor too."""
+        super().heartbeat(timeout, pipeline)  # type: ignore[arg-type]
+        if pipeline is None and self.get_state() == WorkerStatus.IDLE:
+            self.runtime.stand_in()
+            if not self.runtime.database.is_closed():
+                self.runtime.database.close()
+        if (
+            pipeline is None
+            and self.birth_date is not None
+            and not self.connection.hexists(self.key, "birth")
+        ):
+            with self.connection.pipeline() as pipe:
+                pipe.hset(self.key, mapping=self.serialize())
+                worker_registration.register(self, pipe)
+                pipe.expire(self.key, self.worker_ttl + 60)
+                pipe.execute()
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """RQ's, with the database connection given back afterwards."""
+        super().execute_job(job, queue)
+        if not self.runtime.database.is_closed():
+            self.runtime.database.close()
+
+
+def run(runtime: Runtime) -> None:
+    """Work until told to stop. RQ ends its loop on errors of Redis; it is begun again after a second."""
+    runtime.require_schema()
+    _ = runtime.sender, runtime.messenger  # what is missing must be said now, not at the first order
+    complaining = False
+    while not runtime.stop.is_set():
+        try:
+            worker = StockSyncWorker([runtime.worker_queue()], worker_ttl=60)
+            worker.runtime = runtime
+            worker.log_job_description = True
+            worker.work(
+                logging_level=logging.getLevelName(logging.getLogger("rq.worker").getEffectiveLevel())
+            )
+            complaining = False
+        except (RedisError, OSError) as error:
+            if not complaining:
+                log.warning("Redis does not answer (%s); the worker waits for it", type(error).__name__)
+            complaining = True
+        except StopRequested:
+            log.debug("told to stop outside of RQ's loop")  # where it raises this from its handler, too
+        finally:
+            # RQ's handlers stay behind its loop; a signal during the wait must still end it.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: runtime.stop.set())
+        runtime.stop.wait(1.0)
