@@ -11,10 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-
-from urllib3 import PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from weakref import WeakValueDictionary
 
 _LOOKS_EVERY = 0.25
 """Seconds between two looks; a call outlives its deadline by no more than that."""
@@ -26,16 +23,20 @@ class Watch:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._sockets: dict[int, socket.socket] = {}
+        self._connections: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._deadlines: dict[int, float] = {}
         self._watching = False
 
-    def over(self, manager: PoolManager) -> None:
-        """Have the connections of `manager` known to the watch; each belongs to the thread that opens it."""
-        manager.pool_classes_by_scheme = {
-            "http": _pool_of(HTTPConnectionPool, _watched(HTTPConnection, self._sockets)),
-            "https": _pool_of(HTTPSConnectionPool, _watched(HTTPSConnection, self._sockets)),
-        }
+    def watched(self, base: type[Any]) -> type[Any]:
+        """A kind of urllib3 connection that the watch knows; each belongs to the thread that opens it."""
+        connections = self._connections
+
+        class Watched(base):  # type: ignore[misc]
+            def connect(self) -> None:
+                connections[threading.get_ident()] = self  # before: a proxy's answer can be slow too
+                super().connect()
+
+        return Watched
 
     @contextlib.contextmanager
     def until(self, deadline: float) -> Iterator[None]:
@@ -61,20 +62,8 @@ class Watch:
                 late = [thread for thread, deadline in self._deadlines.items() if deadline < now]
                 idle_looks = 0 if self._deadlines else idle_looks + 1
                 for thread in late:
-                    with contextlib.suppress(KeyError, OSError):
-                        self._sockets[thread].shutdown(socket.SHUT_RDWR)
+                    # Not connected yet, or closed already: there is nothing to shut down.
+                    with contextlib.suppress(KeyError, AttributeError, OSError):
+                        self._connections[thread].sock.shutdown(socket.SHUT_RDWR)
                 if idle_looks >= 40:
                     self._watching = False
-
-
-def _watched(base: type[Any], sockets: dict[int, socket.socket]) -> type[Any]:
-    class Watched(base):  # type: ignore[misc]
-        def connect(self) -> None:
-            super().connect()
-            sockets[threading.get_ident()] = self.sock
-
-    return Watched
-
-
-def _pool_of(base: type[Any], connection: type[Any]) -> type[Any]:
-    return type(f"Watched{base.__name__}", (base,), {"ConnectionCls": connection})
