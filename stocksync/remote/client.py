@@ -115,12 +115,13 @@ class OrdersClient:
     def is_healthy(self, timeout: float = 3.0) -> bool:
         """Whether the remote says that it is well: 200 and a JSON object, within `timeout` seconds."""
         try:
-            reply = self._transport.call(
-                "GET", self._health_path, None, self._standing_headers(), timeout, _LARGEST_BODY
+            headers = self._standing_headers()
+            status, body, _ = self._transport.call(
+                "GET", self._health_path, None, headers, timeout, _LARGEST_BODY
             )
+            return status == 200 and isinstance(_json(body), dict)
         except RemoteError:
             return False
-        return reply.status == 200 and isinstance(_json(reply.body), dict)
 
     def update_stock_status(
         self,
@@ -140,14 +141,14 @@ class OrdersClient:
             if idempotency_key is not None:
                 # A header must be ASCII; ids that are not are quoted the same way every time.
                 headers = headers | {"Idempotency-Key": quote(idempotency_key, safe="%:-_.~ ")}
-            reply = self._transport.call("PUT", path, body, headers, total, _LARGEST_BODY)
+            status, text, later = self._transport.call("PUT", path, body, headers, total, _LARGEST_BODY)
         except RemoteError as error:
             verdict = Verdict.CREDENTIALS if error.error_class == _BAD_TOKEN else Verdict.UNCLEAR
             return Answer(verdict, error.error_class, str(error))
-        if reply.body is None:
-            words = f"HTTP {reply.status}: body over {_LARGEST_BODY} bytes"
-            return Answer(Verdict.UNCLEAR, "NotTheContract", words, reply.status)
-        return understand(reply.status, _json(reply.body), reply.retry_after)
+        if len(text) > _LARGEST_BODY:
+            words = f"HTTP {status}: body over {_LARGEST_BODY} bytes"
+            return Answer(Verdict.UNCLEAR, "NotTheContract", words, status)
+        return understand(status, _json(text), later)
 
     def list_orders(
         self, *, token_id: str, updated_since: datetime, cursor: str | None, limit: int
@@ -182,11 +183,10 @@ class OrdersClient:
                 status, body, later = self._transport.call("GET", target, None, headers, left, _LARGEST_PAGE)
                 if status < 500 or later:
                     break
-                failure = RemoteError(f"Http{status}", f"the remote answers with {status}")
-            except RemoteError as error:
-                failure = error
-            if not tries_left or self._monotonic() >= deadline:
-                raise failure
+                raise RemoteError(f"Http{status}", f"the remote answers with {status}")
+            except RemoteError:
+                if not tries_left or self._monotonic() >= deadline:
+                    raise
         document = _json(body)
         if may_lack and status == 404 and isinstance(document, dict) and document.get("success") is False:
             return None
@@ -231,9 +231,9 @@ def _is_text(value: Any, longest: int) -> bool:
     return isinstance(value, str) and 0 < len(value) <= longest and is_storable(value)
 
 
-def _json(body: bytes | None) -> Any:
-    """What the body says; None: it is not JSON, or was too large."""
+def _json(body: bytes) -> Any:
+    """What the body says; None: it is not JSON, or was cut."""
     try:
-        return json.loads(body or b"null")
+        return json.loads(body)
     except (ValueError, RecursionError):
         return None

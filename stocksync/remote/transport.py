@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
-from urllib3 import HTTPConnectionPool, Timeout
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3 import Timeout
+from urllib3.exceptions import HTTPError
 
 from stocksync.domain.answers import printable
 from stocksync.domain.errors import ConfigurationError, RemoteError
-from stocksync.remote.deadline import Watch
+from stocksync.remote.deadline import bounded
 
-_CHUNK = 64 * 1024
+_CONNECT_TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout"}
+_TIMEOUTS = {"TimeoutError", "ReadTimeoutError", "ReadTimeout", "Timeout"}
+"""The names that these errors have in Python, urllib3 and requests."""
 
-T = TypeVar("T")
-
-
-class Reply(NamedTuple):
-    """What came back. `body` None: it is larger than allowed."""
-
-    status: int
-    body: bytes | None
-    retry_after: str | None
+Reply = tuple[int, bytes, str | None]
+"""Status, body (cut somewhere past the largest size) and Retry-After."""
 
 
 class _Way(NamedTuple):
@@ -36,13 +30,13 @@ class _Way(NamedTuple):
     mounted: BaseAdapter
     adapter: BaseAdapter
     """`mounted` on a connection of this thread's own; `mounted` itself where it is no HTTPAdapter."""
-    pool: HTTPConnectionPool | None = None
+    pool: Any = None
     prefix: str = ""
     """Of the request's target: the path of the base address, through an HTTP proxy all of it."""
 
 
 class Transport:
-    """A session with one connection for each thread, which is shut down when its call outlives its time.
+    """A session with one connection for each thread, whose reads end with the time of their call.
 
     The session itself stays as it is. Its proxies, certificates and adapter are resolved once a thread: to ask the
     environment for every call costs as much as the call.
@@ -68,7 +62,6 @@ class Transport:
         self._session = session or _own_session()
         self._connect_timeout = connect_timeout
         self._monotonic = monotonic
-        self._watch = Watch(monotonic)
         self._local = threading.local()
         try:
             self._way()
@@ -78,50 +71,42 @@ class Transport:
     def call(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], total: float, largest: int
     ) -> Reply:
-        """One request. The session's headers are sent too, `headers` before them.
+        """One request. The session's own headers are sent too; `headers` go before them.
 
         Args:
             total: seconds for all of it, from connecting to the last byte. Where the session has an adapter that is
                 no HTTPAdapter, they bound each read instead.
-            largest: bytes of the body that are taken.
+            largest: bytes of the body that are wanted.
 
         Raises:
             RemoteError: no complete answer, and why: ConnectTimeout, Timeout or ConnectionError.
         """
-        deadline = self._monotonic() + total
+        self._local.deadline = self._monotonic() + total
         timeout = min(self._connect_timeout, total), total
         try:
-            with self._watch.until(deadline):
-                way = self._way()
-                if method == "PUT" and way.pool is not None and self._is_plain(way.mounted):
-                    reply = self._put(way.pool, way.prefix + path, body, headers, timeout, largest)
-                else:
-                    reply = self._request(way, method, path, body, headers, timeout, largest, deadline)
-            if self._monotonic() > deadline:
-                raise TimeoutError
+            way = self._way()
+            if method == "PUT" and way.pool is not None and self._is_plain(way.mounted):
+                return self._put(way, path, body, headers, timeout, largest)
+            return self._request(way, method, path, body, headers, timeout, largest)
         except (HTTPError, OSError) as error:
-            raise self._failure(error, total, self._monotonic() >= deadline) from None
-        return reply
+            raise self._failure(error, total) from None
 
     def _put(
         self,
-        pool: HTTPConnectionPool,
-        target: str,
+        way: _Way,
+        path: str,
         body: bytes | None,
         headers: dict[str, str],
         timeout: tuple[float, float],
         largest: int,
     ) -> Reply:
-        """What `_request` does, without what requests does for every call: it takes more than half of the time."""
-        standing: dict[str, Any] = {
-            name.title(): value for name, value in self._session.headers.items() if value is not None
-        }
-        with pool.urlopen(
-            "PUT", target, body, standing | headers, retries=False, redirect=False, assert_same_host=False,
-            timeout=Timeout(connect=timeout[0], read=timeout[1]), preload_content=False,
+        """What `_request` does, without what requests does for every call: that takes more than half of the time."""
+        standing = {name.title(): value for name, value in self._session.headers.items() if value is not None}
+        with way.pool.urlopen(
+            "PUT", way.prefix + path, body, standing | headers, timeout=Timeout(connect=timeout[0], read=timeout[1]),
+            retries=False, redirect=False, assert_same_host=False, preload_content=False,
         ) as answer:  # fmt: skip
-            text = answer.read(largest + 1, decode_content=True)
-        return Reply(answer.status, _if_within(largest, text), answer.headers.get("Retry-After"))
+            return answer.status, answer.read(largest + 1, True), answer.headers.get("Retry-After")
 
     def _request(
         self,
@@ -132,23 +117,31 @@ class Transport:
         headers: dict[str, str],
         timeout: tuple[float, float],
         largest: int,
-        deadline: float,
     ) -> Reply:
         """An ordinary call of the session, over this thread's connection."""
         # Even when redirects are not followed, requests reads the whole body of one, however long it is.
         session = _twin(
             self._session, get_adapter=lambda **_: way.adapter, get_redirect_target=lambda _: None
         )
+        # Without any auth, requests would put what a .netrc says in the place of our token.
+        auth = session.auth or (lambda request: request)
         text = b""
         with session.request(
-            method, self._base + path, data=body, headers=headers, auth=session.auth or _unchanged,
-            timeout=timeout, stream=True, allow_redirects=False,
+            method, self._base + path, data=body, headers=headers, auth=auth, timeout=timeout, stream=True,
+            allow_redirects=False,
         ) as answer:  # fmt: skip
-            for chunk in answer.iter_content(_CHUNK):
+            for chunk in answer.iter_content(64 * 1024):
                 text += chunk
-                if len(text) > largest or self._monotonic() > deadline:
+                if self._left() <= 0:
+                    raise TimeoutError
+                if len(text) > largest:
                     break
-        return Reply(answer.status_code, _if_within(largest, text), answer.headers.get("Retry-After"))
+            return answer.status_code, text, answer.headers.get("Retry-After")
+
+    def _left(self) -> float:
+        """Seconds that this thread's call has left."""
+        left: float = self._local.deadline - self._monotonic()
+        return left
 
     def _way(self) -> _Way:
         """This thread's way, resolved anew when another adapter was mounted. Raises HTTPError, OSError."""
@@ -165,33 +158,29 @@ class Transport:
         settings = self._session.merge_environment_settings(self._base, {}, None, None, None)
         proxies, verify, cert = settings["proxies"], settings["verify"], settings["cert"]
         shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
-        # A pool of one for each thread: the adapter's own may be smaller than our number of threads, and it is
-        # the monolith's. What a retry would do is the engine's affair, and it would outlive the deadline.
-        connection = self._watch.watched(shared.ConnectionCls)
+        # A pool of one for each thread: the adapter's may be smaller than our number of threads, and it is not ours.
+        connection = bounded(shared.ConnectionCls, self._left)
         pool = _twin(shared, pool=shared.QueueCls(1), block=False, ConnectionCls=connection)
         mounted.cert_verify(pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
+        # What retries do is the engine's affair, and they would outlive the deadline.
         adapter = _twin(mounted, get_connection_with_tls_context=lambda *_, **__: pool, max_retries=False)
         return _Way(mounted, adapter, pool, mounted.request_url(request, proxies).rstrip("/"))
 
-    def _is_plain(self, adapter: BaseAdapter) -> bool:
+    def _is_plain(self, adapter: Any) -> bool:
         """Whether nothing signs, changes or looks at each request: neither settings nor methods of somebody's own."""
         session = self._session
-        methods = (session.request, session.send, adapter.send, adapter.add_headers)  # type: ignore[attr-defined]
         touched = session.auth or session.params or session.cookies or any(session.hooks.values())
+        methods = session.request, session.send, adapter.send, adapter.add_headers
         return not touched and all(method.__module__.startswith("requests.") for method in methods)
 
-    def _failure(self, error: BaseException, total: float, late: bool) -> RemoteError:
+    def _failure(self, error: BaseException, total: float) -> RemoteError:
         causes = [error]
         while cause := causes[-1].__cause__ or causes[-1].__context__:
             causes.append(cause)
-        for cause in causes:
-            # urllib3 counts a refused connection among those that took too long.
-            if isinstance(cause, NewConnectionError):
-                break
-            if isinstance(cause, ConnectTimeoutError | requests.ConnectTimeout):
-                return RemoteError("ConnectTimeout", f"no connection within {self._connect_timeout:g} s")
-            late = late or isinstance(cause, TimeoutError | ReadTimeoutError | requests.Timeout)
-        if late:
+        names = {type(cause).__name__ for cause in causes}
+        if names & _CONNECT_TIMEOUTS:
+            return RemoteError("ConnectTimeout", f"no connection within {self._connect_timeout:g} s")
+        if names & _TIMEOUTS:
             return RemoteError("Timeout", f"no complete answer within {total:g} s")
         # The innermost cause; the outer ones repeat the URL and the pool.
         text = getattr(causes[-1], "strerror", None) or str(causes[-1]) or type(causes[-1]).__name__
@@ -200,25 +189,15 @@ class Transport:
 
 def _own_session() -> requests.Session:
     session = requests.Session()
-    session.headers.clear()
+    session.headers.clear()  # the answers are too short to be worth compressing
     session.headers["User-Agent"] = "stocksync"
-    session.verify = os.environ.get("SSL_CERT_FILE") or True
     # A cookie that a read left behind would cost every PUT its short way.
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 
 
-def _twin(thing: T, **changes: object) -> T:
+def _twin(thing: Any, **changes: object) -> Any:
     """The same object again, with other attributes. (`copy.copy` goes by pickling: subclasses lose theirs.)"""
-    twin: T = object.__new__(type(thing))
+    twin = object.__new__(type(thing))
     twin.__dict__.update(thing.__dict__ | changes)
     return twin
-
-
-def _if_within(largest: int, body: bytes) -> bytes | None:
-    return body if len(body) <= largest else None
-
-
-def _unchanged(request: Any) -> Any:
-    """Auth that does nothing. Without any, requests would put what a .netrc says in the place of our token."""
-    return request
