@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from redis import Redis
 
@@ -27,7 +27,8 @@ from stocksync.remote.breaker import (
     LocalBreakerMemory,
     RedisBreakerMemory,
 )
-from stocksync.remote.client import ForeignClient, OrdersClient, OrdersReader, StatusClient
+from stocksync.remote.client import OrdersClient, OrdersReader, StatusClient
+from stocksync.remote.foreign import ForeignClient
 from stocksync.sending import Sender
 from stocksync.service import StockSynchronizationService
 from stocksync.stopping import Stop
@@ -48,6 +49,9 @@ from stocksync.store.task_runs import TaskRuns
 from stocksync.synced_inventory import InventoryManagerWithSync
 from stocksync.upkeep.reconcile import Reconciliation, ReconciliationSettings
 
+if TYPE_CHECKING:
+    from requests import Session
+
 
 def utc_now() -> datetime:
     """The wall clock, aware UTC."""
@@ -64,12 +68,14 @@ class Parts:
         clock: Clock = utc_now,
         rng: random.Random | None = None,
         client: StatusClient | None = None,
+        session: Session | None = None,
         wakeups: Wakeups | None = None,
     ) -> None:
         """
         Args:
             rng: for jitter and ids; None: the system's, which a fork does not repeat.
             client: the monolith's own client of the microservice; None: OrdersClient.
+            session: for OrdersClient to stand on, with the monolith's proxies, certificates, headers and auth.
             wakeups: how lanes are woken; None: through Redis.
         """
         self.config = config
@@ -78,6 +84,7 @@ class Parts:
         self.stop = Stop()
         self._rng = rng or random.SystemRandom()
         self._client = client
+        self._http_session = session
         self._wakeups = wakeups
         self._new_id = IdFactory(clock, self._rng)
         self._last_lane: str | None = None
@@ -180,6 +187,8 @@ class Parts:
 
     @cached_property
     def sender(self) -> Sender:
+        if isinstance(self._client, OrdersClient):
+            return self._client
         if self._client is not None:
             return ForeignClient(self._client, self.config.microservice_timeout)
         if self.config.microservice_base_url is None:
@@ -195,6 +204,7 @@ class Parts:
             health_path=self.config.microservice_health_path,
             orders_path=self.config.microservice_orders_path,
             order_path=self.config.microservice_order_path,
+            session=self._http_session,
         )
 
     def _reader(self) -> OrdersReader:

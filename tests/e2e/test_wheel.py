@@ -69,7 +69,14 @@ class Installed(Processes):
 
     def install(self, extras: str = "") -> None:
         """The wheel with `extras`, as `pip install` does."""
-        pip = [sys.executable, "-m", "pip", "--python", self.venv / "bin" / "python", "--disable-pip-version-check"]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            self.venv / "bin" / "python",
+            "--disable-pip-version-check",
+        ]
         done = subprocess.run(
             [*pip, "install", "-q", "-c", self.constraints, f"stocksync{extras} @ {self.wheel.as_uri()}"],
             capture_output=True, text=True, check=False, timeout=240,
@@ -79,7 +86,7 @@ class Installed(Processes):
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """A program of the environment, in the monolith's folder."""
         return subprocess.run(
-            [self.venv / "bin" / words[0], *words[1:]],
+            [str(self.venv / "bin" / words[0]), *words[1:]],
             cwd=self.monolith, env=self.environment, input=stdin,
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
@@ -87,8 +94,10 @@ class Installed(Processes):
     def begin(self, *words: str) -> None:
         """A program of the environment that runs until it is ended."""
         with (self.monolith / f"{'-'.join(words[:2])}.log").open("wb") as out:
-            program = [self.venv / "bin" / words[0], *words[1:]]
-            process = subprocess.Popen(program, cwd=self.monolith, env=self.environment, stdout=out, stderr=out)
+            program = [str(self.venv / "bin" / words[0]), *words[1:]]
+            process = subprocess.Popen(
+                program, cwd=self.monolith, env=self.environment, stdout=out, stderr=out
+            )
         self._running.append(process)
 
     def site_packages(self) -> Path:
@@ -106,7 +115,18 @@ def build(folder: Path) -> Path:
             shutil.copytree(ours, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ours, source)
-    words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)]
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+        str(source),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return next(folder.glob("*.whl"))
@@ -156,7 +176,9 @@ def test_by_default_it_is_light(installed: Installed) -> None:
 
 
 def test_importing_it_loads_neither_rq_nor_anything_slow(installed: Installed) -> None:
-    said = installed.run("python", "-c", "import stocksync, sys; print(*sorted({m.split('.')[0] for m in sys.modules}))")
+    said = installed.run(
+        "python", "-c", "import stocksync, sys; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    )
 
     assert not {"rq", "redis", "peewee", "pydantic", "click"} & set(said.stdout.split())
     assert "stocksync" in said.stdout.split()
@@ -166,10 +188,15 @@ def test_a_caller_needs_no_extra(installed: Installed) -> None:
     assert installed.run("stocksync", "migrate").stdout.startswith("applied")
     installed.run("stocksync", "stock", "import", "/dev/stdin", stdin="sku,warehouse,quantity\nA,Ирина,5\n")
 
-    taken = installed.run("stocksync", "orders", "process", "-", stdin=json.dumps(form("o-1", {"l": ("A", 2)})))
+    taken = installed.run(
+        "stocksync", "orders", "process", "-", stdin=json.dumps(form("o-1", {"l": ("A", 2)}))
+    )
 
     assert (taken.returncode, taken.stderr) == (0, "")
-    assert json.loads(installed.run("stocksync", "status", "--json").stdout)["statistics"]["pending_operations"] == 1
+    assert (
+        json.loads(installed.run("stocksync", "status", "--json").stdout)["statistics"]["pending_operations"]
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +237,11 @@ def test_beside_a_monolith_with_jobs_and_web_of_its_own_an_order_is_sold_deliver
     sold = installed.run("python", "sell.py", stdin=json.dumps(form("o-1", {"l": ("A", 2)})))
 
     assert sold.stdout == "queued\n", sold.stderr
-    wait_until(lambda: [row for row in remote.orders() if row["is_stock_updated"]], timeout=30, message=installed.logs)
+    wait_until(
+        lambda: [row for row in remote.orders() if row["is_stock_updated"]],
+        timeout=30,
+        message=installed.logs,
+    )
     wait_until((installed.monolith / "letter").exists, message=installed.logs)
     wait_until(lambda: old.get_status(refresh=True) == "finished", message=installed.logs)
     wait_until(lambda: "o-1" in page(port), timeout=20, message=installed.logs)
@@ -219,7 +250,9 @@ def test_beside_a_monolith_with_jobs_and_web_of_its_own_an_order_is_sold_deliver
 def page(port: int) -> str:
     """The list of delivered operations; empty while nobody answers."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/operations?status=completed", timeout=5) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/operations?status=completed", timeout=5
+        ) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""

@@ -15,7 +15,7 @@ import pytest
 
 from stocksync.domain.answers import Answer, Verdict
 from stocksync.domain.errors import DatabaseUnavailable
-from stocksync.remote.client import ForeignClient
+from stocksync.remote.foreign import ForeignClient
 from tests.shop import DELIVERED, NO_ANSWER, SELLER, Shop, open_shop
 
 
