@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,6 +109,18 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
     dialect = SqliteDialect()
     snapshot_mode = ("DEFERRED",)
 
+    def _add_conn_hooks(self, conn: Any) -> None:
+        # Of two that switch a new file to WAL, SQLite turns one away at once, whatever its busy_timeout.
+        deadline = time.monotonic() + self._wait_timeout
+        while True:
+            try:
+                super()._add_conn_hooks(conn)
+                return
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
     def wait_for_migration_lock(self) -> None:
         """Nothing to do: BEGIN IMMEDIATE has it."""
 
@@ -164,7 +178,7 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
         return SqliteDatabase(
             path,
             pragmas={
-                # First, so that switching to WAL waits as well. The pool keeps `timeout` for itself.
+                # The pool keeps `timeout` for itself.
                 "busy_timeout": int(busy_timeout * 1000),
                 "journal_mode": "wal",
                 "synchronous": "full",
