@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.servers import PostgresServer, RedisServer, ServerMissing
+from tests.servers import PgBouncer, PostgresServer, RedisServer, ServerMissing
 
 _SETTINGS = ("STOCK_SYNC_", "ALLEGRO_MICROSERVICE_", "DATABASE_URL", "REDIS_URL")
 
@@ -63,6 +63,27 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     name = postgres_server.create_database()
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
+    """The real PgBouncer of this test process before its PostgreSQL; most tests want `pgbouncer_url`."""
+    try:
+        bouncer = PgBouncer(postgres_server)
+    except ServerMissing as error:
+        _do_without(error)
+    try:
+        bouncer.start()
+        yield bouncer
+    finally:
+        bouncer.stop()
+
+
+@pytest.fixture
+def pgbouncer_url(pgbouncer: PgBouncer, postgres_url: str) -> str:
+    """URL through PgBouncer of a new, empty PostgreSQL database, whatever the test before did to PgBouncer."""
+    pgbouncer.start()
+    return pgbouncer.url(postgres_url.rsplit("/", 1)[1])
 
 
 @pytest.fixture
