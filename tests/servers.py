@@ -173,6 +173,7 @@ class PostgresServer:
             fsync = off
             synchronous_commit = off
             full_page_writes = off
+            timezone = Asia/Kathmandu
         """
         with (data / "postgresql.conf").open("a") as file:
             file.write(re.sub(r"(?m)^ +", "", settings))
