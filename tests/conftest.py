@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-from tests.servers import PostgresServer, RedisServer, ServerMissing
+from tests.servers import PgBouncer, PostgresServer, RedisServer, ServerMissing
 
 _SETTINGS = ("STOCK_SYNC_", "ALLEGRO_MICROSERVICE_", "DATABASE_URL", "REDIS_URL")
 
@@ -65,17 +65,46 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
+    """The real PgBouncer of this test process before its PostgreSQL; most tests want `pgbouncer_url`."""
+    try:
+        bouncer = PgBouncer(postgres_server)
+    except ServerMissing as error:
+        _do_without(error)
+    try:
+        bouncer.start()
+        yield bouncer
+    finally:
+        bouncer.stop()
+
+
+@pytest.fixture
+def pgbouncer_url(pgbouncer: PgBouncer, postgres_url: str) -> str:
+    """URL through PgBouncer of a new, empty PostgreSQL database, whatever the test before did to PgBouncer."""
+    pgbouncer.start()
+    return pgbouncer.url(postgres_url.rsplit("/", 1)[1])
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """URL of an SQLite file that is not there yet."""
     return f"sqlite:///{tmp_path / 'stocksync.sqlite3'}"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """URL of a new, empty database; the test runs once on SQLite and once on PostgreSQL."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a database on SQLite and PostgreSQL, and where it is marked `pgbouncer` through that as well."""
+    marks = list(metafunc.definition.iter_markers())
+    named = [mark for mark in marks if mark.name == "parametrize" and "database_url" in mark.args[0]]
+    if "database_url" in metafunc.fixturenames and not named:
+        through = ["pgbouncer"] if any(mark.name == "pgbouncer" for mark in marks) or os.environ.get("X_ALL") else []
+        metafunc.parametrize("database_url", ["sqlite", "postgres", *through], indirect=True)
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> Any:
+    """URL of a new, empty database of the kind that the test is run on."""
+    return request.getfixturevalue(f"{request.param}_url")
 
 
 def _do_without(missing: ServerMissing) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Real Redis and PostgreSQL servers for the tests: found, started on free loopback ports, ended again.
+"""Real Redis, PostgreSQL and PgBouncer servers for the tests: found, started on free loopback ports, ended again.
 
 Run as a program it says which ones the tests will use, and what is missing.
 """
@@ -173,6 +173,7 @@ class PostgresServer:
             fsync = off
             synchronous_commit = off
             full_page_writes = off
+            timezone = Asia/Kathmandu
         """
         with (data / "postgresql.conf").open("a") as file:
             file.write(re.sub(r"(?m)^ +", "", settings))
@@ -226,15 +227,7 @@ class PostgresServer:
         return True
 
     def _as_account(self) -> dict[str, Any]:
-        """Arguments for subprocess: PostgreSQL refuses to run as root, so root starts it as somebody else."""
-        if self._account is None:
-            return {"cwd": self._base}
-        return {
-            "cwd": self._base,
-            "user": self._account.pw_uid,
-            "group": self._account.pw_gid,
-            "extra_groups": [],
-        }
+        return _running_as(self._account, self._base)
 
     def _within_reach(self, programs: Path) -> Path:
         """The programs, copied where they lie in a folder closed to the account, such as root's home."""
@@ -252,6 +245,80 @@ class PostgresServer:
                 shutil.copytree(libraries, self._base / libraries.name, symlinks=True)
             return copied / programs.name
         return programs
+
+
+class PgBouncer:
+    """A PgBouncer of our own before one PostgreSQL, on a loopback port that stays the same over stops and starts.
+
+    It pools by transaction; `settings` come on top. All else is as the program has it by default.
+    """
+
+    def __init__(self, server: PostgresServer, **settings: object) -> None:
+        self._program = find_pgbouncer()
+        self._account = _unprivileged_account()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._base = Path(tempfile.mkdtemp(prefix="stocksync-pgbouncer-"))
+        self.port = free_port()
+        places = {"listen_addr": _LOOPBACK, "listen_port": self.port, "unix_socket_dir": ""}
+        # After a failed login at the server it would refuse everybody for 15 s.
+        usual = {"auth_type": "any", "pool_mode": "transaction", "server_login_retry": 1}
+        lines = [f"{name} = {value}" for name, value in (places | usual | settings).items()]
+        self._file = self._base / "pgbouncer.ini"
+        self._file.write_text(
+            f"[databases]\n* = host={_LOOPBACK} port={server.port} user=postgres\n[pgbouncer]\n"
+            + "\n".join(lines)
+        )
+        if self._account:
+            os.chown(self._base, self._account.pw_uid, self._account.pw_gid)
+
+    def start(self) -> None:
+        """Return once it listens. Does nothing when it runs."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        with (self._base / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._program, self._file],
+                **_running_as(self._account, self._base),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
+            )
+        log_text = (self._base / "log").read_text
+        wait_until(self._listens, _START_SECONDS, lambda: f"PgBouncer starts\n{log_text()}")
+
+    def kill(self) -> None:
+        """End it as a crash would; its clients and its servers see their connections closed."""
+        process, self._process = self._process, None
+        if process is not None:
+            _end_process(process, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it and remove its files."""
+        self.kill()
+        shutil.rmtree(self._base, ignore_errors=True)
+
+    def url(self, database: str) -> str:
+        """`postgresql://` URL of a database of the server, through here."""
+        return f"postgresql://postgres@{_LOOPBACK}:{self.port}/{database}"
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection((_LOOPBACK, self.port), timeout=2).close()
+        except OSError:
+            return False
+        return True
+
+
+def find_pgbouncer() -> str:
+    """The program. Raises ServerMissing when there is none."""
+    # Debian keeps it among the programs of root.
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        raise ServerMissing(
+            "no PgBouncer found: install it (Debian, Ubuntu: apt-get install pgbouncer; macOS: brew install pgbouncer)"
+        )
+    return program
 
 
 def find_postgres() -> Path:
@@ -275,7 +342,7 @@ def find_postgres() -> Path:
 
 
 def _unprivileged_account() -> pwd.struct_passwd | None:
-    """Whom PostgreSQL is run as when we are root; None when we are not."""
+    """Whom PostgreSQL and PgBouncer are run as when we are root; None when we are not."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -288,6 +355,13 @@ def _unprivileged_account() -> pwd.struct_passwd | None:
     )
 
 
+def _running_as(account: pwd.struct_passwd | None, folder: Path) -> dict[str, Any]:
+    """Arguments for subprocess: both servers refuse to run as root, so root starts them as somebody else."""
+    if account is None:
+        return {"cwd": folder}
+    return {"cwd": folder, "user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
 def _end_process(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     process.send_signal(number)
     try:
@@ -298,7 +372,11 @@ def _end_process(process: subprocess.Popen[bytes], number: signal.Signals) -> No
 
 
 def _tell_what_is_there() -> None:
-    for name, find in (("Redis", find_redis_server), ("PostgreSQL", find_postgres)):
+    for name, find in (
+        ("Redis", find_redis_server),
+        ("PostgreSQL", find_postgres),
+        ("PgBouncer", find_pgbouncer),
+    ):
         try:
             print(f"tests: {name} from {find()}")
         except (EmbeddedServerError, ServerMissing) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +19,6 @@ from stocksync.domain.errors import DatabaseUnavailable, needs_extra
 from stocksync.store.dialects import Dialect, Parameters, PostgresDialect, SqliteDialect
 from stocksync.store.dialects import Statement as Statement  # noqa: PLC0414 (writers take both from here)
 from stocksync.store.models import MODELS
-
-_FEW_ROWS = "-c max_parallel_workers_per_gather=0 -c jit=off"
-
 
 class _Executing:
     """What both database classes add to peewee's: statements, and a scope for the connection."""
@@ -107,12 +106,37 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
     dialect = SqliteDialect()
     snapshot_mode = ("DEFERRED",)
 
+    def _add_conn_hooks(self, conn: Any) -> None:
+        # Of two that switch a new file to WAL, SQLite turns one away at once, whatever its busy_timeout.
+        deadline = time.monotonic() + self._wait_timeout
+        while True:
+            try:
+                super()._add_conn_hooks(conn)
+                return
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
     def wait_for_migration_lock(self) -> None:
         """Nothing to do: BEGIN IMMEDIATE has it."""
 
 
+class _Psycopg(peewee.Psycopg3Adapter):  # type: ignore[misc]
+    """Connects; names no statement of ours where a pooler may send the next one to another server."""
+
+    def connect(self, db: Any, **params: Any) -> Any:
+        connection = super().connect(db, autocommit=True, **params)
+        # PgBouncer and its like give each client a made-up process id.
+        if connection.execute("SELECT pg_backend_pid()").fetchone()[0] != connection.info.backend_pid:
+            connection.prepare_threshold = None
+        return connection
+
+
 class PostgresDatabase(_Executing, PooledPostgresqlDatabase):  # type: ignore[misc]
-    """PostgreSQL through psycopg 3, sessions in UTC."""
+    """PostgreSQL through psycopg 3, directly or through a pooler of transactions, so no session is set up."""
+
+    psycopg3_adapter = _Psycopg
 
     field_types: ClassVar[dict[str, str]] = {
         **peewee.PostgresqlDatabase.field_types,
@@ -164,7 +188,7 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
         return SqliteDatabase(
             path,
             pragmas={
-                # First, so that switching to WAL waits as well. The pool keeps `timeout` for itself.
+                # The pool keeps `timeout` for itself.
                 "busy_timeout": int(busy_timeout * 1000),
                 "journal_mode": "wal",
                 "synchronous": "full",
@@ -185,9 +209,6 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
         # A server that is gone without a word is noticed within half a minute, not after two hours.
         options = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3"} | options
         options.setdefault("tcp_user_timeout", "30000")
-        # Our statements read a handful of rows, where the server may expect a third of the table: starting
-        # parallel workers, or compiling, takes it longer than answering.
-        options["options"] = f"{_FEW_ROWS} {options.get('options', '')} -c timezone=UTC"
         # What the URL does not say is left to libpq (PGHOST, its socket folder, a password file).
         places = {"host": parts.hostname, "user": parts.username, "password": parts.password}
         options = {name: unquote(value) for name, value in places.items() if value} | options

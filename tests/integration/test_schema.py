@@ -119,6 +119,16 @@ def test_several_that_migrate_at_once_apply_everything_once(database_url: str) -
     assert sorted(json.loads(out)["applied"] for out, _ in said) == [[], [], [], APPLIED]
 
 
+def test_however_many_open_a_new_sqlite_file_at_once_all_succeed(tmp_path: Path) -> None:
+    """Of two that switch one file to WAL, SQLite turns one away without waiting."""
+    openers = [sys.executable, "-m", "tests.openers", str(tmp_path)]
+    said = subprocess.run(openers, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
+
+    assert said.stderr == ""
+    files = [path.read_bytes() for path in tmp_path.glob("*.sqlite3")]
+    assert {file[18:20] for file in files} == {b"\2\2"}, "in WAL mode, see SQLite's file format"
+
+
 def test_our_tables_stay_out_of_the_monoliths_way(database_url: str) -> None:
     database = from_migrations(database_url)
     with database.scope():
