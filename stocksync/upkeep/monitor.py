@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import urllib3
 from redis.exceptions import RedisError
 
 from stocksync.domain.alerts import KINDS, message
-from stocksync.domain.errors import StockSyncError
+from stocksync.domain.errors import StockSyncError, needs_extra
 from stocksync.domain.identifiers import Clock
 from stocksync.domain.states import FAILED, PENDING
 from stocksync.remote.breaker import Breaker
@@ -152,10 +151,11 @@ class Monitor:
         """Tell a dead-man switch that all of this still runs."""
         if self._settings.ping_url is None:
             return
+        with needs_extra("worker"):
+            import requests
         try:
-            with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=5)) as pool:
-                pool.request("GET", self._settings.ping_url).close()
-        except urllib3.exceptions.HTTPError as error:
+            requests.get(self._settings.ping_url, timeout=5, stream=True).close()
+        except requests.RequestException as error:
             log.warning("the dead-man address does not answer (%s)", type(error).__name__)
 
 
