@@ -19,7 +19,7 @@ class SocketServer(TcpFakeServer):
 
 options = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
 os.umask(0o077)
-server = SocketServer(options["--unixsocket"])
+server = SocketServer(options["--unixsocket"])  # type: ignore[arg-type]  # any kind of address will do
 # Its end does not wait for those who are still connected.
 server.daemon_threads = True
 server.serve_forever()
