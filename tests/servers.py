@@ -1,4 +1,4 @@
-"""Real Redis, PostgreSQL and PgBouncer servers for the tests: found, started on free loopback ports, ended again.
+"""Real Redis and PostgreSQL servers for the tests: found, started on free loopback ports, ended again.
 
 Run as a program it says which ones the tests will use, and what is missing.
 """
@@ -174,7 +174,7 @@ class PostgresServer:
             synchronous_commit = off
             full_page_writes = off
             timezone = Asia/Kathmandu
-        """
+        """  # a time zone that nobody expects, as somebody else's server may have
         with (data / "postgresql.conf").open("a") as file:
             file.write(re.sub(r"(?m)^ +", "", settings))
         with (self._base / "log").open("wb") as log:
@@ -372,11 +372,7 @@ def _end_process(process: subprocess.Popen[bytes], number: signal.Signals) -> No
 
 
 def _tell_what_is_there() -> None:
-    for name, find in (
-        ("Redis", find_redis_server),
-        ("PostgreSQL", find_postgres),
-        ("PgBouncer", find_pgbouncer),
-    ):
+    for name, find in (("Redis", find_redis_server), ("PostgreSQL", find_postgres)):
         try:
             print(f"tests: {name} from {find()}")
         except (EmbeddedServerError, ServerMissing) as error:

@@ -20,6 +20,7 @@ from stocksync.store.dialects import Dialect, Parameters, PostgresDialect, Sqlit
 from stocksync.store.dialects import Statement as Statement  # noqa: PLC0414 (writers take both from here)
 from stocksync.store.models import MODELS
 
+
 class _Executing:
     """What both database classes add to peewee's: statements, and a scope for the connection."""
 

@@ -13,7 +13,7 @@ import pytest
 from stocksync.domain.errors import DatabaseUnavailable
 from stocksync.store.database import rows_of
 from tests.servers import PgBouncer, PostgresServer
-from tests.shop import Shop, open_shop
+from tests.shop import open_shop
 
 
 @pytest.fixture
