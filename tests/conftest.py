@@ -97,11 +97,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = list(metafunc.definition.iter_markers())
     named = [mark for mark in marks if mark.name == "parametrize" and "database_url" in mark.args[0]]
     if "database_url" in metafunc.fixturenames and not named:
-        through = (
-            ["pgbouncer"]
-            if any(mark.name == "pgbouncer" for mark in marks) or os.environ.get("X_ALL")
-            else []
-        )
+        through = ["pgbouncer"] if any(mark.name == "pgbouncer" for mark in marks) else []
         metafunc.parametrize("database_url", ["sqlite", "postgres", *through], indirect=True)
 
 

@@ -167,7 +167,7 @@ class PostgresServer:
             synchronous_commit = off
             full_page_writes = off
             timezone = Asia/Kathmandu
-        """
+        """  # a time zone that nobody expects, as somebody else's server may have
         with (data / "postgresql.conf").open("a") as file:
             file.write(re.sub(r"(?m)^ +", "", settings))
         with (self._base / "log").open("wb") as log:

@@ -63,6 +63,9 @@ def with_session(session: Session | scoped_session[Any], runtime: Runtime | None
     only in one order everywhere. SQLite's driver has a trap of its own: a savepoint that is opened before the
     transaction has written anything commits when it is released; call this, or flush, before `begin_nested()`.
 
+    Behind PgBouncer in transaction pooling an engine on psycopg 3 must not prepare statements, the caller's own no
+    less than ours: `create_engine(url, connect_args={"prepare_threshold": None})`. psycopg2 prepares none.
+
     Args:
         session: of SQLAlchemy 2 or SQLModel, on SQLite (pysqlite, aiosqlite) or PostgreSQL (psycopg, psycopg2). Of an
             AsyncSession: `await session.run_sync(lambda session: with_session(session).service...)`.

@@ -11,6 +11,8 @@ import pytest
 from stocksync import StockSyncError
 from tests.shop import SELLER, WAREHOUSE, Shop, form, goods, listed, open_shop
 
+pytestmark = pytest.mark.pgbouncer
+
 SKUS = [f"S{number}" for number in range(6)]
 
 

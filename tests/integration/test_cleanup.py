@@ -469,6 +469,7 @@ def test_a_stopped_clean_up_says_that_there_is_more_and_goes_on_where_it_was(sho
     )
 
 
+@pytest.mark.pgbouncer
 def test_the_job_does_one_slice_and_queues_the_next(database_url: str, redis_url: str) -> None:
     with open_shop(database_url) as shop:
         many(shop, 120)
@@ -492,6 +493,7 @@ def test_the_job_does_one_slice_and_queues_the_next(database_url: str, redis_url
 # Beside everything else
 
 
+@pytest.mark.pgbouncer
 @pytest.mark.timeout(180)
 def test_beside_running_deliveries_and_reconciliation_nothing_is_lost(database_url: str) -> None:
     """Sales, returns, cancellations, deliveries and reconciliation, while all that is at an end is cleaned up at once."""

@@ -14,6 +14,8 @@ from stocksync.domain.answers import Answer
 from stocksync.store.deliveries import Claim, Delivered, NotDelivered
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, form, open_shop
 
+pytestmark = pytest.mark.pgbouncer
+
 
 @pytest.fixture
 def shop(database_url: str) -> Iterator[Shop]:

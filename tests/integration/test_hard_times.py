@@ -69,6 +69,7 @@ def trouble(database_url: str) -> Iterator[Trouble]:
         assert made.ended.wait(10)
 
 
+@pytest.mark.pgbouncer
 def test_an_answer_is_written_once_the_database_is_back_and_costs_no_attempt(
     shop: Shop, trouble: Trouble
 ) -> None:

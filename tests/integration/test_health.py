@@ -106,6 +106,7 @@ def test_in_an_outage_waiting_is_no_fault_of_ours(page: FlaskClient, shop: Shop)
     assert figures(page)["breaker_open"] == 1
 
 
+@pytest.mark.pgbouncer
 def test_the_figures_are_the_databases(page: FlaskClient, shop: Shop) -> None:
     shop.deduct("at-once")
     shop.clock.advance(3)

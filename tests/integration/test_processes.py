@@ -78,6 +78,7 @@ def test_a_failure_comes_back_through_the_scheduler(
         assert (operation["status"], operation["retry_count"] >= 1) == ("completed", True)
 
 
+@pytest.mark.pgbouncer
 def test_killed_in_mid_delivery_it_loses_and_doubles_nothing(shop: Processes, sandbox: Sandbox) -> None:
     sandbox.set_faults(latency_ms=30)
     take_orders(shop, range(300))

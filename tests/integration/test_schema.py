@@ -7,7 +7,6 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
@@ -89,6 +88,7 @@ def test_migrations_make_what_the_models_say_on_postgresql(postgres_server: obje
             postgres_server.drop_database(name)  # type: ignore[attr-defined]
 
 
+@pytest.mark.pgbouncer
 def test_a_second_run_has_nothing_to_do(database_url: str) -> None:
     database = open_database(database_url)
 
@@ -106,6 +106,7 @@ def test_a_schema_that_is_behind_is_refused_with_what_to_do(database_url: str) -
     runtime.close()
 
 
+@pytest.mark.pgbouncer
 def test_several_that_migrate_at_once_apply_everything_once(database_url: str) -> None:
     command = [sys.executable, "-m", "stocksync", "migrate", "--json"]
     environment = {"DATABASE_URL": database_url, "PYTHONPATH": str(ROOT)}
@@ -189,20 +190,3 @@ def test_the_third_migration_counts_what_was_completed_before_it(database_url: s
         assert first_failed_at == shop.operation(failed)["first_failed_at"] == START
         assert shop.runtime.operation_lists.by_status()["completed"] == 1
         assert shop.runtime.tallies.fold(shop.clock()) == 0
-
-
-def test_postgresql_answers_without_parallel_workers_unless_the_url_asks_for_them(postgres_url: str) -> None:
-    """It expects a third of all orders where our partial indexes hold none."""
-    asked = quote("-c max_parallel_workers_per_gather=1 -c timezone=Europe/Warsaw")
-    settings = []
-    for url in (postgres_url, f"{postgres_url}{'&' if '?' in postgres_url else '?'}options={asked}"):
-        database = open_database(url)
-        with database.scope():
-            settings.append(
-                [
-                    database.execute_sql(f"SHOW {name}").fetchone()[0]
-                    for name in ("max_parallel_workers_per_gather", "jit", "timezone")
-                ]
-            )
-        database.close_all()
-    assert settings == [["0", "off", "UTC"], ["1", "off", "UTC"]]
