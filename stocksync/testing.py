@@ -34,8 +34,6 @@ from stocksync.store.database import open_database
 from stocksync.store.migrate import migrate
 from stocksync.store.operation_lists import Filter
 
-_EVERYTHING = 1_000_000
-
 
 class Clock:
     """Time that stands still until it is moved."""
@@ -101,9 +99,11 @@ class Remote:
             times: how often; None: until `recover`.
             retry_after: the header, in seconds or as a date.
         """
-        answer = Answer(Verdict.UNCLEAR, "ConnectionError", error or "the remote is down")
-        if status is not None:
-            answer = understand(status, {"success": False, "error": error}, retry_after and str(retry_after))
+        answer = (
+            Answer(Verdict.UNCLEAR, "ConnectionError", error or "the remote is down")
+            if status is None
+            else understand(status, {"success": False, "error": error}, str(retry_after or ""))
+        )
         self._failures[order_id] = repeat(answer) if times is None else repeat(answer, times)
 
     def recover(self) -> None:
@@ -175,20 +175,20 @@ class Harness:
         """Deliver what is due by the clock, in this thread, as a worker would.
 
         Returns:
-            Operations: `processed`, `succeeded`, `failed` (to be tried again), `max_retries_reached` (given up). What
-            an outage, a busy remote or refused credentials keep waiting is in none of them.
+            Operations: `processed`, of these `succeeded`, `failed` (waits to be tried again, whether or not that cost
+            an attempt) and `max_retries_reached` (given up). What was not due, or held back, is in none of them.
         """
-        figures = self.runtime.service.process_pending_operations(_EVERYTHING)
+        figures = self.runtime.service.process_pending_operations(1_000_000)
         self.wakeups.woken.clear()
         return figures
 
     def operations(self, **wanted: Any) -> list[dict[str, Any]]:
-        """What an operator would see, the newest first: `operations(status="failed")`.
+        """What an operator would see, the newest 200 first: `operations(status="failed")`.
 
         Args:
-            wanted: status, order_id, sku, token_id, error_class, in_doubt, since, until.
+            wanted: status, order_id, sku, token_id, error_class, in_doubt, since, until (aware UTC).
         """
-        return self.runtime.operation_lists.page(Filter(**wanted), self.clock()).operations
+        return self.runtime.operation_lists.page(Filter(**wanted), self.clock(), limit=200).operations
 
 
 @contextmanager

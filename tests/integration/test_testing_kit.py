@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.orm import Session
 
 from stocksync import ConfigurationError, Runtime, StockSyncConfig, runtime
+from stocksync.aio import AsyncStockSync
 from stocksync.contrib.sqlalchemy import with_session
 from stocksync.testing import Harness, harness
 
@@ -74,6 +76,16 @@ def test_a_call_from_another_thread_sees_the_same_database(stock_sync: Harness) 
         list(pool.map(lambda number: sell(stock_sync, f"order-{number}"), range(40)))
 
     assert stock_sync.deliver_now()["succeeded"] == 40
+
+
+def test_a_call_of_an_async_program_is_delivered(stock_sync: Harness) -> None:
+    async def sell_async() -> None:
+        sync = AsyncStockSync()  # the process's own
+        await sync.service.sync_stock_deduction(SELLER, "order-1", "A", 1)
+        await sync.close()
+
+    asyncio.run(sell_async())
+    assert stock_sync.deliver_now() == DELIVERED
 
 
 # The remote
