@@ -136,8 +136,7 @@ class Remote:
 
     def is_healthy(self, timeout: float = 3.0) -> bool:  # noqa: ARG002
         """As the engine asks during an outage; it counts as one of `times`."""
-        failure = self._failure()
-        return failure is None or failure.verdict not in (Verdict.UNCLEAR, Verdict.THROTTLED)
+        return self._failure() is None
 
     def forget_token(self) -> None:
         """It has none."""
@@ -160,11 +159,8 @@ class Harness:
         self.runtime = Runtime(config, clock=self.clock, wakeups=self.wakeups)
         """All that production has: `runtime.service`, `.orders`, `.inventory`, `.inventory_with_sync`, `.queries`."""
         self.runtime.sender = self.remote
-
-    @property
-    def database_url(self) -> str:
+        self.database_url = config.database
         """Where the tables are. SQLAlchemy's `create_engine` takes it too, for the monolith's own beside them."""
-        return self.runtime.config.database
 
     @property
     def woken(self) -> set[str]:
