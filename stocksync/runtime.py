@@ -24,6 +24,7 @@ from stocksync.domain.errors import needs_extra
 from stocksync.queue.wakeups import TASKS, RedisWakeups, heard_from, make_queue
 from stocksync.settling import DrainReport
 from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpStore
+from stocksync.store.database import bind_models
 from stocksync.store.migrate import require_current
 from stocksync.upkeep.alerts import AppriseMessenger, LogMessenger, Messenger
 from stocksync.upkeep.audit import audit
@@ -258,8 +259,12 @@ def current() -> Runtime:
         return _current
 
 
-def use(runtime: Runtime | None) -> None:
-    """Make `runtime` this process's own (None: compose it anew when asked for)."""
+def use(runtime: Runtime | None) -> Runtime | None:
+    """Make `runtime` this process's own (None: compose it anew when asked for); answers with the one before."""
     global _current, _owner
     with _lock:
+        before = _current if _owner == os.getpid() else None
         _current, _owner = runtime, os.getpid()
+        if runtime is not None:
+            bind_models(runtime.database)
+    return before

@@ -69,7 +69,10 @@ def tell(sender: Sender, order: ClaimedOrder, timeout: float | None = None) -> A
 
 
 class SendPool:
-    """Orders go in by claims, results come out in any order. One thread submits and collects."""
+    """Orders go in by claims, results come out in any order. One thread submits and collects.
+
+    With a `limit` of 0 there are no sender threads: whoever collects sends.
+    """
 
     def __init__(self, sender: Sender, limit: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._sender = sender
@@ -81,7 +84,7 @@ class SendPool:
         self._latencies: deque[float] = deque(maxlen=_REMEMBERED_SENDS)
         self._threads: list[threading.Thread] = []
         self._in_flight = 0
-        self.concurrency = 1
+        self.concurrency = min(1, limit)
         """Connections wanted at the latency seen last."""
         self._wake_at_results = 1
         self._wake_at_queued = 0
@@ -115,6 +118,9 @@ class SendPool:
         """
         with self._changed:
             self._wake_at_results, self._wake_at_queued = at_least, queued_below
+            while not self._limit and not self._worth_waking():
+                self._in_flight += 1
+                self._send(*self._queue.popleft())
             self._changed.wait_for(self._worth_waking, timeout)
             results = list(self._results)
             self._results.clear()
@@ -159,18 +165,21 @@ class SendPool:
                 )
                 if self._closed:
                     return
-                claim_id, order, send_until = self._queue.popleft()
+                queued = self._queue.popleft()
                 self._in_flight += 1
-            started = self._monotonic()
-            answer = None if started > send_until else tell(self._sender, order)
-            elapsed = self._monotonic() - started
-            with self._changed:
-                self._in_flight -= 1
-                self._results.append(Sent(claim_id, order, answer, round(elapsed * 1000)))
-                if answer is not None:
-                    self._follow(elapsed)
-                if self._worth_waking():
-                    self._changed.notify_all()
+            self._send(*queued)
+
+    def _send(self, claim_id: UUID, order: ClaimedOrder, send_until: float) -> None:
+        started = self._monotonic()
+        answer = None if started > send_until else tell(self._sender, order)
+        elapsed = self._monotonic() - started
+        with self._changed:
+            self._in_flight -= 1
+            self._results.append(Sent(claim_id, order, answer, round(elapsed * 1000)))
+            if answer is not None:
+                self._follow(elapsed)
+            if self._worth_waking():
+                self._changed.notify_all()
 
     def _follow(self, elapsed: float) -> None:
         # The fastest of the last sends: unlike their mean it does not grow by the threads' own rivalry.

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from stocksync import runtime
+from stocksync.testing import stock_sync  # noqa: F401 (a fixture)
 from tests.servers import PgBouncer, PostgresServer, RedisServer, ServerMissing
 
 _SETTINGS = ("STOCK_SYNC_", "ALLEGRO_MICROSERVICE_", "DATABASE_URL", "REDIS_URL")
@@ -16,7 +18,8 @@ _SETTINGS = ("STOCK_SYNC_", "ALLEGRO_MICROSERVICE_", "DATABASE_URL", "REDIS_URL"
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees, or writes to, what a person's environment points at."""
+    """No test sees, or writes to, what a person's environment points at, nor the runtime of a test before it."""
+    runtime.use(None)
     for name in [name for name in os.environ if name.startswith(_SETTINGS)]:
         monkeypatch.delenv(name)
 

@@ -6,11 +6,10 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from stocksync import StockSyncConfig
+from stocksync import StockSyncConfig, testing
 from stocksync.domain.answers import Answer, Verdict
 from stocksync.runtime import Runtime
 from stocksync.settling import DrainReport
@@ -27,17 +26,11 @@ REFUSED = Answer(Verdict.REJECTED, "NotSuccessful", "not today", 200)
 NO_ANSWER = Answer(Verdict.UNCLEAR, "Timeout", "no complete answer within 8 s")
 
 
-class Clock:
-    """Time that stands still until it is moved."""
+class Clock(testing.Clock):
+    """Begins at START unless told otherwise."""
 
     def __init__(self, now: datetime = START) -> None:
-        self.now = now
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+        super().__init__(now)
 
 
 class ScriptedRemote:
@@ -82,32 +75,16 @@ class ScriptedRemote:
         return answer
 
 
-@dataclass
-class RecordedWakeups:
-    """Wake-ups that only remember that they were asked for."""
-
-    woken: list[str] = field(default_factory=list)
-    planned: dict[str, datetime | None] = field(default_factory=dict)
-
-    def wake(self, lane: str, *, force: bool = False) -> bool:
-        del force
-        self.woken.append(lane)
-        return True
-
-    def wake_at(self, lane: str, moment: datetime | None) -> None:
-        self.planned[lane] = moment
-
-
 class Shop:
     """Everything composed, with what tests look at close at hand."""
 
     def __init__(self, database_url: str, settings: Mapping[str, str] | None = None) -> None:
         self.clock = Clock()
         self.remote = ScriptedRemote()
-        self.wakeups = RecordedWakeups()
+        self.wakeups = testing.RecordedWakeups()
         config = StockSyncConfig.load({"DATABASE_URL": database_url, **(settings or {})})
         self.runtime = Runtime(config, clock=self.clock, rng=random.Random(7), wakeups=self.wakeups)
-        self.runtime.__dict__["sender"] = self.remote
+        self.runtime.sender = self.remote
         migrate(self.runtime.database)
         self.service = self.runtime.service
         self.orders = self.runtime.orders

@@ -14,15 +14,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, create_engine, update
 
 from examples.monolith.models import AllegroOrder, CheckoutForm, Stock
-from stocksync import Runtime, StockSyncConfig, StockSyncError
+from stocksync import Runtime, StockSyncError
 from stocksync.contrib.sqlalchemy import with_session
+from stocksync.runtime import current
 
 WAREHOUSE = "Ирина"
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    runtime = Runtime(StockSyncConfig.load())  # one for the process, by its environment
+    runtime = current()  # one for the process, by its environment; in a test, the one of the test
     runtime.require_schema()  # raises, and says what to do, when `migrate` was not run
     url = make_url(runtime.config.database)
     engine = create_engine(url if url.drivername == "sqlite" else url.set(drivername="postgresql+psycopg"))

@@ -13,7 +13,8 @@ from examples.monolith.app import app
 from stocksync import Runtime, StockSyncConfig
 from stocksync.aio import AsyncStockSync
 from stocksync.store.migrate import migrate
-from tests.shop import Clock, RecordedWakeups
+from stocksync.testing import RecordedWakeups
+from tests.shop import Clock
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ PROCESSES = ("stocksync.queue.process", "stocksync.queue.tasks", "stocksync.queu
 # Design, section 3, from the top to the bottom; what stands in one line may look at each other where TOGETHER says so.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("jobs", "stocksync.web", "stocksync.__main__", "stocksync.cli", "stocksync.sandbox"),
-    ("stocksync", "stocksync.aio", "stocksync.contrib", *PROCESSES),
+    ("stocksync", "stocksync.aio", "stocksync.contrib", "stocksync.testing", *PROCESSES),
     ("stocksync.runtime",),
     ("stocksync.composition",),
     (
