@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import fakeredis
 import pytest
+from redis import Redis
 
 from stocksync import runtime
 from stocksync.testing import stock_sync  # noqa: F401 (a fixture)
@@ -44,6 +46,12 @@ def redis_url(redis_server: RedisServer) -> str:
     redis_server.start()
     redis_server.flush()
     return redis_server.url
+
+
+@pytest.fixture
+def fake_redis() -> Redis:
+    """An empty Redis in this process, for what needs no server: nothing crashes, nothing blocks, nothing is lost."""
+    return fakeredis.FakeRedis(server=fakeredis.FakeServer())
 
 
 @pytest.fixture(scope="session")

@@ -7,37 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http.client import HTTPResponse
-from io import BufferedReader, RawIOBase
+from socket import SocketIO
 from typing import Any
 
 
-class _Reads(RawIOBase):
-    """What arrives at a socket, for as long as `left` (seconds) is above zero."""
+class _Reads(SocketIO):
+    """What arrives at a socket while `left` (seconds) is above zero."""
 
-    def __init__(self, sock: Any, raw: Any, left: Callable[[], float]) -> None:
-        self._sock, self._raw, self._left = sock, raw, left
+    left: Callable[[], float]
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> Any:
-        left = self._left()
+    def readinto(self, buffer: Any) -> int | None:
+        left = self.left()
         if left <= 0:
             raise TimeoutError
-        self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+        self._sock.settimeout(left)  # type: ignore[attr-defined]
+        return super().readinto(buffer)
 
 
 def bounded(connection: type[Any], left: Callable[[], float]) -> type[Any]:
     """The same kind of urllib3 connection; its reads wait no longer than the seconds that `left` answers with."""
 
     class Response(HTTPResponse):
-        def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
-            super().__init__(sock, *args, **options)
-            self.fp = BufferedReader(_Reads(sock, self.fp.detach(), left))
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            # In its place: a reader around it would cost each response a buffer more.
+            self.fp.raw.__class__ = _Reads
+            self.fp.raw.left = left  # type: ignore[attr-defined]
 
     return type("Bounded", (connection,), {"response_class": Response})

@@ -128,7 +128,7 @@ class Transport:
         text = b""
         with session.request(
             method, self._base + path, data=body, headers=headers, auth=auth, timeout=timeout, stream=True,
-            allow_redirects=False,
+            allow_redirects=False, verify=session.verify,
         ) as answer:  # fmt: skip
             for chunk in answer.iter_content(64 * 1024):
                 text += chunk
@@ -155,7 +155,9 @@ class Transport:
         if not isinstance(mounted, HTTPAdapter):
             return _Way(mounted, mounted)
         request = requests.Request("GET", self._base).prepare()
-        settings = self._session.merge_environment_settings(self._base, {}, None, None, None)
+        # Left to itself, requests has the environment's certificates win over the session's.
+        session, base = self._session, self._base
+        settings = session.merge_environment_settings(base, {}, None, session.verify, None)
         proxies, verify, cert = settings["proxies"], settings["verify"], settings["cert"]
         shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
         # A pool of one for each thread: the adapter's may be smaller than our number of threads, and it is not ours.

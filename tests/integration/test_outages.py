@@ -10,6 +10,7 @@ import pytest
 from stocksync.domain.answers import Answer, Verdict, understand
 from stocksync.queue.wakeups import connect_redis
 from stocksync.remote.breaker import Breaker, BreakerSettings, Gate, RedisBreakerMemory
+from tests.servers import free_port
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Clock, Shop, open_shop
 
 WAYS_OF_BEING_AWAY = {
@@ -229,80 +230,8 @@ def test_an_ordinary_rejection_does_not_open_the_breaker(shop: Shop) -> None:
     assert shop.runtime.breaker.open_until() is None
 
 
-# The breaker itself, on a real Redis
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def breakers(redis_url: str, clock: Clock) -> list[Breaker]:
-    """As two workers have them."""
-    return [
-        Breaker(
-            RedisBreakerMemory(connect_redis(redis_url, timeout=2), "stock-sync"), BreakerSettings(), clock
-        )
-        for _ in range(2)
-    ]
-
-
-def test_what_one_worker_finds_out_the_other_knows(breakers: list[Breaker], clock: Clock) -> None:
-    one, other = breakers
-    assert [one.failed() for _ in range(5)] == [False, False, False, False, True]
-
-    assert other.admit().gate is Gate.OPEN
-    assert other.admit().until == clock.now + timedelta(seconds=5)
-
-
-def test_one_probe_at_a_time_across_workers(breakers: list[Breaker], clock: Clock) -> None:
-    one, other = breakers
-    one.failed(times=5)
-    clock.advance(5)
-
-    assert [one.admit().gate, other.admit().gate, one.admit().gate] == [Gate.PROBE, Gate.OPEN, Gate.OPEN]
-
-
-def test_probes_that_fail_come_further_apart_up_to_half_a_minute(
-    breakers: list[Breaker], clock: Clock
-) -> None:
-    one, _ = breakers
-    one.failed(times=5)
-    waits = []
-    for _ in range(5):
-        until = one.admit().until
-        assert until is not None
-        waits.append((until - clock.now).total_seconds())
-        clock.now = until
-        assert one.admit().gate is Gate.PROBE
-        one.failed(probing=True)
-
-    assert waits == [5, 10, 20, 30, 30]
-
-
-def test_a_probe_that_is_served_closes_it_for_all(breakers: list[Breaker], clock: Clock) -> None:
-    one, other = breakers
-    one.failed(times=5)
-    clock.advance(5)
-    one.admit()
-
-    assert one.served()
-    assert other.admit().gate is Gate.CLOSED
-    assert other.served_at() == clock.now
-
-
-def test_a_success_between_starts_the_count_anew(breakers: list[Breaker]) -> None:
-    one, other = breakers
-    one.failed(times=4)
-    other.served()
-
-    assert not one.failed(times=4)
-
-
-def test_without_redis_it_counts_as_closed(clock: Clock) -> None:
-    from tests.servers import free_port
-
+def test_without_redis_it_counts_as_closed() -> None:
+    clock = Clock()
     nobody = connect_redis(f"redis://127.0.0.1:{free_port()}/0", timeout=0.25)
     breaker = Breaker(RedisBreakerMemory(nobody, "stock-sync"), BreakerSettings(), clock)
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 
 import pytest
 from redis import Redis
-from rq.exceptions import DeserializationError
 
-from stocksync.queue import tasks
 from stocksync.queue.wakeups import NoWakeups, RedisWakeups, StockSyncJob, connect_redis, make_queue
 from stocksync.settling import DrainReport
 from tests.servers import RedisServer, free_port
-from tests.shop import SELLER, START, Shop, open_shop
+from tests.shop import SELLER, Shop, open_shop
 
 
 @pytest.fixture
@@ -38,104 +35,6 @@ def shop(sqlite_url: str, wakeups: RedisWakeups) -> Iterator[Shop]:
 def jobs(redis: Redis) -> list[StockSyncJob]:
     ids: list[bytes] = redis.lrange("rq:queue:stock-sync", 0, -1)  # type: ignore[assignment]
     return [StockSyncJob.fetch(job_id.decode(), connection=redis) for job_id in ids]  # type: ignore[misc]
-
-
-def test_any_number_of_deductions_share_one_job_while_it_waits(shop: Shop, redis: Redis) -> None:
-    for number in range(20):
-        shop.deduct(f"order-{number}")
-
-    (job,) = jobs(redis)
-    assert (job.func_name, list(job.args)) == ("stocksync.queue.tasks.deliver_lane", [SELLER])
-
-
-def test_each_lane_has_its_own_job(redis: Redis, wakeups: RedisWakeups) -> None:
-    for lane in ("a", "b", "a"):
-        wakeups.wake(lane)
-
-    assert [list(job.args) for job in jobs(redis)] == [["a"], ["b"]]
-
-
-def test_once_the_job_has_begun_a_new_deduction_makes_a_new_one(redis: Redis, wakeups: RedisWakeups) -> None:
-    wakeups.wake("a")
-    wakeups.clear_marker("a")
-    wakeups.wake("a")
-
-    assert len(jobs(redis)) == 2
-
-
-def test_the_marker_expires_by_itself_within_a_minute(redis: Redis, wakeups: RedisWakeups) -> None:
-    wakeups.wake("a")
-
-    assert 0 < redis.ttl(wakeups.marker("a")) <= 60
-
-
-def test_the_sweep_overrides_a_marker_whose_job_was_lost(redis: Redis, wakeups: RedisWakeups) -> None:
-    wakeups.wake("a")
-    redis.delete("rq:queue:stock-sync")
-    wakeups.wake("a", force=True)
-
-    assert len(jobs(redis)) == 1
-
-
-def test_a_job_carries_a_lane_and_no_data_as_json(redis: Redis, wakeups: RedisWakeups) -> None:
-    wakeups.wake("продавец 1")
-
-    (job,) = jobs(redis)
-    assert job.data.startswith(b'["stocksync.queue.tasks.deliver_lane"')
-    assert "продавец 1" in (job.description or "")
-
-
-def test_a_hundred_thousand_waiting_operations_take_no_more_of_redis_than_one(
-    redis: Redis, wakeups: RedisWakeups
-) -> None:
-    wakeups.wake("a")
-    before = redis.dbsize()
-    for _ in range(1000):
-        wakeups.wake("a")
-
-    assert redis.dbsize() == before
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        *("os.system", "builtins.eval", "jobsx.evil", "jobs.worker.run", "stocksync.runtime.current"),
-        *("stocksync.queue.tasks.runtime.use", "jobs.periodic.runtime.use", "stocksync.queue.tasks."),
-    ],
-)
-def test_a_job_that_names_another_function_is_not_run(redis: Redis, function: str) -> None:
-    job = StockSyncJob.create(function, args=("true",), connection=redis)
-
-    with pytest.raises(DeserializationError, match="only functions of stocksync"):
-        _ = job.func
-
-
-@pytest.mark.parametrize(
-    ("former", "function"),
-    [("jobs.delivery.deliver_lane", tasks.deliver_lane), ("jobs.periodic.cleanup", tasks.cleanup)],
-)
-def test_a_job_queued_under_its_former_name_is_still_done(
-    redis: Redis, former: str, function: Callable[..., object]
-) -> None:
-    StockSyncJob.create(former, args=("a",), id="old", connection=redis).save()
-
-    job = StockSyncJob.fetch("old", connection=redis)
-    assert (job.func, job.args) == (function, ["a"])
-
-
-def test_a_lane_has_one_entry_moved_to_its_due_time_rounded_up(redis: Redis, wakeups: RedisWakeups) -> None:
-    wakeups.wake_at("a", START + timedelta(seconds=90, milliseconds=1))
-    wakeups.wake_at("a", START + timedelta(seconds=30, milliseconds=1))
-
-    entries = redis.zrange(wakeups.scheduled_jobs_key, 0, -1, withscores=True)
-    assert entries == [(wakeups.entry_id("a").encode(), START.timestamp() + 31)]
-
-
-def test_a_lane_with_nothing_due_has_no_entry_and_leaves_no_key(redis: Redis, wakeups: RedisWakeups) -> None:
-    wakeups.wake_at("a", START)
-    wakeups.wake_at("a", None)
-
-    assert redis.keys("*") == []
 
 
 def test_without_redis_every_call_succeeds_the_first_within_a_quarter_second_more(

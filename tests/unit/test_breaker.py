@@ -1,0 +1,75 @@
+"""The breaker's memory in Redis: what one worker finds out all know, and one of them probes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from redis import Redis
+
+from stocksync.remote.breaker import Breaker, BreakerSettings, Gate, RedisBreakerMemory
+from tests.shop import Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breakers(fake_redis: Redis, clock: Clock) -> list[Breaker]:
+    """As two workers have them."""
+    memories = [RedisBreakerMemory(fake_redis, "stock-sync") for _ in range(2)]
+    return [Breaker(memory, BreakerSettings(), clock) for memory in memories]
+
+
+def test_what_one_worker_finds_out_the_other_knows(breakers: list[Breaker], clock: Clock) -> None:
+    one, other = breakers
+    assert [one.failed() for _ in range(5)] == [False, False, False, False, True]
+
+    assert other.admit().gate is Gate.OPEN
+    assert other.admit().until == clock.now + timedelta(seconds=5)
+
+
+def test_one_probe_at_a_time_across_workers(breakers: list[Breaker], clock: Clock) -> None:
+    one, other = breakers
+    one.failed(times=5)
+    clock.advance(5)
+
+    assert [one.admit().gate, other.admit().gate, one.admit().gate] == [Gate.PROBE, Gate.OPEN, Gate.OPEN]
+
+
+def test_probes_that_fail_come_further_apart_up_to_half_a_minute(
+    breakers: list[Breaker], clock: Clock
+) -> None:
+    one, _ = breakers
+    one.failed(times=5)
+    waits = []
+    for _ in range(5):
+        until = one.admit().until
+        assert until is not None
+        waits.append((until - clock.now).total_seconds())
+        clock.now = until
+        assert one.admit().gate is Gate.PROBE
+        one.failed(probing=True)
+
+    assert waits == [5, 10, 20, 30, 30]
+
+
+def test_a_probe_that_is_served_closes_it_for_all(breakers: list[Breaker], clock: Clock) -> None:
+    one, other = breakers
+    one.failed(times=5)
+    clock.advance(5)
+    one.admit()
+
+    assert one.served()
+    assert other.admit().gate is Gate.CLOSED
+    assert other.served_at() == clock.now
+
+
+def test_a_success_between_starts_the_count_anew(breakers: list[Breaker]) -> None:
+    one, other = breakers
+    one.failed(times=4)
+    other.served()
+
+    assert not one.failed(times=4)
