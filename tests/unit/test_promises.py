@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TABLES = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
 NO_PROMISE = ("| promise | test |", "|---|---|")
-ROW = re.compile(r"\| (\S.*?) \| `(tests/[\w/]+\.py)::(test_\w+)` \|")
+ROW = re.compile(r"\| (\S.*?) \| `((?:tests|examples)/[\w/]+\.py)::(test_\w+)` \|")
 
 
 @cache
