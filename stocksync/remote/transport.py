@@ -16,6 +16,7 @@ from stocksync.domain.answers import printable
 from stocksync.domain.errors import ConfigurationError, RemoteError
 from stocksync.remote.deadline import bounded
 
+_OWN_METHODS = {"requests.sessions", "requests.adapters"}
 _CONNECT_TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout"}
 _TIMEOUTS = {"TimeoutError", "ReadTimeoutError", "ReadTimeout", "Timeout"}
 """The names that these errors have in Python, urllib3 and requests."""
@@ -161,7 +162,7 @@ class Transport:
         proxies, verify, cert = settings["proxies"], settings["verify"], settings["cert"]
         shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
         # A pool of one for each thread: the adapter's may be smaller than our number of threads, and it is not ours.
-        connection = bounded(shared.ConnectionCls, self._left)
+        connection = shared.ConnectionCls
         pool = _twin(shared, pool=shared.QueueCls(1), block=False, ConnectionCls=connection)
         mounted.cert_verify(pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
         # What retries do is the engine's affair, and they would outlive the deadline.
@@ -171,9 +172,10 @@ class Transport:
     def _is_plain(self, adapter: Any) -> bool:
         """Whether nothing signs, changes or looks at each request: neither settings nor methods of somebody's own."""
         session = self._session
-        touched = session.auth or session.params or session.cookies or any(session.hooks.values())
-        methods = session.request, session.send, adapter.send, adapter.add_headers
-        return not touched and all(method.__module__.startswith("requests.") for method in methods)
+        if session.auth or session.params or session.cookies or session.hooks.get("response"):
+            return False
+        methods = {session.request.__module__, session.send.__module__}
+        return methods | {adapter.send.__module__, adapter.add_headers.__module__} == _OWN_METHODS
 
     def _failure(self, error: BaseException, total: float) -> RemoteError:
         causes = [error]
