@@ -14,7 +14,6 @@ from urllib3.exceptions import HTTPError
 
 from stocksync.domain.answers import printable
 from stocksync.domain.errors import ConfigurationError, RemoteError
-from stocksync.remote.deadline import bounded
 
 _OWN_METHODS = {"requests.sessions", "requests.adapters"}
 _CONNECT_TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout"}
@@ -141,8 +140,7 @@ class Transport:
 
     def _left(self) -> float:
         """Seconds that this thread's call has left."""
-        left: float = self._local.deadline - self._monotonic()
-        return left
+        return float(self._local.deadline - self._monotonic())
 
     def _way(self) -> _Way:
         """This thread's way, resolved anew when another adapter was mounted. Raises HTTPError, OSError."""
@@ -157,8 +155,7 @@ class Transport:
             return _Way(mounted, mounted)
         request = requests.Request("GET", self._base).prepare()
         # Left to itself, requests has the environment's certificates win over the session's.
-        session, base = self._session, self._base
-        settings = session.merge_environment_settings(base, {}, None, session.verify, None)
+        settings = self._session.merge_environment_settings(self._base, {}, None, self._session.verify, None)
         proxies, verify, cert = settings["proxies"], settings["verify"], settings["cert"]
         shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
         # A pool of one for each thread: the adapter's may be smaller than our number of threads, and it is not ours.
@@ -174,8 +171,12 @@ class Transport:
         session = self._session
         if session.auth or session.params or session.cookies or session.hooks.get("response"):
             return False
-        methods = {session.request.__module__, session.send.__module__}
-        return methods | {adapter.send.__module__, adapter.add_headers.__module__} == _OWN_METHODS
+        return {
+            session.request.__module__,
+            session.send.__module__,
+            adapter.send.__module__,
+            adapter.add_headers.__module__,
+        } == _OWN_METHODS
 
     def _failure(self, error: BaseException, total: float) -> RemoteError:
         causes = [error]
