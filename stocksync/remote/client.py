@@ -146,9 +146,6 @@ class OrdersClient:
         except RemoteError as error:
             verdict = Verdict.CREDENTIALS if error.error_class == _BAD_TOKEN else Verdict.UNCLEAR
             return Answer(verdict, error.error_class, str(error))
-        if len(text) > _LARGEST_BODY:
-            words = f"HTTP {status}: body over {_LARGEST_BODY} bytes"
-            return Answer(Verdict.UNCLEAR, "NotTheContract", words, status)
         return understand(status, _json(text), later)
 
     def list_orders(

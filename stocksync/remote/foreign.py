@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -55,7 +56,10 @@ class ForeignClient:
             said = printable(str(getattr(result, "error", None) or "no reason given"))[:300]
             return Answer(Verdict.REJECTED, "NotSuccessful", said)
 
-        return self._in_time(tell, self.timeout if timeout is None else timeout)
+        try:
+            return self._in_time(tell, self.timeout if timeout is None else timeout)
+        except RemoteError as error:
+            return Answer(Verdict.UNCLEAR, error.error_class, str(error))
 
     def list_orders(
         self, *, token_id: str, updated_since: datetime, cursor: str | None, limit: int
@@ -69,7 +73,7 @@ class ForeignClient:
             rows = [{"id": row.id, "is_stock_updated": row.is_stock_updated} for row in page.orders]
             return page_of(rows, page.next_cursor, cursor, limit)
 
-        return self._read(read)
+        return self._in_time(read, self.timeout)
 
     def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
         """As OrdersClient does, of a client that offers it. Raises RemoteError."""
@@ -78,31 +82,26 @@ class ForeignClient:
             row = cast(Any, self._client).find_order(token_id=token_id, order_id=order_id)
             return None if row is None else order_of(row.id, row.is_stock_updated, order_id)
 
-        return self._read(read)
+        return self._in_time(read, self.timeout)
 
-    def _read(self, read: Callable[[], T]) -> T:
-        answer = self._in_time(read, self.timeout)
-        if isinstance(answer, Answer):
-            raise RemoteError(answer.error_class or "Unknown", answer.error or "no reason given")
-        return answer
+    def _in_time(self, ask: Callable[[], T], total: float) -> T:
+        """What `ask` answers within `total` seconds. Raises RemoteError: why it does not."""
+        answer: Future[T] = Future()
 
-    def _in_time(self, ask: Callable[[], T], total: float) -> T | Answer:
-        """What `ask` answers within `total` seconds, or why it does not."""
-        answers: list[T | Answer] = []
-
-        def answer() -> None:
+        def work() -> None:
             try:
-                answers.append(ask())
+                answer.set_result(ask())
             except Exception as error:  # its errors are not ours to know
                 words = printable(str(error))[:300] or type(error).__name__
-                answers.append(Answer(Verdict.UNCLEAR, type(error).__name__, words))
+                answer.set_exception(RemoteError(type(error).__name__, words))
             finally:
                 self._free.release()
 
         if not self._free.acquire(timeout=total):
             words = f"{self._MOST_HANGING} earlier calls of the client have not come back"
-            return Answer(Verdict.UNCLEAR, "Timeout", words)
-        asking = threading.Thread(target=answer, daemon=True, name="foreign-client")
-        asking.start()
-        asking.join(total)
-        return answers[0] if answers else Answer(Verdict.UNCLEAR, "Timeout", f"no answer within {total:g} s")
+            raise RemoteError("Timeout", words)
+        threading.Thread(target=work, daemon=True, name="foreign-client").start()
+        try:
+            return answer.result(total)
+        except TimeoutError:
+            raise RemoteError("Timeout", f"no answer within {total:g} s") from None

@@ -14,8 +14,8 @@ from urllib3.exceptions import HTTPError
 
 from stocksync.domain.answers import printable
 from stocksync.domain.errors import ConfigurationError, RemoteError
-from stocksync.remote.deadline import bounded
 
+_OWN_METHODS = {"requests.sessions", "requests.adapters"}
 _CONNECT_TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout"}
 _TIMEOUTS = {"TimeoutError", "ReadTimeoutError", "ReadTimeout", "Timeout"}
 """The names that these errors have in Python, urllib3 and requests."""
@@ -140,8 +140,7 @@ class Transport:
 
     def _left(self) -> float:
         """Seconds that this thread's call has left."""
-        left: float = self._local.deadline - self._monotonic()
-        return left
+        return float(self._local.deadline - self._monotonic())
 
     def _way(self) -> _Way:
         """This thread's way, resolved anew when another adapter was mounted. Raises HTTPError, OSError."""
@@ -156,12 +155,11 @@ class Transport:
             return _Way(mounted, mounted)
         request = requests.Request("GET", self._base).prepare()
         # Left to itself, requests has the environment's certificates win over the session's.
-        session, base = self._session, self._base
-        settings = session.merge_environment_settings(base, {}, None, session.verify, None)
+        settings = self._session.merge_environment_settings(self._base, {}, None, self._session.verify, None)
         proxies, verify, cert = settings["proxies"], settings["verify"], settings["cert"]
         shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
         # A pool of one for each thread: the adapter's may be smaller than our number of threads, and it is not ours.
-        connection = bounded(shared.ConnectionCls, self._left)
+        connection = shared.ConnectionCls
         pool = _twin(shared, pool=shared.QueueCls(1), block=False, ConnectionCls=connection)
         mounted.cert_verify(pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
         # What retries do is the engine's affair, and they would outlive the deadline.
@@ -171,9 +169,14 @@ class Transport:
     def _is_plain(self, adapter: Any) -> bool:
         """Whether nothing signs, changes or looks at each request: neither settings nor methods of somebody's own."""
         session = self._session
-        touched = session.auth or session.params or session.cookies or any(session.hooks.values())
-        methods = session.request, session.send, adapter.send, adapter.add_headers
-        return not touched and all(method.__module__.startswith("requests.") for method in methods)
+        if session.auth or session.params or session.cookies or session.hooks.get("response"):
+            return False
+        return {
+            session.request.__module__,
+            session.send.__module__,
+            adapter.send.__module__,
+            adapter.add_headers.__module__,
+        } == _OWN_METHODS
 
     def _failure(self, error: BaseException, total: float) -> RemoteError:
         causes = [error]
