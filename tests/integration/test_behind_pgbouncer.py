@@ -17,9 +17,11 @@ from tests.shop import open_shop
 
 
 @pytest.fixture
-def narrow(pgbouncer: PgBouncer, postgres_server: PostgresServer) -> Iterator[PgBouncer]:
-    """One that has a single connection to the server, and lets a client wait a second for it."""
-    made = PgBouncer(postgres_server, default_pool_size=1, query_wait_timeout=1)
+def narrow(
+    request: pytest.FixtureRequest, pgbouncer: PgBouncer, postgres_server: PostgresServer
+) -> Iterator[PgBouncer]:
+    """One that has a single connection to the server; the parameter holds more settings."""
+    made = PgBouncer(postgres_server, default_pool_size=1, **getattr(request, "param", {}))
     try:
         made.start()
         yield made
@@ -88,6 +90,7 @@ def test_callers_take_turns_on_the_one_connection_that_there_is(narrow: PgBounce
         assert shop.broken_promises() == []
 
 
+@pytest.mark.parametrize("narrow", [{"query_wait_timeout": 1}], indirect=True)
 def test_no_connection_left_is_said_and_nothing_is_half_done(narrow: PgBouncer, postgres_url: str) -> None:
     url = narrow.url(postgres_url.rsplit("/", 1)[1])
     with open_shop(url) as shop:
