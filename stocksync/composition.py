@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import cast
 
@@ -17,6 +17,7 @@ from stocksync.domain.retry import RetryPolicy
 from stocksync.embedded import embedded_redis_url
 from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
+from stocksync.outages import Outage, of_redis, of_the_database, utc_now
 from stocksync.outcomes import Outcomes
 from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
 from stocksync.recording import Recorder
@@ -47,11 +48,6 @@ from stocksync.store.tallies import Tallies
 from stocksync.store.task_runs import TaskRuns
 from stocksync.synced_inventory import InventoryManagerWithSync
 from stocksync.upkeep.reconcile import Reconciliation, ReconciliationSettings
-
-
-def utc_now() -> datetime:
-    """The wall clock, aware UTC."""
-    return datetime.now(UTC)
 
 
 class Parts:
@@ -89,6 +85,10 @@ class Parts:
         database = open_database(self.config.database, busy_timeout=self.config.database_busy_timeout)
         bind_models(database)
         return database
+
+    @cached_property
+    def database_outage(self) -> Outage:
+        return of_the_database(self.clock)
 
     @cached_property
     def _log(self) -> OperationLog:
@@ -262,11 +262,16 @@ class Parts:
                 config.microservice_immediate_timeout,
             ),
             self.wakeups,
+            self.database_outage,
             clock=self.clock,
             new_id=self._new_id,
         )
 
     # Redis
+
+    @cached_property
+    def redis_outage(self) -> Outage:
+        return of_redis(self.clock)
 
     @cached_property
     def redis_url(self) -> str:
@@ -289,5 +294,6 @@ class Parts:
         return RedisWakeups(
             make_queue(self.connect_redis(), self.config.queue_name),
             self.config.redis_prefix,
+            self.redis_outage,
             pause=self.config.caller_redis_pause,
         )

@@ -1,0 +1,93 @@
+"""Outages of what we depend on: in the log a line when one begins and a line when it ends, of each process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+from sqlite3 import SQLITE_ERROR
+
+from peewee import InterfaceError, OperationalError
+
+from stocksync.domain.errors import DatabaseUnavailable, StockSyncError
+from stocksync.domain.identifiers import Clock
+
+log = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """The wall clock, aware UTC."""
+    return datetime.now(UTC)
+
+
+class Outage:
+    """Whether one thing does not answer, as this process sees it. Threads may share it."""
+
+    def __init__(self, begun: str, over: str, clock: Clock = utc_now) -> None:
+        """
+        Args:
+            begun: said when it begins, with a `%s` for the reason: what does not answer, and what follows from that.
+            over: said when it ends.
+        """
+        self._begun = begun
+        self._over = over
+        self._clock = clock
+        self._lock = threading.RLock()  # a signal's handler may come back in here
+        self._since: datetime | None = None
+
+    @property
+    def lasts(self) -> bool:
+        """It has begun and not ended."""
+        return self._since is not None
+
+    def begins(self, reason: BaseException | str, since: datetime | None = None) -> None:
+        """Note that it begins; nothing is said while it lasts.
+
+        Args:
+            reason: of an error that is not ours the name alone is logged: its words may quote a secret.
+            since: aware UTC; None: now.
+        """
+        if isinstance(reason, BaseException) and not isinstance(reason, StockSyncError):
+            reason = type(reason).__name__
+        with self._lock:
+            if self._since is None:
+                self._since = since or self._clock()
+                log.warning(self._begun, reason)
+
+    def ends(self) -> None:
+        """Note that it is over, where it had begun."""
+        if not self.lasts:
+            return
+        with self._lock:
+            since, self._since = self._since, None
+            if since is not None:
+                lasted = timedelta(seconds=round((self._clock() - since).total_seconds()))
+                log.warning(
+                    "%s; it did not since %s UTC, for %s", self._over, f"{since:%Y-%m-%d %H:%M:%S}", lasted
+                )
+
+
+def of_redis(clock: Clock = utc_now) -> Outage:
+    """Redis, by whom lanes are woken."""
+    begun = "Redis does not answer (%s); what is to be delivered waits for it. Nothing is lost: the database knows all."
+    return Outage(begun, "Redis answers again", clock)
+
+
+def of_the_database(clock: Clock = utc_now) -> Outage:
+    """The database, without which nothing is done."""
+    begun = "the database does not answer (%s); deliveries and periodic tasks wait for it. Nothing is lost."
+    return Outage(begun, "the database answers again", clock)
+
+
+def of_the_remote(clock: Clock = utc_now) -> Outage:
+    """The orders microservice."""
+    begun = "the remote does not serve us (%s); deliveries wait, one probes at times. Nothing is lost, no attempt is used up."
+    return Outage(begun, "the remote answers again; everything that waited for it is due", clock)
+
+
+def is_of_the_database(error: BaseException) -> bool:
+    """Whether `error` says that the database is away or keeps us waiting, and not that we asked for nonsense."""
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
+    # SQLite has the same class for a statement that is wrong.
+    wrong = getattr(getattr(cause, "orig", None), "sqlite_errorcode", None) == SQLITE_ERROR
+    return isinstance(error, (DatabaseUnavailable, OperationalError, InterfaceError)) and not wrong
