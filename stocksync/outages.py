@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
-from sqlite3 import SQLITE_ERROR
 
-from peewee import InterfaceError, OperationalError
-
-from stocksync.domain.errors import DatabaseUnavailable, StockSyncError
+from stocksync.domain.errors import StockSyncError
 from stocksync.domain.identifiers import Clock
 
 log = logging.getLogger(__name__)
@@ -62,32 +59,26 @@ class Outage:
             since, self._since = self._since, None
             if since is not None:
                 lasted = timedelta(seconds=round((self._clock() - since).total_seconds()))
-                log.warning(
-                    "%s; it did not since %s UTC, for %s", self._over, f"{since:%Y-%m-%d %H:%M:%S}", lasted
-                )
+                log.warning("%s, after %s (since %s UTC)", self._over, lasted, f"{since:%Y-%m-%d %H:%M:%S}")
 
 
 def of_redis(clock: Clock = utc_now) -> Outage:
     """Redis, by whom lanes are woken."""
-    begun = "Redis does not answer (%s); what is to be delivered waits for it. Nothing is lost: the database knows all."
+    begun = (
+        "Redis does not answer (%s). Deliveries wait for it; nothing is lost, what is due is in the database."
+    )
     return Outage(begun, "Redis answers again", clock)
 
 
 def of_the_database(clock: Clock = utc_now) -> Outage:
     """The database, without which nothing is done."""
-    begun = "the database does not answer (%s); deliveries and periodic tasks wait for it. Nothing is lost."
+    begun = "the database does not answer (%s). Deliveries and periodic tasks wait for it; nothing is lost."
     return Outage(begun, "the database answers again", clock)
 
 
 def of_the_remote(clock: Clock = utc_now) -> Outage:
     """The orders microservice."""
-    begun = "the remote does not serve us (%s); deliveries wait, one probes at times. Nothing is lost, no attempt is used up."
-    return Outage(begun, "the remote answers again; everything that waited for it is due", clock)
-
-
-def is_of_the_database(error: BaseException) -> bool:
-    """Whether `error` says that the database is away or keeps us waiting, and not that we asked for nonsense."""
-    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
-    # SQLite has the same class for a statement that is wrong.
-    wrong = getattr(getattr(cause, "orig", None), "sqlite_errorcode", None) == SQLITE_ERROR
-    return isinstance(error, (DatabaseUnavailable, OperationalError, InterfaceError)) and not wrong
+    begun = (
+        "the remote does not serve us (%s). Deliveries wait, but for one probe at a time; nothing is lost."
+    )
+    return Outage(begun, "the remote answers again", clock)

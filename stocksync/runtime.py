@@ -21,9 +21,9 @@ from rq.queue import Queue
 from stocksync.composition import Parts
 from stocksync.config import StockSyncConfig
 from stocksync.domain.errors import needs_extra
-from stocksync.outages import is_of_the_database
 from stocksync.queue.wakeups import TASKS, RedisWakeups, heard_from, make_queue
 from stocksync.settling import DrainReport
+from stocksync.store.availability import is_unavailable
 from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpStore
 from stocksync.store.migrate import require_current
 from stocksync.upkeep.alerts import AppriseMessenger, LogMessenger, Messenger
@@ -154,7 +154,7 @@ class Runtime(Parts):
                     pass  # whoever only reads does not notice that SQLite is locked
             answer = act()
         except Exception as error:
-            if not is_of_the_database(error):
+            if not is_unavailable(error):
                 raise
             outage.begins(error)
             return None

@@ -8,6 +8,7 @@ import sys
 import time
 from types import FrameType
 
+from redis.client import PubSub, PubSubWorkerThread
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -70,10 +71,12 @@ class StockSyncWorker(SimpleWorker):
                 pipe.expire(self.key, self.worker_ttl + 60)
                 pipe.execute()
 
-    def _pubsub_exception_handler(self, exc: Exception, pubsub: object, pubsub_thread: object) -> None:
-        """RQ's, without a word: the loop says what is to be said of Redis, and a time-out is no end."""
+    def _pubsub_exception_handler(
+        self, exc: Exception, pubsub: PubSub, pubsub_thread: PubSubWorkerThread
+    ) -> None:
+        """RQ's, without a word: the loop says what is to be said of Redis. A time-out does not end the thread."""
         if not isinstance(exc, _AWAY):
-            super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)  # type: ignore[no-untyped-call]
+            super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
         time.sleep(2.0)
 
     def teardown(self) -> None:
@@ -81,7 +84,7 @@ class StockSyncWorker(SimpleWorker):
         try:
             super().teardown()  # type: ignore[no-untyped-call]
         except (RedisError, OSError):
-            self.pubsub_thread.stop()
+            self.pubsub_thread.stop()  # type: ignore[attr-defined]
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """RQ's, with the database connection given back afterwards."""

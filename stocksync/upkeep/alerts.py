@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import Protocol
 
 from stocksync.domain.errors import MissingExtra
+from stocksync.outages import Outage
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,10 @@ class AppriseMessenger:
     def __init__(self, urls: list[str], telegram_api: str | None = None) -> None:
         if find_spec("apprise") is None:
             raise MissingExtra("alerts", "apprise")
+        self._outage = Outage(
+            "alerts are not taken by every messenger (%s); they are tried again. Nothing is lost: the page has them.",
+            "alerts are taken again",
+        )
         self._request = {"urls": urls, "telegram_api": telegram_api}
 
     def send(self, text: str) -> bool:
@@ -50,11 +55,13 @@ class AppriseMessenger:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            log.warning("an alert could not be sent (%s); it is tried again", type(error).__name__)
+            self._outage.begins(error)
             return False
         if child.returncode:
             # Not what the child said: it may quote an address, and that holds a secret.
-            log.warning("an alert was not taken by every messenger; it is tried again")
+            self._outage.begins("refused, or no answer")
+        else:
+            self._outage.ends()
         return child.returncode == 0
 
 
