@@ -17,7 +17,7 @@ from stocksync.domain.retry import RetryPolicy
 from stocksync.embedded import embedded_redis_url
 from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
-from stocksync.outages import Outage, of_redis, of_the_database, utc_now
+from stocksync.outages import DATABASE, REDIS, Outage, utc_now
 from stocksync.outcomes import Outcomes
 from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
 from stocksync.recording import Recorder
@@ -88,7 +88,7 @@ class Parts:
 
     @cached_property
     def database_outage(self) -> Outage:
-        return of_the_database(self.clock)
+        return Outage(DATABASE, self.clock)
 
     @cached_property
     def _log(self) -> OperationLog:
@@ -271,7 +271,7 @@ class Parts:
 
     @cached_property
     def redis_outage(self) -> Outage:
-        return of_redis(self.clock)
+        return Outage(REDIS, self.clock)
 
     @cached_property
     def redis_url(self) -> str:

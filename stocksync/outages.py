@@ -11,6 +11,20 @@ from stocksync.domain.identifiers import Clock
 
 log = logging.getLogger(__name__)
 
+# What is said when it begins, with the reason, and when it ends.
+REDIS = (
+    "Redis does not answer (%s). Deliveries wait for it; nothing is lost, what is due is in the database.",
+    "Redis answers again",
+)
+DATABASE = (
+    "the database does not answer (%s). Deliveries and periodic tasks wait for it; nothing is lost.",
+    "the database answers again",
+)
+REMOTE = (
+    "the remote does not serve us (%s). Deliveries wait, but for one probe at a time; nothing is lost.",
+    "the remote answers again",
+)
+
 
 def utc_now() -> datetime:
     """The wall clock, aware UTC."""
@@ -20,14 +34,9 @@ def utc_now() -> datetime:
 class Outage:
     """Whether one thing does not answer, as this process sees it. Threads may share it."""
 
-    def __init__(self, begun: str, over: str, clock: Clock = utc_now) -> None:
-        """
-        Args:
-            begun: said when it begins, with a `%s` for the reason: what does not answer, and what follows from that.
-            over: said when it ends.
-        """
-        self._begun = begun
-        self._over = over
+    def __init__(self, words: tuple[str, str], clock: Clock = utc_now) -> None:
+        """`words`: for its begin, with a `%s` for the reason, and for its end."""
+        self._begun, self._over = words
         self._clock = clock
         self._lock = threading.RLock()  # a signal's handler may come back in here
         self._since: datetime | None = None
@@ -60,25 +69,3 @@ class Outage:
             if since is not None:
                 lasted = timedelta(seconds=round((self._clock() - since).total_seconds()))
                 log.warning("%s, after %s (since %s UTC)", self._over, lasted, f"{since:%Y-%m-%d %H:%M:%S}")
-
-
-def of_redis(clock: Clock = utc_now) -> Outage:
-    """Redis, by whom lanes are woken."""
-    begun = (
-        "Redis does not answer (%s). Deliveries wait for it; nothing is lost, what is due is in the database."
-    )
-    return Outage(begun, "Redis answers again", clock)
-
-
-def of_the_database(clock: Clock = utc_now) -> Outage:
-    """The database, without which nothing is done."""
-    begun = "the database does not answer (%s). Deliveries and periodic tasks wait for it; nothing is lost."
-    return Outage(begun, "the database answers again", clock)
-
-
-def of_the_remote(clock: Clock = utc_now) -> Outage:
-    """The orders microservice."""
-    begun = (
-        "the remote does not serve us (%s). Deliveries wait, but for one probe at a time; nothing is lost."
-    )
-    return Outage(begun, "the remote answers again", clock)

@@ -20,7 +20,7 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
-from stocksync.outages import Outage, of_redis
+from stocksync.outages import REDIS, Outage
 
 TASKS = "stocksync.queue.tasks."
 """Where the functions are that jobs may name."""
@@ -146,7 +146,7 @@ class RedisWakeups:
         self._queue = queue
         self._redis: Redis = queue.connection
         self._prefix = prefix
-        self.outage = outage or of_redis()
+        self.outage = outage or Outage(REDIS)
         self._pause = pause
         self._monotonic = monotonic
         self._lock = threading.Lock()

@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from stocksync.domain.identifiers import Clock
-from stocksync.outages import of_the_remote
+from stocksync.outages import REMOTE, Outage
 
 OUTAGE = "outage"
 CREDENTIALS = "credentials"
@@ -142,7 +142,7 @@ class Breaker:
         self._served_at: datetime | None = None
         self._window: deque[tuple[datetime, int, int]] = deque()
         self._counting = threading.Lock()
-        self._outage = of_the_remote(clock)
+        self._outage = Outage(REMOTE, clock)
 
     def open_until(self) -> datetime | None:
         """When to ask again; None: it is closed."""

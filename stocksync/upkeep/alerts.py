@@ -23,6 +23,12 @@ LONGEST = 3500
 """Characters of one message; Telegram takes 4,096. What is longer is cut."""
 
 
+_NOT_TAKEN = (
+    "alerts are not taken by every messenger (%s); they are tried again. Nothing is lost: the page has them.",
+    "alerts are taken again",
+)
+
+
 class Messenger(Protocol):
     """Whoever carries messages to people."""
 
@@ -36,10 +42,7 @@ class AppriseMessenger:
     def __init__(self, urls: list[str], telegram_api: str | None = None) -> None:
         if find_spec("apprise") is None:
             raise MissingExtra("alerts", "apprise")
-        self._outage = Outage(
-            "alerts are not taken by every messenger (%s); they are tried again. Nothing is lost: the page has them.",
-            "alerts are taken again",
-        )
+        self._outage = Outage(_NOT_TAKEN)
         self._request = {"urls": urls, "telegram_api": telegram_api}
 
     def send(self, text: str) -> bool:

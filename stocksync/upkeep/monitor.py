@@ -16,7 +16,6 @@ from stocksync.domain.alerts import KINDS, message
 from stocksync.domain.errors import StockSyncError
 from stocksync.domain.identifiers import Clock
 from stocksync.domain.states import FAILED, PENDING
-from stocksync.outages import Outage
 from stocksync.remote.breaker import Breaker
 from stocksync.store.alerts import Alerts, Condition
 from stocksync.store.conditions import Conditions
@@ -72,11 +71,6 @@ class Monitor:
         self._messenger = messenger
         self._settings = settings
         self._clock = clock
-        self._ping_outage = Outage(
-            "the dead-man address does not answer (%s); it is asked again",
-            "the dead-man address answers again",
-            clock,
-        )
 
     def run(self) -> dict[str, Any]:
         """Look, keep the alerts, send what is owed, ping. Answers with `open` (kind -> how many), `sent`, `unsent`."""
@@ -161,9 +155,8 @@ class Monitor:
         try:
             with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=5)) as pool:
                 pool.request("GET", self._settings.ping_url).close()
-            self._ping_outage.ends()
         except urllib3.exceptions.HTTPError as error:
-            self._ping_outage.begins(error)
+            log.warning("the dead-man address does not answer (%s)", type(error).__name__)
 
 
 def _minutes(span: timedelta) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ from datetime import timedelta
 import pytest
 from peewee import IntegrityError, OperationalError, ProgrammingError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stocksync import runtime
 from stocksync.domain.errors import DatabaseUnavailable
-from stocksync.outages import Outage, of_redis
+from stocksync.outages import REDIS, Outage
 from stocksync.queue import tasks
+from stocksync.queue.worker import _is_news
 from stocksync.store.availability import is_unavailable
 from tests.shop import SELLER, Clock, Shop, open_shop
 
@@ -31,7 +35,7 @@ def shop(sqlite_url: str) -> Iterator[Shop]:
 
 def test_it_is_said_once_when_it_begins_and_once_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    outage = of_redis(clock)
+    outage = Outage(REDIS, clock)
     for _ in range(2):
         outage.ends()
         for _ in range(3):
@@ -48,7 +52,7 @@ def test_it_is_said_once_when_it_begins_and_once_when_it_ends(caplog: pytest.Log
 
 
 def test_threads_that_notice_it_together_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
-    outage = Outage("gone (%s)", "back")
+    outage = Outage(("gone (%s)", "back"))
     together = threading.Barrier(8)
 
     def notice() -> None:
@@ -66,7 +70,7 @@ def test_threads_that_notice_it_together_say_it_once(caplog: pytest.LogCaptureFi
 
 def test_it_may_have_begun_before_this_process_noticed(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    outage = Outage("gone (%s)", "back", clock)
+    outage = Outage(("gone (%s)", "back"), clock)
     outage.begins("so it is", clock.now - timedelta(minutes=2))
     outage.ends()
 
@@ -114,3 +118,29 @@ def test_a_statement_that_is_wrong_is_no_outage(shop: Shop) -> None:
     assert not is_unavailable(IntegrityError("a row too many"))
     assert is_unavailable(OperationalError("connection refused"))
     assert is_unavailable(DatabaseUnavailable("gone"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RedisTimeoutError("Timeout reading from socket"), ["Redis does not answer (TimeoutError)"]),
+        (RedisConnectionError("refused"), ["Redis does not answer (ConnectionError)"]),
+        (ResponseError("WRONGTYPE"), ["quitting...", "quitting..."]),
+        (ZeroDivisionError(), ["quitting...", "quitting..."]),
+    ],
+)
+def test_of_what_rq_complains_only_faults_are_left(
+    shop: Shop, caplog: pytest.LogCaptureFixture, error: Exception, said: list[str]
+) -> None:
+    rq = logging.getLogger("rq.worker")
+    rq.addFilter(is_news := lambda record: _is_news(record, shop.runtime))
+    try:
+        for _ in range(2):
+            try:
+                raise error
+            except Exception:
+                rq.error("quitting...", exc_info=True)
+    finally:
+        rq.removeFilter(is_news)
+
+    assert [line.split(". ")[0] for line in caplog.messages] == said
