@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -17,6 +17,7 @@ from stocksync.domain.retry import RetryPolicy
 from stocksync.embedded import embedded_redis_url
 from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
+from stocksync.outages import DATABASE, REDIS, Outage, utc_now
 from stocksync.outcomes import Outcomes
 from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
 from stocksync.recording import Recorder
@@ -51,11 +52,6 @@ from stocksync.upkeep.reconcile import Reconciliation, ReconciliationSettings
 
 if TYPE_CHECKING:
     from requests import Session
-
-
-def utc_now() -> datetime:
-    """The wall clock, aware UTC."""
-    return datetime.now(UTC)
 
 
 class Parts:
@@ -96,6 +92,10 @@ class Parts:
         database = open_database(self.config.database, busy_timeout=self.config.database_busy_timeout)
         bind_models(database)
         return database
+
+    @cached_property
+    def database_outage(self) -> Outage:
+        return Outage(DATABASE, self.clock)
 
     @cached_property
     def _log(self) -> OperationLog:
@@ -272,11 +272,16 @@ class Parts:
                 config.microservice_immediate_timeout,
             ),
             self.wakeups,
+            self.database_outage,
             clock=self.clock,
             new_id=self._new_id,
         )
 
     # Redis
+
+    @cached_property
+    def redis_outage(self) -> Outage:
+        return Outage(REDIS, self.clock)
 
     @cached_property
     def redis_url(self) -> str:
@@ -299,5 +304,6 @@ class Parts:
         return RedisWakeups(
             make_queue(self.connect_redis(), self.config.queue_name),
             self.config.redis_prefix,
+            self.redis_outage,
             pause=self.config.caller_redis_pause,
         )

@@ -18,6 +18,7 @@ from uuid import UUID
 from stocksync.domain.answers import Answer
 from stocksync.domain.errors import DatabaseUnavailable
 from stocksync.domain.identifiers import Clock, NewId
+from stocksync.outages import Outage
 from stocksync.outcomes import Outcomes
 from stocksync.remote.breaker import CREDENTIALS, Breaker, Gate
 from stocksync.sending import Sender, SendPool, Sent, tell
@@ -65,6 +66,7 @@ class DeliveryEngine:
         outcomes: Outcomes,
         settings: DeliverySettings,
         wakeups: Wakeups,
+        database_outage: Outage,
         *,
         clock: Clock,
         new_id: NewId,
@@ -77,6 +79,7 @@ class DeliveryEngine:
         self._outcomes = outcomes
         self._settings = settings
         self._wakeups = wakeups
+        self._database_outage = database_outage
         self._clock = clock
         self._new_id = new_id
         self._monotonic = monotonic
@@ -221,7 +224,8 @@ class DeliveryEngine:
             try:
                 written = self._settlements.write(report, probing=probing)
                 break
-            except DatabaseUnavailable:
+            except DatabaseUnavailable as error:
+                self._database_outage.begins(error)
                 if should_stop() or self._monotonic() >= give_up_at:
                     raise
                 time.sleep(_SETTLE_AFTER)

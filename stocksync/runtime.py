@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from rq.queue import Queue
@@ -23,6 +23,7 @@ from stocksync.config import StockSyncConfig
 from stocksync.domain.errors import needs_extra
 from stocksync.queue.wakeups import TASKS, RedisWakeups, heard_from, make_queue
 from stocksync.settling import DrainReport
+from stocksync.store.availability import is_unavailable
 from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpStore
 from stocksync.store.database import bind_models
 from stocksync.store.migrate import require_current
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 _AUDIT_EVERY = timedelta(minutes=55)
 _LATE = timedelta(minutes=2)
+
+Answer = TypeVar("Answer")
 
 
 class Runtime(Parts):
@@ -131,14 +134,33 @@ class Runtime(Parts):
         Its job needs Redis, a scheduler that queues it and a worker that runs it: each of them may be what failed. So
         every process that lives looks once a minute whether somebody did.
         """
-        interval = timedelta(minutes=self.config.monitoring_interval_minutes)
         try:
-            last = next(iter(self.task_runs.latest("monitor")), None)
-            if self.clock() - (last["started_at"] if last else self.began_at) >= interval + _LATE:
-                log.warning("the monitor is late; it runs in this process", extra={"task": "monitor"})
-                self.run_task("monitor")
+            self.with_database(self._run_late_monitor)
         except Exception:  # whatever fails here, the process has its own work to do
             log.exception("the monitor could not be run in this process", extra={"task": "monitor"})
+
+    def _run_late_monitor(self) -> None:
+        interval = timedelta(minutes=self.config.monitoring_interval_minutes)
+        last = next(iter(self.task_runs.latest("monitor")), None)
+        if self.clock() - (last["started_at"] if last else self.began_at) >= interval + _LATE:
+            log.warning("the monitor is late; it runs in this process", extra={"task": "monitor"})
+            self.run_task("monitor")
+
+    def with_database(self, act: Callable[[], Answer]) -> Answer | None:
+        """Call `act`. None: the database does not answer, which is no fault of ours; that it begins and ends is logged."""
+        outage = self.database_outage
+        try:
+            if outage.lasts:
+                with self.database.transaction_scope():
+                    pass  # whoever only reads does not notice that SQLite is locked
+            answer = act()
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            outage.begins(error)
+            return None
+        outage.ends()
+        return answer
 
     def tasks(self) -> list[dict[str, Any]]:
         """Every periodic task with its interval (seconds) and its newest run (None: it never ran)."""
@@ -218,7 +240,7 @@ class Runtime(Parts):
         queue = make_queue(self.connect_redis(blocking=True), self.config.queue_name)
         # Its own wake-ups never rest: a tick that could not wake a lane is repeated by the next.
         wakeups = RedisWakeups(
-            make_queue(self.connect_redis(), queue.name), self.config.redis_prefix, pause=0
+            make_queue(self.connect_redis(), queue.name), self.config.redis_prefix, self.redis_outage, pause=0
         )
         return StockSyncScheduler(queue, wakeups, self.periodic_tasks(), self.config.redis_prefix)
 

@@ -142,4 +142,6 @@ def _tell(lane: str, judged: Judged, settled: Settled) -> None:
             about = {"lane": lane, "order": order.order_id, "attempt": order.attempts + failure.counted}
             then = "given up" if failure.next_at is None else f"again at {failure.next_at:%H:%M:%S}"
             said = (failure.error_class, failure.error_message, then)
-            log.info("not delivered (%s: %s), %s", *said, extra=about)
+            # The outage has its own line; one for each order that waits for its end would bury it.
+            level = logging.DEBUG if failure.waiting == "outage" else logging.INFO
+            log.log(level, "not delivered (%s: %s), %s", *said, extra=about)

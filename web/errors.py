@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from flask import Flask, jsonify
+from flask import Flask, Response, current_app, jsonify, request
 from peewee import PeeweeException
 from werkzeug.exceptions import HTTPException
 
 from stocksync.domain import errors
-from stocksync.domain.errors import StockSyncError
+from stocksync.domain.errors import DatabaseUnavailable, StockSyncError
+from stocksync.outages import Outage
+from stocksync.store.availability import is_unavailable
 from stocksync.web.language import for_program
 from stocksync.web.pages import frame
 
-log = logging.getLogger(__name__)
+_ON_THE_DATABASE = ("pages", "stock_sync", "api_orders")
+"""Blueprints of which no view answers without it."""
 
 # The first that fits counts; whatever is not here is a part of ours that does not answer.
 _CODES: tuple[tuple[type[StockSyncError], int], ...] = (
@@ -44,6 +46,7 @@ def set_up(app: Flask) -> None:
     app.register_error_handler(HTTPException, _of_the_web)
     app.register_error_handler(StockSyncError, _of_ours)
     app.register_error_handler(PeeweeException, _of_the_database)
+    app.after_request(_back_again)
 
 
 def code_of(error: StockSyncError) -> int:
@@ -53,12 +56,27 @@ def code_of(error: StockSyncError) -> int:
 
 def _of_ours(error: StockSyncError) -> Any:
     code = code_of(error)
+    if isinstance(error, DatabaseUnavailable):
+        _outage().begins(error)
     return (jsonify(detail=str(error)), code) if for_program() else frame.show_error(error, code)
 
 
 def _of_the_database(error: PeeweeException) -> Any:
-    log.error("the database does not answer: %s", type(error).__name__)
-    return _of_ours(errors.DatabaseUnavailable("the database does not answer"))
+    if not is_unavailable(error):
+        raise error  # a fault of ours, logged with its traceback
+    _outage().begins(error)
+    return _of_ours(DatabaseUnavailable("the database does not answer"))
+
+
+def _back_again(response: Response) -> Response:
+    if response.status_code < 400 and request.blueprint in _ON_THE_DATABASE:
+        _outage().ends()
+    return response
+
+
+def _outage() -> Outage:
+    outage: Outage = current_app.extensions["stocksync"]().database_outage
+    return outage
 
 
 def _of_the_web(error: HTTPException) -> Any:

@@ -83,20 +83,18 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         Args:
             every_minute: called once a minute, with Redis or without; must not raise.
         """
-        wait, complaining, next_minute = self._interval, False, self._now() + 60
+        wait, next_minute = self._interval, self._now() + 60
         while not stop.is_set():
             if self._now() >= next_minute:
                 next_minute = self._now() + 60
                 every_minute()
             try:
                 self.tick()
-                wait, complaining = self._interval, False
+                self._wakeups.outage.ends()
+                wait = self._interval
             except (RedisError, OSError) as error:
-                if not complaining:
-                    log.warning(
-                        "Redis does not answer (%s); the scheduler waits for it", type(error).__name__
-                    )
-                wait, complaining = min(wait * 2, 2.0), True
+                self._wakeups.outage.begins(error)
+                wait = min(wait * 2, 2.0)
             stop.wait(wait)
         try:
             self.remove_lock()

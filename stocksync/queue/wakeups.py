@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -21,7 +20,7 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
-log = logging.getLogger(__name__)
+from stocksync.outages import REDIS, Outage
 
 TASKS = "stocksync.queue.tasks."
 """Where the functions are that jobs may name."""
@@ -132,6 +131,7 @@ class RedisWakeups:
         self,
         queue: Queue,
         prefix: str,
+        outage: Outage | None = None,
         *,
         pause: float = 30.0,
         monotonic: Callable[[], float] = time.monotonic,
@@ -140,11 +140,13 @@ class RedisWakeups:
         Args:
             queue: on a connection with short timeouts and no retries.
             prefix: of our own keys.
+            outage: the process's one of Redis; None: one of its own.
             pause: seconds for which Redis is left alone after it did not answer.
         """
         self._queue = queue
         self._redis: Redis = queue.connection
         self._prefix = prefix
+        self.outage = outage or Outage(REDIS)
         self._pause = pause
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -239,15 +241,13 @@ class RedisWakeups:
             return False
         try:
             action()
+            self.outage.ends()
             return True
         except (RedisError, OSError) as error:
             with self._lock:
                 self.failures += 1
                 self._resting_until = self._monotonic() + self._pause
-            log.warning(
-                "Redis does not answer (%s); left alone for %g s. Nothing is lost: the sweep delivers what waits.",
-                type(error).__name__, self._pause,
-            )  # fmt: skip
+            self.outage.begins(error)
             return False
 
 

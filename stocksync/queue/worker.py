@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
+import time
 from types import FrameType
 
+from redis.client import PubSub, PubSubWorkerThread
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import worker_registration
 from rq.exceptions import StopRequested
 from rq.job import Job
@@ -17,6 +22,8 @@ from stocksync.queue.wakeups import StockSyncJob
 from stocksync.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+_AWAY = (RedisConnectionError, RedisTimeoutError)
 
 
 class StockSyncWorker(SimpleWorker):
@@ -47,7 +54,9 @@ class StockSyncWorker(SimpleWorker):
     def heartbeat(self, timeout: int | None = None, pipeline: object = None) -> None:
         """RQ's, and after a flushed Redis the worker's registration again. Idle, it looks after the monitor too."""
         super().heartbeat(timeout, pipeline)  # type: ignore[arg-type]
-        if pipeline is None and self.get_state() == WorkerStatus.IDLE:
+        if pipeline is None:
+            self.runtime.redis_outage.ends()
+        if pipeline is None and self.get_state() == WorkerStatus.IDLE and not self.runtime.stop.is_set():
             self.runtime.stand_in()
             if not self.runtime.database.is_closed():
                 self.runtime.database.close()
@@ -62,6 +71,21 @@ class StockSyncWorker(SimpleWorker):
                 pipe.expire(self.key, self.worker_ttl + 60)
                 pipe.execute()
 
+    def _pubsub_exception_handler(
+        self, exc: Exception, pubsub: PubSub, pubsub_thread: PubSubWorkerThread
+    ) -> None:
+        """RQ's, without a word: the loop says what is to be said of Redis. A time-out does not end the thread."""
+        if not isinstance(exc, _AWAY):
+            super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
+        time.sleep(2.0)
+
+    def teardown(self) -> None:
+        """RQ's, which without Redis would leave its listening thread behind."""
+        try:
+            super().teardown()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError):
+            self.pubsub_thread.stop()  # type: ignore[attr-defined]
+
     def execute_job(self, job: Job, queue: Queue) -> None:
         """RQ's, with the database connection given back afterwards."""
         super().execute_job(job, queue)
@@ -73,7 +97,7 @@ def run(runtime: Runtime) -> None:
     """Work until told to stop. RQ ends its loop on errors of Redis; it is begun again after a second."""
     runtime.require_schema()
     _ = runtime.sender, runtime.messenger  # what is missing must be said now, not at the first order
-    complaining = False
+    logging.getLogger("rq.worker").addFilter(lambda record: _is_news(record, runtime))
     while not runtime.stop.is_set():
         try:
             worker = StockSyncWorker([runtime.worker_queue()], worker_ttl=60)
@@ -82,11 +106,8 @@ def run(runtime: Runtime) -> None:
             worker.work(
                 logging_level=logging.getLevelName(logging.getLogger("rq.worker").getEffectiveLevel())
             )
-            complaining = False
         except (RedisError, OSError) as error:
-            if not complaining:
-                log.warning("Redis does not answer (%s); the worker waits for it", type(error).__name__)
-            complaining = True
+            runtime.redis_outage.begins(error)
         except StopRequested:
             log.debug("told to stop outside of RQ's loop")  # where it raises this from its handler, too
         finally:
@@ -94,3 +115,12 @@ def run(runtime: Runtime) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: runtime.stop.set())
         runtime.stop.wait(1.0)
+
+
+def _is_news(record: logging.LogRecord, runtime: Runtime) -> bool:
+    """RQ complains of each failed attempt, with a traceback as often as not: say that Redis is away instead, once."""
+    error = sys.exc_info()[1]
+    if record.levelno < logging.WARNING or not isinstance(error, _AWAY):
+        return True
+    runtime.redis_outage.begins(error)
+    return False

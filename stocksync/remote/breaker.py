@@ -6,7 +6,6 @@ is the lesser harm. A process without Redis keeps the same in its own memory.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -19,8 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from stocksync.domain.identifiers import Clock
-
-log = logging.getLogger(__name__)
+from stocksync.outages import REMOTE, Outage
 
 OUTAGE = "outage"
 CREDENTIALS = "credentials"
@@ -144,30 +142,35 @@ class Breaker:
         self._served_at: datetime | None = None
         self._window: deque[tuple[datetime, int, int]] = deque()
         self._counting = threading.Lock()
+        self._outage = Outage(REMOTE, clock)
 
     def open_until(self) -> datetime | None:
         """When to ask again; None: it is closed."""
-        try:
-            words = self._memory.read()
-            return datetime.fromisoformat(words["probe_at"]) if words.get("state") == "open" else None
-        except (RedisError, OSError, ValueError, KeyError):
-            return None
+        return _while_open(self._read(), "probe_at")
 
     def opened(self) -> tuple[datetime | None, str | None]:
         """Since when it has been open, and why (`outage`, `credentials`); (None, None): it is closed."""
+        words = self._read()
+        since = _while_open(words, "opened_at")
+        return since, None if since is None else words.get("reason", OUTAGE)
+
+    def _read(self) -> Mapping[str, str]:
         try:
-            words = self._memory.read()
-            if words.get("state") == "open":
-                return datetime.fromisoformat(words["opened_at"]), words.get("reason", OUTAGE)
-        except (RedisError, OSError, ValueError, KeyError):
-            pass  # counts as closed, as everywhere here
-        return None, None
+            return self._memory.read()
+        except (RedisError, OSError):
+            return {}  # counts as closed, as everywhere here
 
     def admit(self) -> Admission:
         """What may be sent now. After `Gate.PROBE` the caller says `served` or `failed`."""
-        until = self.open_until()
+        words = self._read()
+        until = _while_open(words, "probe_at")
+        if (
+            words.get("state") == "closed"
+        ):  # by whoever noticed first; no word at all says nothing of the remote
+            self._outage.ends()
         if until is None:
             return Admission(Gate.CLOSED)
+        self._outage.begins(words.get("reason", OUTAGE), _while_open(words, "opened_at"))
         if until > self._clock():
             return Admission(Gate.OPEN, until)
         try:
@@ -194,12 +197,12 @@ class Breaker:
     def served(self) -> bool:
         """The remote answered somebody in a way that shows it works. True: this closed the breaker."""
         self._served_at = self._clock()
+        self._outage.ends()
         try:
             opened = self._memory.read().get("state") == "open"
             self._memory.write({"state": "closed", "failures": "0", "served_at": self._clock().isoformat()})
             if opened:
                 self._memory.give_probe_back()
-                log.warning("the remote answers again; everything that waited for it is due")
             return opened
         except (RedisError, OSError):
             return False
@@ -229,9 +232,8 @@ class Breaker:
     def served_at(self) -> datetime | None:
         """When the remote last served anybody, as far as is known (aware UTC)."""
         try:
-            known = self._memory.read().get("served_at")
-            return datetime.fromisoformat(known).astimezone(UTC) if known else self._served_at
-        except (RedisError, OSError, ValueError):
+            return datetime.fromisoformat(self._read()["served_at"]).astimezone(UTC)
+        except (KeyError, ValueError):
             return self._served_at
 
     def _open(self, reason: str, probing: bool) -> None:
@@ -251,6 +253,12 @@ class Breaker:
         words |= {} if was_open else {"opened_at": self._clock().isoformat()}
         self._memory.write(words)
         self._memory.give_probe_back()
-        if not was_open:
-            waits = "the remote does not serve us (%s); deliveries wait, one probe in %g s"
-            log.warning(waits, reason, interval)
+        self._outage.begins(reason)
+
+
+def _while_open(words: Mapping[str, str], name: str) -> datetime | None:
+    """A moment among the words; None: the breaker is not open, or it can't be read, which counts as that."""
+    try:
+        return datetime.fromisoformat(words[name]) if words.get("state") == "open" else None
+    except (KeyError, ValueError):
+        return None

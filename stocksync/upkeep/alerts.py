@@ -14,12 +14,19 @@ from importlib.util import find_spec
 from typing import Protocol
 
 from stocksync.domain.errors import MissingExtra
+from stocksync.outages import Outage
 
 log = logging.getLogger(__name__)
 
 _SECONDS = 30
 LONGEST = 3500
 """Characters of one message; Telegram takes 4,096. What is longer is cut."""
+
+
+_NOT_TAKEN = (
+    "alerts are not taken by every messenger (%s); they are tried again. Nothing is lost: the page has them.",
+    "alerts are taken again",
+)
 
 
 class Messenger(Protocol):
@@ -35,6 +42,7 @@ class AppriseMessenger:
     def __init__(self, urls: list[str], telegram_api: str | None = None) -> None:
         if find_spec("apprise") is None:
             raise MissingExtra("alerts", "apprise")
+        self._outage = Outage(_NOT_TAKEN)
         self._request = {"urls": urls, "telegram_api": telegram_api}
 
     def send(self, text: str) -> bool:
@@ -50,11 +58,13 @@ class AppriseMessenger:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            log.warning("an alert could not be sent (%s); it is tried again", type(error).__name__)
+            self._outage.begins(error)
             return False
         if child.returncode:
             # Not what the child said: it may quote an address, and that holds a secret.
-            log.warning("an alert was not taken by every messenger; it is tried again")
+            self._outage.begins("refused, or no answer")
+        else:
+            self._outage.ends()
         return child.returncode == 0
 
 

@@ -486,17 +486,31 @@ def test_a_monitor_that_is_late_is_run_by_whoever_lives(at: Watched) -> None:
     assert late_runs(at) == ["done", "done"]
 
 
+@pytest.mark.parametrize(
+    ("error", "said", "tracebacks"),
+    [
+        (DatabaseUnavailable("gone"), "the database does not answer (gone)", 0),
+        (ZeroDivisionError(), "could not be run", 2),
+    ],
+)
 def test_whoever_stands_in_goes_on_when_the_monitor_fails(
-    at: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    at: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    said: str,
+    tracebacks: int,
 ) -> None:
     def fail(task: str) -> None:
-        raise DatabaseUnavailable("gone")
+        raise error
 
     monkeypatch.setattr(at.shop.runtime, "run_task", fail)
     at.shop.clock.advance(33 * 60)
     at.shop.runtime.stand_in()
+    at.shop.runtime.stand_in()
 
-    assert "could not be run" in caplog.text
+    assert said in caplog.text
+    assert caplog.text.count("Traceback") == tracebacks
 
 
 def test_an_idle_worker_looks_after_the_monitor(

@@ -132,7 +132,7 @@ def test_without_redis_a_process_waits_for_it_and_still_stops(
 ) -> None:
     redis_server.stop()
     process = shop.start(module)
-    wait_until(lambda: "waits for it" in shop.logs(), message="a word about it")
+    wait_until(lambda: "Redis does not answer" in shop.logs(), message="a word about it")
 
     assert process.poll() is None
     assert shop.end(process) == 0

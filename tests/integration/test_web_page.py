@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from flask.testing import FlaskClient
 from markupsafe import escape
+from peewee import OperationalError
 from werkzeug.test import TestResponse
 
 from stocksync import Runtime, StockSyncConfig
@@ -489,6 +490,41 @@ def test_a_database_that_is_gone_is_said_in_words_and_no_traceback(
     assert "database" in shown(answer)
     assert "To the overview" in shown(answer)
     assert page.get("/healthz").status_code == 200
+
+
+def test_a_database_that_is_gone_is_one_line_for_all_requests_and_one_when_it_is_back(
+    page: FlaskClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise OperationalError("connection refused")
+
+    with monkeypatch.context() as away:
+        away.setattr(shop.runtime.queries, "lanes", fail)
+        answers = [
+            page.get(path)
+            for path in ("/lanes", "/lanes", "/healthz", "/static/style.css", "/api/v1/stock-sync/lanes")
+        ]
+    for _ in range(2):
+        page.get("/lanes")
+
+    assert [answer.status_code for answer in answers][:3] == [503, 503, 200]
+    assert answers[-1].status_code == 503
+    assert [line.split(" (")[0] for line in caplog.messages if "database" in line] == [
+        "the database does not answer",
+        "the database answers again, after 0:00:00",
+    ]
+
+
+def test_a_statement_of_ours_that_is_wrong_is_a_fault_with_its_traceback(
+    page: FlaskClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(
+        shop.runtime.queries, "lanes", lambda: shop.runtime.database.execute_sql("SELECT nothing_such")
+    )
+
+    assert page.get("/lanes").status_code == 500
+    assert caplog.text.count("Traceback (most recent call last)") >= 1
+    assert "does not answer" not in caplog.text
 
 
 def test_a_page_that_does_not_exist_is_a_page_like_the_others(page: FlaskClient) -> None:

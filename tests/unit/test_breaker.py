@@ -67,6 +67,37 @@ def test_a_probe_that_is_served_closes_it_for_all(breakers: list[Breaker], clock
     assert other.served_at() == clock.now
 
 
+def test_each_worker_says_once_that_it_began_and_once_that_it_ended(
+    breakers: list[Breaker], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = breakers
+    one.failed(times=5)
+    for _ in range(3):
+        clock.advance(5)
+        for breaker in breakers:
+            if breaker.admit().gate is Gate.PROBE:
+                breaker.failed(probing=True)
+    one.served()
+    one.served()
+    other.admit()
+    other.admit()
+
+    began, ended = "the remote does not serve us", "the remote answers again, after 0:00:15"
+    assert [line.split(" (")[0] for line in caplog.messages] == [began, began, ended, ended]
+
+
+def test_a_breaker_that_redis_forgot_does_not_count_as_an_end(
+    breakers: list[Breaker], fake_redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, _ = breakers
+    one.failed(times=5)
+    fake_redis.flushall()
+    one.admit()
+    one.failed(times=5)
+
+    assert len(caplog.messages) == 1
+
+
 def test_a_success_between_starts_the_count_anew(breakers: list[Breaker]) -> None:
     one, other = breakers
     one.failed(times=4)

@@ -51,7 +51,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.supervisor",
     ),
     ("stocksync.store", "stocksync.remote"),
-    ("stocksync.config",),
+    ("stocksync.config", "stocksync.outages"),
     ("stocksync.domain",),
 )
 TOGETHER = {

@@ -1,0 +1,71 @@
+"""Outages of what we depend on: in the log a line when one begins and a line when it ends, of each process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+
+from stocksync.domain.errors import StockSyncError
+from stocksync.domain.identifiers import Clock
+
+log = logging.getLogger(__name__)
+
+# What is said when it begins, with the reason, and when it ends.
+REDIS = (
+    "Redis does not answer (%s). Deliveries wait for it; nothing is lost, what is due is in the database.",
+    "Redis answers again",
+)
+DATABASE = (
+    "the database does not answer (%s). Deliveries and periodic tasks wait for it; nothing is lost.",
+    "the database answers again",
+)
+REMOTE = (
+    "the remote does not serve us (%s). Deliveries wait, but for one probe at a time; nothing is lost.",
+    "the remote answers again",
+)
+
+
+def utc_now() -> datetime:
+    """The wall clock, aware UTC."""
+    return datetime.now(UTC)
+
+
+class Outage:
+    """Whether one thing does not answer, as this process sees it. Threads may share it."""
+
+    def __init__(self, words: tuple[str, str], clock: Clock = utc_now) -> None:
+        """`words`: for its begin, with a `%s` for the reason, and for its end."""
+        self._begun, self._over = words
+        self._clock = clock
+        self._lock = threading.RLock()  # a signal's handler may come back in here
+        self._since: datetime | None = None
+
+    @property
+    def lasts(self) -> bool:
+        """It has begun and not ended."""
+        return self._since is not None
+
+    def begins(self, reason: BaseException | str, since: datetime | None = None) -> None:
+        """Note that it begins; nothing is said while it lasts.
+
+        Args:
+            reason: of an error that is not ours the name alone is logged: its words may quote a secret.
+            since: aware UTC; None: now.
+        """
+        if isinstance(reason, BaseException) and not isinstance(reason, StockSyncError):
+            reason = type(reason).__name__
+        with self._lock:
+            if self._since is None:
+                self._since = since or self._clock()
+                log.warning(self._begun, reason)
+
+    def ends(self) -> None:
+        """Note that it is over, where it had begun."""
+        if not self.lasts:
+            return
+        with self._lock:
+            since, self._since = self._since, None
+            if since is not None:
+                lasted = timedelta(seconds=round((self._clock() - since).total_seconds()))
+                log.warning("%s, after %s (since %s UTC)", self._over, lasted, f"{since:%Y-%m-%d %H:%M:%S}")
