@@ -158,9 +158,9 @@ class Operations:
         """The row of an order that is there, locked until the transaction ends."""
         return order_row(self._database.run(_LOCK_ORDER_BY_ID, id=order_ref).fetchone())
 
-    def take_form(self, order: OrderRow, form: CheckoutForm, now: datetime) -> None:
-        """Note which form of the order was seen last."""
-        said = {"status": form.status, "revision": form.revision, "changed_at": form.updated_at}
+    def take_form(self, order: OrderRow, form: CheckoutForm, status: str, now: datetime) -> None:
+        """Note which form of the order was seen last, and what it makes of the order."""
+        said = {"status": status, "revision": form.revision, "changed_at": form.updated_at}
         self._database.run(_TAKE_FORM, id=order.id, **said, now=now)
 
     def note_status(self, order: OrderRow, status: str, now: datetime) -> None:

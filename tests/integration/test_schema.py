@@ -20,7 +20,7 @@ from stocksync.store.models import MODELS
 from tests.processes import ROOT
 from tests.shop import REFUSED, START, form, open_shop
 
-APPLIED = ["0001_initial", "0002_moving_lines", "0003_upkeep"]
+APPLIED = ["0001_initial", "0002_moving_lines", "0003_upkeep", "0004_moved_lines"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
 
 

@@ -31,7 +31,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.interventions",
         "stocksync.sales",
         "stocksync.recording",
+        "stocksync.merging",
         "stocksync.orders",
+        "stocksync.revising",
         "stocksync.synced_inventory",
         "stocksync.delivery",
         "stocksync.sending",
@@ -75,7 +77,7 @@ WRITERS = {
     "stock_sync_orders": DELIVERY_WRITERS,
     "stock_sync_levels": STOCK_WRITERS,
     "stock_sync_movements": STOCK_WRITERS,
-    "stock_sync_order_lines": STOCK_WRITERS,
+    "stock_sync_order_lines": {"stocksync.store.order_lines"},
 }
 WRITE = re.compile(
     r"\b(?:UPDATE(?:\s+ONLY)?|(?:INSERT|REPLACE|MERGE)(?:\s+OR\s+\w+)?\s+INTO|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?)"
