@@ -27,6 +27,7 @@ from stocksync.store.order_lines import Line, OrderLines
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_TRIES = 100
 
 
 @dataclass
@@ -41,15 +42,20 @@ class Recorder:
     clock: Clock
     new_id: NewId
 
-    def in_turn(self, work: Callable[[], T], tries: int = 5) -> T:
-        """Do `work` in a transaction; from the start, where another one has just moved a line to another order."""
-        try:
-            with self.database.transaction_scope():
-                return work()
-        except LineTaken:
-            if tries <= 1:
-                raise
-        return self.in_turn(work, tries - 1)
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """Do `work` in a transaction; from the start, where another one has just moved a line to another order.
+
+        Each time somebody else came further, so this ends long before its bound.
+        """
+        tries = _TRIES
+        while True:
+            try:
+                with self.database.transaction_scope():
+                    return work()
+            except LineTaken:
+                tries -= 1
+                if not tries:
+                    raise
 
     def hold(
         self, token_id: str, order_id: str, line_ids: Sequence[str], now: datetime

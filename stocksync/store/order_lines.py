@@ -99,7 +99,7 @@ class Line:
     @property
     def is_open(self) -> bool:
         """Whether units of it are still to be deducted."""
-        return self.deducted < self.quantity and not self.waived
+        return self.sku is not None and self.deducted < self.quantity and not self.waived
 
     @property
     def is_unnamed(self) -> bool:
