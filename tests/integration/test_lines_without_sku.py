@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests.shop import SELLER, Shop, form, later, open_shop
+from web import create_app
 
 
 @pytest.fixture
@@ -65,3 +67,16 @@ def test_only_what_was_sold_lately_is_counted(shop: Shop) -> None:
     shop.clock.advance(31 * 86400)
 
     assert (status(shop), len(shop.runtime.queries.lines_without_sku(10))) == (0, 1)
+
+
+def test_the_page_counts_them_and_lists_them(shop: Shop) -> None:
+    shop.orders.process_order_stock_update(form(lines={"1": ("A", 1), "Postage": (None, 3)}))
+    page = create_app(shop.runtime).test_client()
+    overview = page.get("/", headers={"Accept-Language": "en"}).text
+
+    assert re.search(r"lines sold without an external id, 30 days</a></th><td[^>]*>1</td>", overview)
+    stock = page.get("/stock", headers={"Accept-Language": "en"}).text
+    assert "Sold without an external id" in stock
+    assert "Postage" in stock
+    assert "/orders/seller-1/order-1" in stock
+    assert "Postage" not in page.get("/stock?q=A").text

@@ -18,6 +18,7 @@ from stocksync import (
     RefundExceedsSale,
 )
 from tests.shop import REFUSED, SELLER, WAREHOUSE, Shop, form, goods, open_shop
+from web import create_app
 
 L1, L2, L3, L4 = (f"d026dd20-7694-11ef-99fc-d3c5743b610{number}" for number in range(1, 5))
 
@@ -86,6 +87,16 @@ def test_the_old_order_says_who_took_its_line_and_the_new_one_where_it_came_from
     }
     refund = shop.runtime.queries.order(SELLER, "first")["operations"][1]
     assert shop.operation(refund["id"])["log"][0]["details"]["reason"] == "taken over by order merged"
+
+
+def test_the_pages_of_both_orders_say_it_too(shop: Shop) -> None:
+    take(shop, FIRST, MERGED)
+    page = create_app(shop.runtime).test_client()
+    old = page.get("/orders/seller-1/first", headers={"Accept-Language": "en"}).text
+
+    assert '<a href="/orders/seller-1/merged">now in order merged</a>' in old
+    operation = shop.runtime.queries.order(SELLER, "merged")["operations"][0]
+    assert "taken over from order first" in page.get(f"/operations/{operation['id']}").text
 
 
 def test_an_old_order_that_was_never_told_of_is_told_nothing(shop: Shop) -> None:

@@ -98,13 +98,20 @@ def test_a_revision_that_comes_meanwhile_counts_when_it_is_taken_back(shop: Shop
     take(shop, "CANCELLED")
     changed: dict[str, Any] = {"lines": {"1": ("A", 5), "3": ("B", 4)}, "revision": "r2"}
     later = "2026-03-01T11:30:00Z"
-    assert (take(shop, "CANCELLED", **changed, updated_at=later), state(shop)) == ("cancelled", (10, 10, False))
+    assert (take(shop, "CANCELLED", **changed, updated_at=later), state(shop)) == (
+        "cancelled",
+        (10, 10, False),
+    )
     assert (take(shop, "NEW", **changed, updated_at=later), state(shop)) == ("queued", (5, 6, True))
 
 
 def test_a_revision_that_cancels_too_gives_back_everything(shop: Shop) -> None:
     take(shop)
-    changed: dict[str, Any] = {"lines": {"1": ("A", 5)}, "revision": "r2", "updated_at": "2026-03-01T11:30:00Z"}
+    changed: dict[str, Any] = {
+        "lines": {"1": ("A", 5)},
+        "revision": "r2",
+        "updated_at": "2026-03-01T11:30:00Z",
+    }
     assert (take(shop, "CANCELLED", **changed), state(shop)) == ("cancelled", (10, 10, False))
     assert (take(shop, "NEW", **changed), state(shop)) == ("queued", (5, 10, True))
 
