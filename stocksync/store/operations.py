@@ -38,8 +38,9 @@ _LOCK_ORDER = Statement(f"""
 _LOCK_ORDER_BY_ID = Statement(f"SELECT {_ORDER} FROM stock_sync_orders WHERE id = :id {{for_update}}")
 _TAKE_FORM = Statement("""
     UPDATE stock_sync_orders
-    SET has_form = TRUE, status = :status, revision = :revision, form_updated_at = COALESCE(:changed_at, form_updated_at),
-        updated_at = :now
+    SET has_form = TRUE, status = :status, revision = :revision, updated_at = :now,
+        form_updated_at = CASE WHEN form_updated_at > :changed_at THEN form_updated_at
+                               ELSE COALESCE(:changed_at, form_updated_at) END
     WHERE id = :id""")
 _NOTE_STATUS = Statement("UPDATE stock_sync_orders SET status = :status, updated_at = :now WHERE id = :id")
 _SET_IN_MOTION = Statement("""

@@ -76,7 +76,7 @@ def test_what_the_seller_said_earlier_and_comes_later_is_over(shop: Shop, revisi
 
 
 def test_without_time_and_revision_the_last_one_counts(shop: Shop) -> None:
-    bare = {"revision": None, "updated_at": None}
+    bare: dict[str, Any] = {"revision": None, "updated_at": None}
     take(shop, **bare)
     take(shop, "CANCELLED", **bare)
     assert state(shop) == (10, 10, False)
