@@ -24,8 +24,7 @@ from stocksync.domain.checkout_form import (
 )
 from stocksync.domain.returned_goods import ReturnedGoods, parse_return
 from stocksync.domain.revisions import withdrawal
-from stocksync.merging import is_later
-from stocksync.revising import apply, follow
+from stocksync.revising import apply, follow, is_later
 from stocksync.sales import checked_token
 from stocksync.service import StockSynchronizationService
 from stocksync.store.models import DEFAULT_WAREHOUSE
@@ -67,9 +66,7 @@ class OrderResult:
 class ReturnResult:
     """What came of one return. `status`: `queued`, or `already_returned` (nothing changed).
 
-    `order_id`: of the order that has the line now.
-
-    `operations`: the refund, when it was recorded now.
+    `order_id`: of the order that carries the line now. `operations`: the refund, when it was recorded now.
     """
 
     return_id: str

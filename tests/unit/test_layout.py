@@ -31,7 +31,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.interventions",
         "stocksync.sales",
         "stocksync.recording",
-        "stocksync.merging",
         "stocksync.orders",
         "stocksync.revising",
         "stocksync.synced_inventory",
