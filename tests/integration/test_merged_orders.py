@@ -133,6 +133,26 @@ def test_whatever_order_the_forms_come_in_and_however_often(
     assert [net(shop, order) for order in ("first", "second", "merged")] == [0, 0, 3]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_orders_with_the_same_lines_and_time_come_to_the_same_end(shop: Shop, turned: bool) -> None:
+    twins = [purchase(order, 5, {L1: ("A", 2)}) for order in ("first", "second")]
+    take(shop, *(twins[::-1] if turned else twins), *twins)
+    shop.drain()
+
+    assert (on_hand(shop), net(shop, "first"), net(shop, "second")) == ((8, 10), 0, 2)
+    assert (bool(shop.flag("first")), shop.flag("second")) == (False, True)
+
+
+def test_the_sellers_cancellation_of_an_old_order_does_not_concern_the_new_one(shop: Shop) -> None:
+    take(shop, FIRST, MERGED)
+    for fulfillment in ("CANCELLED", "PROCESSING"):
+        take(shop, {**FIRST, "fulfillment": {"status": fulfillment}})
+    shop.orders.cancel_order("first", SELLER)
+    shop.drain()
+
+    assert (on_hand(shop), shop.flag("merged"), net(shop, "first")) == ((8, 9), True, 0)
+
+
 def test_forms_without_time_and_revision_are_merged_too_and_repeats_change_nothing(shop: Shop) -> None:
     bare = [{**one, "updatedAt": None, "revision": None} for one in (FIRST, MERGED)]
     take(shop, *bare)
