@@ -205,8 +205,7 @@ class AllegroStockService:
                     # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
                     at.operations.note_status(order, standing, now)
                 return OrderResult(form.id, NOTED)
-        if order.status != CANCELLED:
-            at.operations.take_form(order, form, standing, now)
+        at.operations.take_form(order, form, CANCELLED if order.status == CANCELLED else standing, now)
         cancelled = standing != READY or order.status == CANCELLED
         drafts = follow(at, order, form, carriers, warehouse, cancelled=cancelled)
         reason = _BY_SELLER if standing == SELLER_CANCELLED else _CANCELLED if cancelled else None

@@ -285,9 +285,10 @@ def test_the_form_of_an_order_cancelled_by_call_gives_back_the_lines_it_took_ove
     take(shop, FIRST)
     shop.drain()
     assert take(shop, MERGED, MERGED) == ["cancelled", "cancelled"]
+    assert take(shop, SECOND) == ["taken_over"]
     shop.drain()
 
-    assert (on_hand(shop), shop.flag("first")) == ((10, 10), False)
+    assert (on_hand(shop), shop.flag("first"), shop.flag("second")) == ((10, 10), False, None)
 
 
 @pytest.mark.parametrize("by", ["buyer", "seller"])
