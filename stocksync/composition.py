@@ -38,11 +38,12 @@ from stocksync.store.conditions import Conditions
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.interventions import OperationInterventions
-from stocksync.store.inventory import OrderLines, StockLedger
+from stocksync.store.inventory import StockLedger
 from stocksync.store.lanes import Lanes
 from stocksync.store.logs import OperationLog
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.operations import Operations
+from stocksync.store.order_lines import OrderLines
 from stocksync.store.queries import Queries
 from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.tallies import Tallies
@@ -176,7 +177,7 @@ class Parts:
 
     @cached_property
     def orders(self) -> AllegroStockService:
-        return AllegroStockService(self.service)
+        return AllegroStockService(self.service, seller_cancels=self.config.seller_cancellation == "restock")
 
     @cached_property
     def inventory_with_sync(self) -> InventoryManagerWithSync:

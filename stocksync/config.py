@@ -82,6 +82,9 @@ class StockSyncConfig(BaseModel):
     caller_redis_timeout: Annotated[float, Field(gt=0, le=5)] = 0.25
     caller_redis_pause: Annotated[float, Field(ge=0, le=600)] = 30.0
 
+    # What an order does that the seller marks as cancelled at Allegro: gives back what is deducted, or nothing
+    seller_cancellation: Literal["restock", "ignore"] = "restock"
+
     # Delivery
     delivery_batch_size: Annotated[int, Field(ge=1, le=1000)] = 200
     delivery_concurrency: Annotated[int, Field(ge=1, le=128)] = 16

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.checkout_form import CANCELLED, check_word
+from stocksync.domain.checkout_form import CANCELLED, SELLER_CANCELLED, check_word
 from stocksync.domain.errors import InvalidInput, UnknownOperation
 from stocksync.domain.identifiers import joined
 from stocksync.recording import Recorder, exceeds
 from stocksync.store.interventions import OperationInterventions, OperationRow
-from stocksync.store.inventory import Change, Line
+from stocksync.store.inventory import Change
 from stocksync.store.operations import OrderRow
+from stocksync.store.order_lines import Line
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ class Interventions:
             if line.deducted < line.quantity:
                 self._settle_for(order, line)
             # What came too late for a cancellation, or for the form that lowered its line, goes back at once.
-            excess = line.left - (0 if order.status == CANCELLED else line.quantity)
+            wanted = 0 if order.status in (CANCELLED, SELLER_CANCELLED) else line.quantity
+            excess = line.left - wanted
             if excess > 0:
                 what = replace(line, sku=operation.sku, warehouse=operation.warehouse)
                 refund = at.draft("refund", order, what, excess, joined("excess", str(operation.id)))

@@ -6,7 +6,7 @@ Each call is one transaction: all lines of it are moved and recorded, or none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid import UUID
 from stocksync.domain.checkout_form import (
     CANCELLED,
     READY,
+    SELLER_CANCELLED,
     CheckoutForm,
     check_word,
     form_of,
@@ -21,13 +22,11 @@ from stocksync.domain.checkout_form import (
     parse_form,
     with_lines_apart,
 )
-from stocksync.domain.errors import InvalidOrder
-from stocksync.domain.identifiers import stored_key
 from stocksync.domain.returned_goods import ReturnedGoods, parse_return
-from stocksync.domain.revisions import LineChange, changes
-from stocksync.sales import checked_token, deduction_key
+from stocksync.domain.revisions import withdrawal
+from stocksync.revising import apply, follow, is_later
+from stocksync.sales import checked_token
 from stocksync.service import StockSynchronizationService
-from stocksync.store.inventory import Line
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operations import OperationDraft, OrderRow
 
@@ -38,6 +37,9 @@ NOTED = "noted"
 ORDER_CANCELLED = "cancelled"
 ALREADY_CANCELLED = "already_cancelled"
 ALREADY_RETURNED = "already_returned"
+TAKEN_OVER = "taken_over"
+_CANCELLED = "the order was cancelled"
+_BY_SELLER = "the seller cancelled the order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class OrderResult:
 
     `status`: `queued` (stock moved, its delivery is under way), `already_updated` (nothing new in it),
     `no_stock_lines` (nothing to deduct), `noted` (its status asks for nothing), `cancelled` (now, or before this
-    form came: nothing is deducted), `already_cancelled` (cancelled again: nothing changed).
+    form came: nothing is deducted), `already_cancelled` (cancelled again: nothing changed), `taken_over` (an order with
+    a later form carries its lines: nothing is deducted here).
     """
 
     order_id: str
@@ -63,7 +66,7 @@ class OrderResult:
 class ReturnResult:
     """What came of one return. `status`: `queued`, or `already_returned` (nothing changed).
 
-    `operations`: the refund, when it was recorded now.
+    `order_id`: of the order that carries the line now. `operations`: the refund, when it was recorded now.
     """
 
     return_id: str
@@ -75,8 +78,14 @@ class ReturnResult:
 class AllegroStockService:
     """Takes orders as Allegro states them and moves stock for them, each line once."""
 
-    def __init__(self, service: StockSynchronizationService) -> None:
+    def __init__(self, service: StockSynchronizationService, *, seller_cancels: bool = True) -> None:
+        """
+        Args:
+            seller_cancels: an order that the seller marks as cancelled gives back what is deducted, until the seller
+                takes that back. False: it does not concern stock.
+        """
         self._service = service
+        self._seller_cancels = seller_cancels
         self._recorder = service.recorder
         self._database = service.recorder.database
 
@@ -111,8 +120,7 @@ class AllegroStockService:
             form = with_lines_apart(order)
         else:
             form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
-        with self._database.transaction_scope():
-            return self._process(form, warehouse, actor, self._recorder.clock())
+        return self._recorder.in_turn(lambda: self._process(form, warehouse, actor, self._recorder.clock()))
 
     def cancel_order(
         self,
@@ -143,7 +151,12 @@ class AllegroStockService:
             if order.status == CANCELLED:
                 return OrderResult(order_id, ALREADY_CANCELLED)
             operations.note_status(order, CANCELLED, now)
-            return self._cancel(order, actor, reason, restock)
+            if not restock:
+                self._recorder.lines.keep_out(order.id)
+            known = self._recorder.lines_of(order)
+            drafts = apply(self._recorder, order, known, list(withdrawal((), known)), DEFAULT_WAREHOUSE)
+            done = self._record(order, drafts, actor, reason or _CANCELLED, now)
+            return OrderResult(order_id, ORDER_CANCELLED, done)
 
     def process_return(
         self, document: Any, *, restock: bool = True, token_id: str | None = None, actor: str | None = None
@@ -166,11 +179,11 @@ class AllegroStockService:
         sales, what = self._service.sales, (goods.sku, goods.quantity, DEFAULT_WAREHOUSE, goods.line_item_id)
         call = sales.call("refund", goods.token_id, goods.order_id, *what)
         call.moves_stock, call.actor = restock, _word("actor", actor)
-        with self._database.transaction_scope():
-            done = sales.refund(call, return_id=goods.return_id)
+        done = self._recorder.in_turn(lambda: sales.refund(call, return_id=goods.return_id))
+        order_id = done.order.order_id
         if done.repeated:
-            return ReturnResult(goods.return_id, goods.order_id, ALREADY_RETURNED)
-        return ReturnResult(goods.return_id, goods.order_id, QUEUED, [done.operation_id])
+            return ReturnResult(goods.return_id, order_id, ALREADY_RETURNED)
+        return ReturnResult(goods.return_id, order_id, QUEUED, [done.operation_id])
 
     def require_warehouse(self, warehouse: str) -> None:
         """Raises UnknownWarehouse when no stock was ever recorded for it."""
@@ -179,106 +192,53 @@ class AllegroStockService:
 
     def _process(self, form: CheckoutForm, warehouse: str, actor: str | None, now: datetime) -> OrderResult:
         at = self._recorder
-        order = at.operations.ensure_order(form.token_id, form.id, now)
-        if order.status == CANCELLED:
-            repeated = form.status == CANCELLED
-            return OrderResult(form.id, ALREADY_CANCELLED if repeated else ORDER_CANCELLED)
-        if form.status == CANCELLED:
-            at.operations.take_form(order, form, now)
-            return self._cancel(order, actor)
-        at.ledger.require_warehouse(warehouse)
-        if order.has_form and not is_newer(form, order.revision, order.form_updated_at):
-            return OrderResult(form.id, ALREADY_UPDATED)
-        if form.status != READY:
-            if not order.has_form:
-                # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
-                at.operations.note_status(order, form.status, now)
-            return OrderResult(form.id, NOTED)
-        known = at.lines_of(order)
-        _refuse_unnamed_lines(order, known)
-        at.operations.take_form(order, form, now)
-        named = {line_id: line for line_id, line in known.items() if not line.is_unnamed}
-        changed = list(changes(form.line_items, named))
-        _refuse_lines_kept_elsewhere(order, known, changed)
-        drafts = self._apply(order, known, changed, warehouse)
+        standing = form.standing if self._seller_cancels else form.status
+        order, carriers = at.hold(form.token_id, form.id, [line.id for line in form.line_items], now)
+        if order.status == CANCELLED and standing != READY:
+            return OrderResult(form.id, ALREADY_CANCELLED if standing == CANCELLED else ORDER_CANCELLED)
+        if CANCELLED not in (order.status, standing):
+            at.ledger.require_warehouse(warehouse)
+            if order.has_form and not self._is_newer(form, standing, order, now):
+                return OrderResult(form.id, ALREADY_UPDATED)
+            if standing not in (READY, SELLER_CANCELLED):
+                if not order.has_form:
+                    # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
+                    at.operations.note_status(order, standing, now)
+                return OrderResult(form.id, NOTED)
+        at.operations.take_form(order, form, CANCELLED if order.status == CANCELLED else standing, now)
+        cancelled = standing != READY or order.status == CANCELLED
+        drafts = follow(at, order, form, carriers, warehouse, cancelled=cancelled)
+        reason = _BY_SELLER if standing == SELLER_CANCELLED else _CANCELLED if cancelled else None
+        done = self._record(order, drafts, actor, reason, now)
+        if cancelled or done:
+            return OrderResult(form.id, ORDER_CANCELLED if cancelled else QUEUED, done or ())
+        lines = at.lines.of(order.id).values()
+        if any(line.moved_to for line in lines):
+            return OrderResult(form.id, TAKEN_OVER)
+        return OrderResult(form.id, ALREADY_UPDATED if any(line.sku for line in lines) else NOT_STOCK)
+
+    def _is_newer(self, form: CheckoutForm, standing: str, order: OrderRow, now: datetime) -> bool:
+        turned = {standing, order.status} == {READY, SELLER_CANCELLED}
+        if is_newer(form, order.revision, order.form_updated_at, seller_turned=turned):
+            return True
+        if form.revision == order.revision and standing == order.status and is_later(form, order):
+            # What the seller said before this moment, and comes later, is over.
+            self._recorder.operations.take_form(order, form, standing, now)
+        return False
+
+    def _record(
+        self,
+        order: OrderRow,
+        drafts: list[OperationDraft],
+        actor: str | None,
+        reason: str | None,
+        now: datetime,
+    ) -> list[UUID]:
+        for draft in drafts:
+            draft.actor, draft.reason = actor, draft.reason or reason
         if drafts:
-            for draft in drafts:
-                draft.actor = actor
-            at.record(order, drafts, now)
-            return OrderResult(form.id, QUEUED, [draft.id for draft in drafts])
-        had_stock = any(line.sku is not None for line in known.values())
-        return OrderResult(form.id, ALREADY_UPDATED if had_stock else NOT_STOCK)
-
-    def _apply(
-        self, order: OrderRow, known: dict[str, Line], changed: list[LineChange], warehouse: str
-    ) -> list[OperationDraft]:
-        """Write the lines as they become; answers with the operations to be recorded, refunds first."""
-        at, version = self._recorder, str(order.state_version + 1)
-        new: list[Line] = []
-        revised: list[tuple[Line, int]] = []
-        refunds: list[OperationDraft] = []
-        deductions: list[OperationDraft] = []
-        for change in changed:
-            before = known.get(change.line_id)
-            which = (order.token_id, order.order_id, change.line_id)
-            place = warehouse if change.sku else None
-            if before is None:
-                key = deduction_key(*which)
-                line = Line(change.line_id, change.sku, place, change.quantity, change.out)
-                new.append(line)
-            else:
-                key = stored_key("deduct", *which, version)
-                place = before.warehouse or place
-                line = replace(before, sku=change.sku, warehouse=place, quantity=change.quantity)
-                revised.append((line, change.out))
-                if change.back:
-                    back_key = stored_key("revise", *which, version)
-                    refunds.append(at.draft("refund", order, before, change.back, back_key))
-            if change.out:
-                deductions.append(at.draft("deduction", order, line, change.out, key))
-        at.lines.add(order.id, new, at.clock())
-        at.lines.revise(order.id, revised)
-        return refunds + deductions
-
-    def _cancel(
-        self, order: OrderRow, actor: str | None, reason: str | None = None, restock: bool = True
-    ) -> OrderResult:
-        if not restock:
-            self._recorder.lines.keep_out(order.id)
-        drafts: list[OperationDraft] = []
-        for line_id, line in self._recorder.lines_of(order).items():
-            if line.left > 0:
-                key = stored_key("cancel", order.token_id, order.order_id, line_id)
-                draft = self._recorder.draft("refund", order, line, line.left, key)
-                draft.actor, draft.reason = actor, reason or "the order was cancelled"
-                drafts.append(draft)
-        if drafts:
-            self._recorder.record(order, drafts, self._recorder.clock())
-        return OrderResult(order.order_id, ORDER_CANCELLED, [draft.id for draft in drafts])
-
-
-def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
-    """Nobody can say which of the form's lines they are. Raises InvalidOrder."""
-    unnamed = [line for line in known.values() if line.is_unnamed and (line.left > 0 or line.is_open)]
-    if unnamed and not order.has_form:
-        listed = ", ".join(f"{max(line.left, line.quantity)} of {line.sku}" for line in unnamed)
-        twice = f"calls without line_item_id deducted {listed} for it, and the form would deduct them twice"
-        raise InvalidOrder(order.order_id, [f"{twice}: refund those first, or go on line by line"])
-
-
-def _refuse_lines_kept_elsewhere(order: OrderRow, known: dict[str, Line], changed: list[LineChange]) -> None:
-    """What goes out of another's stock only that one can take. Raises InvalidOrder."""
-    faults = [
-        f"line {change.line_id}: {change.out} more of {change.sku} go out of stock that is kept elsewhere; "
-        "deduct them there, under another line id"
-        for change in changed
-        if change.out
-        and (line := known.get(change.line_id))
-        and line.sku is not None
-        and not line.moves_stock
-    ]
-    if faults:
-        raise InvalidOrder(order.order_id, faults)
+            self._recorder.record(order, drafts, now)
+        return [draft.id for draft in drafts]
 
 
 def _word(field: str, given: str | None) -> str | None:

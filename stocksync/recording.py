@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from stocksync.delivery import Wakeups
@@ -13,16 +14,20 @@ from stocksync.domain.errors import (
     IdempotencyConflict,
     InDoubt,
     InsufficientStock,
+    LineTaken,
     RefundExceedsSale,
     Shortage,
 )
 from stocksync.domain.identifiers import Clock, NewId
 from stocksync.domain.order_state import LineState, is_ready, order_state
 from stocksync.store.database import Database, after_commit
-from stocksync.store.inventory import Change, Line, OrderLines, StockLedger
+from stocksync.store.inventory import Change, StockLedger
 from stocksync.store.operations import OperationDraft, Operations, OrderRow
+from stocksync.store.order_lines import Line, OrderLines
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+_TRIES = 100
 
 
 @dataclass
@@ -36,6 +41,32 @@ class Recorder:
     wakeups: Wakeups
     clock: Clock
     new_id: NewId
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """Do `work` in a transaction; from the start, where another one has just moved a line to another order.
+
+        Each time somebody else came further, so this ends long before its bound.
+        """
+        tries = _TRIES
+        while True:
+            try:
+                with self.database.transaction_scope():
+                    return work()
+            except LineTaken:
+                tries -= 1
+                if not tries:
+                    raise
+
+    def hold(
+        self, token_id: str, order_id: str, line_ids: Sequence[str], now: datetime
+    ) -> tuple[OrderRow, dict[str, OrderRow]]:
+        """Lock an order, made at need, and the others that carry these lines so far: those by line id."""
+        carriers = self.lines.carriers(token_id, line_ids)
+        # In one order, so that two who hold the same orders can't deadlock.
+        names = sorted({order_id, *carriers.values()})
+        rows = {name: self.operations.ensure_order(token_id, name, now) for name in names}
+        others = {line_id: rows[name] for line_id, name in carriers.items() if name != order_id}
+        return rows[order_id], others
 
     def draft(self, kind: str, order: OrderRow, line: Line, quantity: int, key: str) -> OperationDraft:
         """An operation on a line of the order; it moves stock where the line's is ours."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from stocksync.domain.checkout_form import CANCELLED, check_quantity, check_word
-from stocksync.domain.errors import InvalidInput, OrderCancelled, OrderHasForm, OrphanRefund
+from stocksync.domain.errors import InvalidInput, LineTaken, OrderCancelled, OrderHasForm, OrphanRefund
 from stocksync.domain.identifiers import stored_key
 from stocksync.recording import Recorder, exceeds
-from stocksync.store.inventory import Line, unnamed_line
 from stocksync.store.operations import OperationDraft, OrderRow
+from stocksync.store.order_lines import Line, unnamed_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,13 @@ class Sales:
 
         Raises:
             IdempotencyConflict, InvalidInput, OrderHasForm, OrderCancelled, InsufficientStock
+            LineTaken: another order has the line, and something of it is out.
             InDoubt: the same call was made before, and nobody knows what came of it.
         """
         at = self._recorder
         now = at.clock()
-        order = at.operations.ensure_order(call.token_id, call.order_id, now)
+        named = [] if call.line_item_id is None else [call.line_item_id]
+        order, others = at.hold(call.token_id, call.order_id, named, now)
         if first := at.first_of(call):
             return Recorded(order, first, True)
         if order.status == CANCELLED:
@@ -73,6 +75,8 @@ class Sales:
             raise OrderHasForm(call.order_id)
         if call.moves_stock:
             at.ledger.require_warehouse(call.warehouse)
+        for line_id, other in others.items():
+            self._release(line_id, other, call.order_id)
         self._onto_line(order, call)
         at.record(order, [call], now, wake=wake)
         return Recorded(order, call.id, False)
@@ -90,7 +94,9 @@ class Sales:
             RefundExceedsSale: fewer units are left of it.
         """
         at = self._recorder
-        order = at.operations.lock_order(call.token_id, call.order_id)
+        # Who sells and who buys know an order by the id it had, also where another one carries its line by now.
+        where = at.lines.carrier(call.token_id, call.order_id, call.line_item_id, call.sku)
+        order = at.operations.lock_order(call.token_id, where)
         if order is None:
             raise OrphanRefund(call.token_id, call.order_id, call.sku, call.line_item_id)
         if return_id is not None:
@@ -108,6 +114,13 @@ class Sales:
         at.record(order, [call], at.clock(), wake=wake)
         return Recorded(order, call.id, False)
 
+    def _release(self, line_id: str, other: OrderRow, order_id: str) -> None:
+        """Of a line that came back in full nothing is held: it may be sold in another order."""
+        line = self._recorder.lines.of(other.id).get(line_id)
+        if line is None or line.moved_to or line.is_open or line.deducted > line.refunded:
+            raise LineTaken(line_id, other.order_id)
+        self._recorder.lines.hand_over(other.id, [line_id], order_id)
+
     def _onto_line(self, order: OrderRow, call: OperationDraft) -> None:
         # Without a line id the SKU in its warehouse is the line; such calls add up.
         line_id = call.line_item_id or unnamed_line(call.sku, call.warehouse)
@@ -116,8 +129,10 @@ class Sales:
         if known is None:
             place = (call.sku, call.warehouse, call.quantity, call.quantity if counted else 0)
             line = Line(line_id, *place, moves_stock=call.moves_stock)
-            lines.add(order.id, [line], self._recorder.clock())
+            lines.add(order, [line], self._recorder.clock())
             return
+        if known.moved_to is not None:
+            raise LineTaken(line_id, known.moved_to)
         if (known.sku, known.warehouse) != (call.sku, call.warehouse):
             of = f"line {line_id} is of SKU {known.sku} in warehouse {known.warehouse}"
             raise InvalidInput("line_item_id", of)
@@ -147,7 +162,10 @@ class Sales:
             candidates = sorted(of_sku, key=lambda line: line.line_id != call.line_id)
         if not candidates:
             raise OrphanRefund(call.token_id, call.order_id, call.sku, call.line_item_id)
-        return candidates
+        here = [line for line in candidates if line.moved_to is None]
+        if not here:  # since it was looked for
+            raise LineTaken(candidates[0].line_id, str(candidates[0].moved_to))
+        return here
 
     @staticmethod
     def _enough_left(candidates: Sequence[Line], call: OperationDraft) -> Line:

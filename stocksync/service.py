@@ -83,6 +83,7 @@ class StockSynchronizationService(Interventions):
         Raises:
             InvalidInput: a value can't be taken.
             IdempotencyConflict: the key or line was used before with other content.
+            LineTaken: another order has the line (its id is a UUID), and something of it is out.
             OrderHasForm: the order came as a form and the call names neither line nor key.
             OrderCancelled: nothing is deducted for it any more.
         """

@@ -24,10 +24,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stocksync.composition import utc_now
 from stocksync.config import StockSyncConfig
 from stocksync.domain.answers import Answer, Verdict, understand
 from stocksync.domain.errors import RemoteError
+from stocksync.outages import utc_now
 from stocksync.remote.client import RemoteOrder, RemotePage
 from stocksync.runtime import Runtime, use
 from stocksync.store.database import open_database

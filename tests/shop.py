@@ -199,6 +199,7 @@ def form(
     token_id: str = SELLER,
     revision: str | None = "r1",
     updated_at: str | None = "2026-03-01T11:00:00.000Z",
+    fulfillment: str = "NEW",
 ) -> dict[str, Any]:
     """A checkout form; `lines`: line id -> (sku or None, quantity)."""
     given = {"line-1": ("A", 1)} if lines is None else lines
@@ -206,6 +207,7 @@ def form(
         "id": order_id,
         "token_id": token_id,
         "status": status,
+        "fulfillment": {"status": fulfillment},
         "lineItems": [
             {
                 "id": line_id,

@@ -192,6 +192,7 @@ class StatusAnswer(Shown):
     orders_waiting: int
     next_due_at: datetime | None
     lost: int
+    lines_without_sku: int
     success: dict[str, Success]
 
 
@@ -277,6 +278,7 @@ class OrderLine(Shown):
     deducted: int
     refunded: int
     waived: bool
+    moved_to: str | None
 
 
 class OrderAnswer(Shown):

@@ -168,6 +168,7 @@ def status(as_json: bool) -> None:
         yield f"{document['status']}: {document['orders_waiting']} orders wait, next at {document['next_due_at'] or '-'}"
         yield from (f"  {name}: {value}" for name, value in document["statistics"].items())
         yield f"  lost: {document['lost']}"
+        yield f"  lines sold without an external id in 30 days: {document['lines_without_sku']}"
         for span, figures in document["success"].items():
             share, retry = figures["first_attempt_share"], figures["mean_retry_seconds"]
             yield (

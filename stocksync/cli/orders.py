@@ -1,4 +1,4 @@
-"""`orders process|show|cancel` and `returns process`."""
+"""`orders process|show|cancel|unlinked` and `returns process`."""
 
 from __future__ import annotations
 
@@ -71,11 +71,27 @@ def show(order: str, token: str, as_json: bool) -> None:
         yield f"the remote last said {row['remote_flag']}; waiting: {row['waiting'] or 'for nothing'}"
         if row["differs"]:
             yield "the two differ"
-        yield from table(row["lines"], ("line_id", "sku", "warehouse", "quantity", "deducted", "refunded"))
-        columns = ("id", "operation_type", "status", "sku", "quantity", "retry_count")
+        columns = ("line_id", "sku", "warehouse", "quantity", "deducted", "refunded", "moved_to")
+        yield from table(row["lines"], columns)
+        columns = ("id", "operation_type", "status", "sku", "quantity", "retry_count", "reason")
         yield from table(row["operations"], columns)
 
     answer(row, as_json, lines)
+
+
+@orders.command()
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@json_option
+def unlinked(limit: int, as_json: bool) -> None:
+    """Lines sold without an external id, the newest first: nothing is deducted for them.
+
+    Give the offer its external id at Allegro; orders after that are deducted.
+    """
+    at = runtime.current()
+    at.require_schema()
+    rows = at.queries.lines_without_sku(limit)
+    columns = ("created_at", "token_id", "order_id", "line_id", "quantity")
+    answer({"lines": rows}, as_json, lambda: table(rows, columns))
 
 
 @click.group()

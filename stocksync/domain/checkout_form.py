@@ -34,6 +34,8 @@ _NOT_STORABLE = "contains a NUL byte, or half of a surrogate pair"
 
 READY = "READY_FOR_PROCESSING"
 CANCELLED = "CANCELLED"
+SELLER_CANCELLED = "SELLER_CANCELLED"
+"""Ours: ready at Allegro, and marked as cancelled by the seller, who may take that back at any time."""
 
 
 def is_storable(text: str) -> bool:
@@ -64,8 +66,12 @@ class _Part(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
 
+def _unless_blank(given: Any) -> Any:
+    return None if isinstance(given, str) and not given.strip() else given
+
+
 class _External(_Part):
-    id: Word | None = None
+    id: Annotated[Word | None, BeforeValidator(_unless_blank)] = None
 
 
 class _Offer(_Part):
@@ -89,7 +95,7 @@ def _in_utc(moment: datetime | None) -> datetime | None:
 
 
 class FormLine(_Part):
-    """One line of a form. `sku` None: it has no external id and is not stock (postage and the like)."""
+    """One line of a form. `sku` None: it has no external id, or an empty one, and is not stock."""
 
     id: Word
     quantity: Quantity
@@ -100,15 +106,26 @@ class FormLine(_Part):
         return self.offer.external.id if self.offer.external else None
 
 
+class _Fulfillment(_Part):
+    status: Word | None = None
+
+
 class CheckoutForm(_Part):
     """An order as Allegro states it, with the seller account it belongs to."""
 
     id: Word
     token_id: Annotated[Word, Field(alias="token_id")]
     status: Word
+    fulfillment: _Fulfillment | None = None
     line_items: Annotated[tuple[FormLine, ...], Field(max_length=MAX_LINES)]
     revision: Word | None = None
     updated_at: Annotated[AwareDatetime | None, BeforeValidator(written_out), AfterValidator(_in_utc)] = None
+
+    @property
+    def standing(self) -> str:
+        """Its status, or SELLER_CANCELLED."""
+        by_seller = self.fulfillment is not None and self.fulfillment.status == CANCELLED
+        return SELLER_CANCELLED if by_seller and self.status == READY else self.status
 
 
 def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
@@ -240,15 +257,25 @@ def _in_words(number: int) -> str:
     return repr(number) if number.bit_length() <= 128 else f"a number of {number.bit_length()} bits"
 
 
-def is_newer(form: CheckoutForm, known_revision: str | None, known_updated_at: datetime | None) -> bool:
+def is_newer(
+    form: CheckoutForm,
+    known_revision: str | None,
+    known_updated_at: datetime | None,
+    *,
+    seller_turned: bool = False,
+) -> bool:
     """Whether `form` says something that was not taken before: another revision, from a later time.
 
     A form without revision and time is always looked at: its lines decide.
+
+    Args:
+        seller_turned: it says otherwise than before whether the seller cancelled, which changes neither revision nor,
+            always, the time.
     """
-    if form.revision is not None and form.revision == known_revision:
+    if form.revision is not None and form.revision == known_revision and not seller_turned:
         return False
     if form.updated_at is not None and known_updated_at is not None:
-        return form.updated_at > known_updated_at
+        return form.updated_at > known_updated_at or (seller_turned and form.updated_at == known_updated_at)
     return True
 
 

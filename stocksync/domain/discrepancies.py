@@ -55,7 +55,8 @@ def classify(ours: OurSide | None, remote: bool | None) -> str:
     if ours.stopped:
         return GIVEN_UP
     if remote is None:
-        return MISSING_ORDER
+        # An order that gave all its lines to another one is gone at Allegro, and soon at the remote.
+        return MISSING_ORDER if ours.deducted else AGREES
     if ours.state is None or not ours.settled:
         if not remote:
             return AGREES if ours.state is not True else MISSING_REMOTE

@@ -152,6 +152,21 @@ class IdempotencyConflict(StockSyncError):
         )
 
 
+class LineTaken(IdempotencyConflict):
+    """Another order carries the line: one whose id is a UUID deducts once, whichever order it is in.
+
+    Nothing was written.
+    """
+
+    def __init__(self, line_id: str, order_id: str) -> None:
+        super().__init__(line_id, None)
+        self.order_id = order_id
+        self.args = (
+            f"line {line_id} is, or was just, in order {order_id}: process the form of the order that has it now, "
+            "or give back what is deducted there first",
+        )
+
+
 class OrderHasForm(StockSyncError):
     """The order came as a checkout form, so its lines are known; single calls must name one of them."""
 

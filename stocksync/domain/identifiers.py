@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -19,6 +20,7 @@ Clock = Callable[[], datetime]
 
 _RANDOM_BITS = 74
 _LONGEST_KEY = 1024
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def joined(*parts: str) -> str:
@@ -30,6 +32,11 @@ def stored_key(*parts: str) -> str:
     """`joined`, by its digest where it would be longer than a key's column."""
     key = joined(*parts)
     return key if len(key) <= _LONGEST_KEY else f"{parts[0]}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def carried_key(token_id: str, line_id: str) -> str | None:
+    """What a line is called over all orders of its seller; None: its id is no UUID, and unique in its order alone."""
+    return f"{token_id}:{line_id.lower()}" if _UUID.fullmatch(line_id) else None
 
 
 def content_hash(*parts: Any) -> str:

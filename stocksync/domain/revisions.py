@@ -56,5 +56,20 @@ def changes(form_lines: Sequence[FormLine], known: Mapping[str, KnownLine]) -> I
 
 def _dropped(line_id: str, before: KnownLine) -> Iterator[LineChange]:
     # It keeps its SKU: what was deducted and given back stays told.
-    if before.sku is not None and (before.quantity or before.left):
+    if before.quantity or before.left:
         yield LineChange(line_id, before.sku, 0, back=before.left)
+
+
+def withdrawal(form_lines: Sequence[FormLine], known: Mapping[str, KnownLine]) -> Iterator[LineChange]:
+    """What a cancelled order becomes: all that is out comes back, and no more is ordered than was returned before.
+
+    So a form that takes the cancellation back finds what is to go out again. Lines that the cancelled form names first
+    are noted: they are this order's.
+    """
+    for line_id, before in known.items():
+        if before.left or before.sku is None:
+            returned = before.quantity - before.left if before.sku else 0
+            yield LineChange(line_id, before.sku, returned, back=before.left)
+    for line in form_lines:
+        if line.id not in known:
+            yield LineChange(line.id, line.sku, 0)

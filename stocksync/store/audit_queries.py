@@ -67,6 +67,14 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
             GROUP BY order_ref, line_id
             HAVING SUM(deducted) <> SUM(done) OR SUM(refunded) <> SUM(undone) LIMIT :limit"""),
     ),
+    "line_of_two_orders": (
+        "a line, whose id is a UUID, is deducted in two orders of one seller",
+        Statement("""
+            SELECT o.token_id, lower(n.line_id), COUNT(*), MIN(o.order_id), MAX(o.order_id)
+            FROM stock_sync_order_lines AS n JOIN stock_sync_orders AS o ON o.id = n.order_ref
+            WHERE n.line_id LIKE '________-____-____-____-____________' AND n.deducted > n.refunded
+            GROUP BY o.token_id, lower(n.line_id) HAVING COUNT(*) > 1 LIMIT :limit"""),
+    ),
     "line_out_of_bounds": (
         "of a line more units are deducted, and not given back, than were ordered, or more came back than went out",
         Statement("""

@@ -1,4 +1,4 @@
-"""Stock and order lines: the only writer of levels, movements and lines.
+"""Stock: the only writer of levels and movements.
 
 A level changes by one guarded UPDATE of all SKUs at once, with an append-only movement per cause beside it.
 Callers hold a write transaction. Lock order: levels come last, by (warehouse, SKU).
@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from stocksync.domain.errors import InsufficientStock, InvalidInput, Shortage, UnknownWarehouse
+from stocksync.domain.errors import InsufficientStock, Shortage, UnknownWarehouse
 from stocksync.domain.identifiers import NewId
 from stocksync.store.database import Database, Statement, rows_of
 
@@ -55,42 +55,6 @@ _MOVE = Statement("""
     INSERT INTO stock_sync_movements
       (id, warehouse, sku, delta, balance_after, cause, cause_key, operation_id, actor, reason, created_at)
     VALUES (:id, :warehouse, :sku, :delta, :balance_after, :cause, :cause_key, :operation_id, :actor, :reason, :now)""")
-_LINES = Statement("""
-    SELECT line_id, sku, warehouse, quantity, deducted, refunded, waived, moves_stock
-    FROM stock_sync_order_lines WHERE order_ref = :order_ref ORDER BY id""")
-_ADD_LINE = Statement("""
-    INSERT INTO stock_sync_order_lines
-      (id, order_ref, line_id, sku, warehouse, quantity, deducted, refunded, waived, moves_stock, created_at)
-    VALUES (:id, :order_ref, :line_id, :sku, :warehouse, :quantity, :deducted, 0, FALSE, :moves_stock, :now)""")
-_DEDUCT = Statement("""
-    UPDATE stock_sync_order_lines
-    SET deducted = deducted + :quantity,
-        quantity = CASE WHEN :grows AND quantity < deducted - refunded + :quantity
-                        THEN deducted - refunded + :quantity ELSE quantity END
-    WHERE order_ref = :order_ref AND line_id = :line_id""")
-_REFUND = Statement("""
-    UPDATE stock_sync_order_lines SET refunded = refunded + given.quantity
-    FROM {rows:items(line_id text, quantity bigint)} AS given
-    WHERE order_ref = :order_ref AND stock_sync_order_lines.line_id = given.line_id
-      AND refunded + given.quantity <= deducted
-    RETURNING stock_sync_order_lines.line_id""")
-_UNDO = Statement("""
-    UPDATE stock_sync_order_lines SET deducted = deducted - :quantity
-    WHERE order_ref = :order_ref AND line_id = :line_id AND deducted - :quantity >= refunded + :reserved
-    RETURNING line_id""")
-_REVISE = Statement("""
-    UPDATE stock_sync_order_lines
-    SET sku = :sku, warehouse = :warehouse, quantity = :quantity, deducted = deducted + :out
-    WHERE order_ref = :order_ref AND line_id = :line_id""")
-_WAIVE_LINE = Statement("""
-    UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id""")
-_KEEP_OUT = Statement("UPDATE stock_sync_order_lines SET moves_stock = FALSE WHERE order_ref = :order_ref")
-_LOWER_LINE = Statement("""
-    UPDATE stock_sync_order_lines SET quantity = :quantity WHERE order_ref = :order_ref AND line_id = :line_id""")
-_FORGET_LINE = Statement("""
-    DELETE FROM stock_sync_order_lines
-    WHERE order_ref = :order_ref AND line_id = :line_id AND quantity = 0 AND deducted = 0""")
-_LONGEST_LINE_ID = 255
 
 
 @dataclass(frozen=True)  # without slots: its fields are the parameters of the statement that writes it
@@ -114,50 +78,6 @@ class Difference:
     sku: str
     on_hand: int
     moved: int
-
-
-@dataclass(frozen=True)  # without slots, as above
-class Line:
-    """One stored order line. `reserved`: units whose refund is in doubt, which nobody else may give back."""
-
-    line_id: str
-    sku: str | None
-    warehouse: str | None
-    quantity: int
-    deducted: int = 0
-    refunded: int = 0
-    waived: bool = False
-    moves_stock: bool = True
-    reserved: int = 0
-
-    @property
-    def left(self) -> int:
-        """Units deducted that can still come back."""
-        return self.deducted - self.refunded - self.reserved
-
-    @property
-    def is_open(self) -> bool:
-        """Whether units of it are still to be deducted."""
-        return self.deducted < self.quantity and not self.waived
-
-    @property
-    def is_unnamed(self) -> bool:
-        """Whether it stands for calls that named no line id."""
-        return self.sku is not None and self.line_id == f"{self.sku}@{self.warehouse}"
-
-    @property
-    def named_id(self) -> str | None:
-        """Its id as operations carry it: None, where it stands for calls that named none."""
-        return None if self.is_unnamed else self.line_id
-
-
-def unnamed_line(sku: str, warehouse: str) -> str:
-    """The line id of calls without one: the SKU in its warehouse is the line. Raises InvalidInput."""
-    line_id = f"{sku}@{warehouse}"
-    if len(line_id) > _LONGEST_LINE_ID:
-        why = f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line"
-        raise InvalidInput("line_item_id", why)
-    return line_id
 
 
 class StockLedger:
@@ -230,57 +150,6 @@ class StockLedger:
             level = {"warehouse": warehouse, "delta": delta, "balance_after": balance[change.sku]}
             rows.append({**vars(change), **level, "id": self._new_id(), "now": now})
         self._database.run_many(_MOVE, rows)
-
-
-class OrderLines:
-    """The lines of an order. The caller holds the order's row."""
-
-    def __init__(self, database: Database, new_id: NewId) -> None:
-        self._database = database
-        self._new_id = new_id
-
-    def of(self, order_ref: UUID) -> dict[str, Line]:
-        """Every line of the order by its line id, the oldest first."""
-        rows = rows_of(self._database.run(_LINES, order_ref=order_ref))
-        return {row[0]: Line(*row[:6], *map(bool, row[6:])) for row in rows}
-
-    def add(self, order_ref: UUID, lines: Sequence[Line], now: datetime) -> None:
-        """Write lines that are new to the order."""
-        rows = [{**vars(line), "id": self._new_id(), "order_ref": order_ref, "now": now} for line in lines]
-        self._database.run_many(_ADD_LINE, rows)
-
-    def deduct(self, order_ref: UUID, line_id: str, quantity: int, *, grows: bool) -> None:
-        """Count units as deducted. `grows`: no form says how many were ordered, so these were ordered too."""
-        self._database.run(_DEDUCT, order_ref=order_ref, line_id=line_id, quantity=quantity, grows=grows)
-
-    def refund(self, order_ref: UUID, units: Mapping[str, int]) -> bool:
-        """Count `units` by line id as given back. False: a line has fewer left; roll the transaction back."""
-        items = [{"line_id": line_id, "quantity": quantity} for line_id, quantity in units.items()]
-        return len(rows_of(self._database.run(_REFUND, order_ref=order_ref, items=items))) == len(items)
-
-    def undo_deduction(self, order_ref: UUID, line_id: str, quantity: int, reserved: int) -> bool:
-        """Count units as never deducted. False: refunds, or those in doubt (`reserved`), need them."""
-        which = {"order_ref": order_ref, "line_id": line_id}
-        return self._database.run(_UNDO, **which, quantity=quantity, reserved=reserved).fetchone() is not None
-
-    def revise(self, order_ref: UUID, lines: Sequence[tuple[Line, int]]) -> None:
-        """Write what a form made of lines, each with the units deducted in addition."""
-        rows = [{**vars(line), "order_ref": order_ref, "out": out} for line, out in lines]
-        if rows:
-            self._database.run_many(_REVISE, rows)
-
-    def lower(self, order_ref: UUID, line_id: str, quantity: int) -> None:
-        """Less was ordered than was said; a line of which nothing ever was is forgotten."""
-        self._database.run(_LOWER_LINE, order_ref=order_ref, line_id=line_id, quantity=quantity)
-        self._database.run(_FORGET_LINE, order_ref=order_ref, line_id=line_id)
-
-    def keep_out(self, order_ref: UUID) -> None:
-        """What comes back of the order from now on does not come into our stock."""
-        self._database.run(_KEEP_OUT, order_ref=order_ref)
-
-    def waive(self, order_ref: UUID, line_id: str) -> None:
-        """A person decided that this line no longer holds its order up."""
-        self._database.run(_WAIVE_LINE, order_ref=order_ref, line_id=line_id)
 
 
 def _summed(changes: Sequence[Change]) -> Counter[str]:

@@ -141,6 +141,10 @@ class OrderLine(_Table):
     waived = BooleanField(default=False)
     # Whether its deductions move our stock; if not, the caller keeps the stock elsewhere.
     moves_stock = BooleanField(default=False)
+    # `seller:line id` where the id is a UUID, while this order carries the line: no two orders ever do.
+    carried = CharField(null=True, unique=True)
+    # The order that took the line over; here nothing of it is deducted any more.
+    moved_to = CharField(null=True)
     created_at = UtcDateTimeField()
 
     class Meta:
@@ -152,7 +156,14 @@ class OrderLine(_Table):
             Check("refunded >= 0 AND refunded <= deducted"),
             Check("(sku IS NULL) = (warehouse IS NULL)"),
             Check("sku IS NOT NULL OR deducted = 0"),
+            Check("moved_to IS NULL OR carried IS NULL AND deducted = refunded"),
         )
+
+
+# What was sold without an external id; stock lines are not in it.
+OrderLine.add_index(
+    OrderLine.index(OrderLine.created_at, name="stock_sync_order_lines_without_sku").where(SQL("sku IS NULL"))
+)
 
 
 class PendingStockOperation(_Table):

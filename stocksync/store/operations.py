@@ -38,8 +38,9 @@ _LOCK_ORDER = Statement(f"""
 _LOCK_ORDER_BY_ID = Statement(f"SELECT {_ORDER} FROM stock_sync_orders WHERE id = :id {{for_update}}")
 _TAKE_FORM = Statement("""
     UPDATE stock_sync_orders
-    SET has_form = TRUE, status = :status, revision = :revision, form_updated_at = COALESCE(:changed_at, form_updated_at),
-        updated_at = :now
+    SET has_form = TRUE, status = :status, revision = :revision, updated_at = :now,
+        form_updated_at = CASE WHEN form_updated_at > :changed_at THEN form_updated_at
+                               ELSE COALESCE(:changed_at, form_updated_at) END
     WHERE id = :id""")
 _NOTE_STATUS = Statement("UPDATE stock_sync_orders SET status = :status, updated_at = :now WHERE id = :id")
 _SET_IN_MOTION = Statement("""
@@ -158,9 +159,9 @@ class Operations:
         """The row of an order that is there, locked until the transaction ends."""
         return order_row(self._database.run(_LOCK_ORDER_BY_ID, id=order_ref).fetchone())
 
-    def take_form(self, order: OrderRow, form: CheckoutForm, now: datetime) -> None:
-        """Note which form of the order was seen last."""
-        said = {"status": form.status, "revision": form.revision, "changed_at": form.updated_at}
+    def take_form(self, order: OrderRow, form: CheckoutForm, status: str, now: datetime) -> None:
+        """Note which form of the order was seen last, and what it makes of the order."""
+        said = {"status": status, "revision": form.revision, "changed_at": form.updated_at}
         self._database.run(_TAKE_FORM, id=order.id, **said, now=now)
 
     def note_status(self, order: OrderRow, status: str, now: datetime) -> None:

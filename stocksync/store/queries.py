@@ -36,6 +36,11 @@ _LOST = Statement("""
       AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') NOT IN ('failed', 'cancelled')""")
 
 
+NEWLY_SOLD = timedelta(days=30)
+"""How far back `status` counts lines that were sold without an external id."""
+_WITHOUT_SKU = OrderLine.sku.is_null() & OrderLine.moved_to.is_null() & (OrderLine.quantity > 0)
+
+
 class Queries:
     """What is asked for, as plain dictionaries with aware UTC times."""
 
@@ -59,6 +64,7 @@ class Queries:
         """The plan's status document, with the work that waits and the figures of success beside it.
 
         `lost`: orders with something to tell that nobody will tell; the promise is that there are none.
+        `lines_without_sku`: of the last 30 days, sold without an external id, so that nothing was deducted for them.
         """
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         with self._database.scope():
@@ -71,6 +77,8 @@ class Queries:
                 for name, span in (("day", timedelta(days=1)), ("week", timedelta(days=7)))
             }
             completed_today = self._tallies.since(midnight)["completed"]
+            lately = OrderLine.select().where(_WITHOUT_SKU & (OrderLine.created_at > now - NEWLY_SOLD))
+            without_sku = lately.count()
         return {
             "status": "healthy" if counts[PENDING] < HEALTHY_PENDING and stale == 0 else "warning",
             "statistics": {
@@ -83,6 +91,7 @@ class Queries:
             "orders_waiting": due,
             "next_due_at": as_utc(oldest),
             "lost": lost,
+            "lines_without_sku": without_sku,
             "success": success,
             "last_updated": now,
         }
@@ -124,6 +133,20 @@ class Queries:
                 "lines": [_columns(row) for row in lines.dicts()],
                 "operations": [_columns(row) for row in operations.dicts()],
             }
+
+    def lines_without_sku(self, limit: int) -> list[dict[str, Any]]:
+        """Lines sold without an external id, the newest first: a product that nobody linked to a SKU."""
+        with self._database.scope():
+            rows = (
+                OrderLine.select(
+                    Order.token, Order.order_id, OrderLine.line_id, OrderLine.quantity, OrderLine.created_at
+                )
+                .join(Order)
+                .where(_WITHOUT_SKU)
+                .order_by(OrderLine.created_at.desc(), OrderLine.id.desc())
+                .limit(limit)
+            )
+            return [_columns(row) for row in rows.dicts()]
 
     def told(self) -> dict[tuple[str, str], tuple[bool | None, bool | None]]:
         """(token_id, order_id) -> (what we say, what the remote last accepted), of every order with something to say."""

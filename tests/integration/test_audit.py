@@ -17,6 +17,7 @@ from tests.shop import SELLER, WAREHOUSE, Shop, form, goods, open_shop
 
 OPERATIONS, LINES, ORDERS = "pending_stock_operations", "stock_sync_order_lines", "stock_sync_orders"
 KEPT, GONE = "kept", "gone"
+LINE = "d026dd20-7694-11ef-99fc-d3c5743b6101"
 OPERATION_COLUMNS = """order_ref, order_id, allegro_order_id, token_id, operation_type, status, sku, quantity,
   warehouse, line_item_id, state_version, applied, moves_stock, retry_count, max_retries, created_at, updated_at,
   completed_at"""
@@ -171,6 +172,11 @@ BREAKS: list[tuple[str, set[str], list[str]]] = [
         "an operation is processed by nobody",
         {"processing_without_claim"},
         [f"UPDATE {OPERATIONS} SET status = 'processing' WHERE {of('new')}"],
+    ),
+    (
+        "two orders have one line deducted",
+        {"line_of_two_orders", "line_differs_from_operations"},
+        [f"UPDATE {LINES} SET line_id = '{LINE}' WHERE {of('new')} OR {of(KEPT)} AND line_id = '2'"],
     ),
     ("a figure is lost", {"tally_differs"}, ["DELETE FROM stock_sync_tallies WHERE completed > 0"]),
 ]

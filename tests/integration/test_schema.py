@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from peewee import IntegrityError
 
 from stocksync import StockSyncConfig
 from stocksync.domain.errors import SchemaBehind
@@ -17,9 +18,9 @@ from stocksync.store.database import Database, Statement, bind_models, open_data
 from stocksync.store.migrate import migrate, pending
 from stocksync.store.models import MODELS
 from tests.processes import ROOT
-from tests.shop import REFUSED, START, form, open_shop
+from tests.shop import REFUSED, SELLER, START, form, open_shop
 
-APPLIED = ["0001_initial", "0002_moving_lines", "0003_upkeep"]
+APPLIED = ["0001_initial", "0002_moving_lines", "0003_upkeep", "0004_moved_lines"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
 
 
@@ -190,3 +191,38 @@ def test_the_third_migration_counts_what_was_completed_before_it(database_url: s
         assert first_failed_at == shop.operation(failed)["first_failed_at"] == START
         assert shop.runtime.operation_lists.by_status()["completed"] == 1
         assert shop.runtime.tallies.fold(shop.clock()) == 0
+
+
+def test_of_lines_that_two_orders_had_before_the_fourth_migration_the_newest_is_carried(
+    database_url: str,
+) -> None:
+    line, other = "d026dd20-7694-11ef-99fc-d3c5743b6101", "d026dd20-7694-11ef-99fc-d3c5743b6102"
+    with open_shop(database_url) as shop:
+        shop.deduct("old", line_item_id=line)
+        shop.deduct("new", line_item_id=other)
+        shop.deduct("new", "B")
+        database, fourth = shop.runtime.database, import_module("stocksync.store.migrations.0004_moved_lines")
+        with database.transaction_scope():
+            database.execute_sql("DROP INDEX stock_sync_order_lines_without_sku")
+            database.execute_sql("ALTER TABLE stock_sync_order_lines DROP COLUMN moved_to")
+            database.execute_sql("DROP INDEX stock_sync_order_lines_carried")
+            database.execute_sql("ALTER TABLE stock_sync_order_lines DROP COLUMN carried")
+            database.execute_sql(
+                f"UPDATE stock_sync_order_lines SET line_id = '{line.upper()}' WHERE line_id = '{other}'"
+            )
+            fourth.up(None, database)
+
+        assert shop.line(line, "old")["carried"] is None
+        assert shop.line(line.upper(), "new")["carried"] == f"{SELLER}:{line}"
+        assert shop.line("B@Ирина", "new")["carried"] is None
+
+
+def test_the_database_refuses_a_line_in_two_orders(database_url: str) -> None:
+    line = "d026dd20-7694-11ef-99fc-d3c5743b6101"
+    with open_shop(database_url) as shop:
+        shop.deduct("old", line_item_id=line)
+        shop.deduct("new", line_item_id="L")
+        with pytest.raises(IntegrityError), shop.runtime.database.transaction_scope():
+            shop.runtime.database.execute_sql(
+                f"UPDATE stock_sync_order_lines SET carried = '{SELLER}:{line}' WHERE line_id = 'L'"
+            )

@@ -40,16 +40,20 @@ CALLS = st.sampled_from([f"call-{number}" for number in range(3)])
 ELSEWHERE = st.sampled_from([f"far-{number}" for number in range(2)])
 ORDERS = FORMS | CALLS | ELSEWHERE
 UNITS = st.integers(1, 3)
-LINES = st.dictionaries(st.sampled_from("12"), st.tuples(st.sampled_from("AB"), UNITS), max_size=2)
+SHARED = [f"d026dd20-7694-11ef-99fc-d3c5743b610{number}" for number in range(2)]
+"""Ids of lines that change orders, when purchases are paid together."""
+LINE = st.sampled_from(["1", "2", *SHARED])
+LINES = st.dictionaries(LINE, st.tuples(st.sampled_from("AB"), UNITS), max_size=3)
 ON_HAND = 12
 UNNAMED = "A@Ирина"
 
 
 @dataclass
 class ModelOrder:
-    """`lines`: line id -> [sku, ordered, deducted and not given back]."""
+    """`lines`: line id -> [sku, ordered, deducted and not given back]. `gone`: lines that another order carries."""
 
     lines: dict[str, list[Any]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
     cancelled: bool = False
 
     @property
@@ -85,6 +89,7 @@ class ShopMachine(RuleBasedStateMachine):
         self.stock = {"A": ON_HAND, "B": ON_HAND}
         self.orders: dict[str, ModelOrder] = {}
         self.forms: dict[str, dict[str, Any]] = {}
+        self.carriers: dict[str, str] = {}
         self.operations: list[UUID] = []
         self.cancelled: set[UUID] = set()
         self.stopped: set[str] = set()
@@ -104,31 +109,69 @@ class ShopMachine(RuleBasedStateMachine):
     @rule(order=FORMS, lines=LINES)
     def a_form_comes_in(self, order: str, lines: dict[str, tuple[str | None, int]]) -> None:
         time = f"2026-03-01T12:{self.next_number():02}:00Z"
-        document = form(order, lines, revision=f"r{self.number}", updated_at=time)
-        before, stock = self.orders.get(order, ModelOrder()), Counter[str | None](self.stock)
-        after = {line: list(row) for line, row in before.lines.items()}
-        for line in {*lines, *after}:
-            sku, quantity = lines.get(line, (None, 0))
-            had_sku, ordered, net = after.get(line, [sku, 0, 0])
-            keeps = net if sku in (had_sku, None) else 0
-            keeps = max(0, keeps + min(0, quantity - ordered)) if sku else 0
-            more = max(0, quantity - ordered) if sku == had_sku else quantity
-            stock[had_sku] += net - keeps
-            stock[sku] -= more
-            after[line] = [sku or had_sku, quantity, keeps + more]
+        self.take(form(order, lines, revision=f"r{self.number}", updated_at=time))
+
+    @rule(lines=LINES)
+    def the_first_event_of_an_order_comes_late(self, lines: dict[str, tuple[str | None, int]]) -> None:
+        """Earlier at Allegro than all that is known: what others carry by now stays there."""
+        time = f"2026-03-01T10:{59 - self.next_number():02}:00Z"
+        self.take(form(f"late-{self.number}", lines, updated_at=time), late=True)
+
+    @rule(order=FORMS, cancelled=st.booleans())
+    def the_seller_cancels_or_takes_it_back(self, order: str, cancelled: bool) -> None:
+        if order in self.forms:
+            by_seller = {"fulfillment": {"status": "CANCELLED" if cancelled else "PROCESSING"}}
+            self.take(self.forms[order] | by_seller)
+
+    def take(self, document: dict[str, Any], *, late: bool = False) -> None:
+        """Process a form; the model takes over what others carry, and follows its lines."""
+        order, by_seller = document["id"], document["fulfillment"]["status"] == "CANCELLED"
+        before = self.orders.get(order, ModelOrder())
+        lines = {
+            line["id"]: (line["offer"]["external"]["id"], line["quantity"]) for line in document["lineItems"]
+        }
+        others = {id: self.orders[self.carriers[id]] for id in lines if id in self.carriers}
+        others = {id: other for id, other in others.items() if other is not before and id not in before.gone}
+        gone = before.gone | (others.keys() if late else set())
+        lines = {id: line for id, line in lines.items() if id not in gone}
+        after = {id: list(row) for id, row in before.lines.items()}
+        after |= {} if late else {id: list(other.lines[id]) for id, other in others.items()}
+        stock = self.followed(after, lines, nothing_is_out=by_seller or before.cancelled)
         try:
             result = self.shop.orders.process_order_stock_update(document)
         except InsufficientStock:
             assert min(stock["A"], stock["B"]) < 0
             return
+        assert min(stock["A"], stock["B"]) >= 0
         self.known(result.operations)
         self.forms[order] = document
-        if before.cancelled:
-            assert (result.status, result.operations) == ("cancelled", ())
-            return
-        assert min(stock["A"], stock["B"]) >= 0
-        self.orders[order] = ModelOrder(after)
+        assert (result.status == "cancelled") is (before.cancelled or by_seller) or not result.operations
+        for id, other in ({} if late else others).items():
+            del other.lines[id]
+            other.gone.add(id)
+        self.carriers |= {id: order for id in after if id in SHARED}
+        self.orders[order] = ModelOrder(after, gone, before.cancelled)
         self.stock = {sku: stock[sku] for sku in "AB"}
+
+    def followed(
+        self, rows: dict[str, list[Any]], lines: dict[str, tuple[str | None, int]], *, nothing_is_out: bool
+    ) -> Counter[str | None]:
+        """Change `rows` as a form with these lines does; answers with what is on hand then."""
+        stock = Counter[str | None](self.stock)
+        for id in {*lines, *rows}:
+            sku, quantity = lines.get(id, (None, 0))
+            had_sku, ordered, net = rows.get(id, [sku, 0, 0])
+            if nothing_is_out:
+                stock[had_sku] += net
+                rows[id] = [had_sku, ordered - net, 0]
+                continue
+            keeps = net if sku in (had_sku, None) else 0
+            keeps = max(0, keeps + min(0, quantity - ordered)) if sku else 0
+            more = max(0, quantity - ordered) if sku == had_sku else quantity
+            stock[had_sku] += net - keeps
+            stock[sku] -= more
+            rows[id] = [sku or had_sku, quantity, keeps + more]
+        return stock
 
     @rule(order=FORMS)
     def the_same_form_comes_again(self, order: str) -> None:
@@ -145,9 +188,9 @@ class ShopMachine(RuleBasedStateMachine):
         model = self.orders.setdefault(order, ModelOrder())
         assert result.status == ("already_cancelled" if model.cancelled else "cancelled")
         model.cancelled = True
-        for line, (sku, _, net) in model.lines.items():
+        for line, (sku, ordered, net) in model.lines.items():
             self.stock[sku] += net if order in self.forms else 0
-            model.lines[line][2] = 0
+            model.lines[line] = [sku, ordered - net, 0]
 
     # Single calls
 
@@ -163,11 +206,11 @@ class ShopMachine(RuleBasedStateMachine):
         self.orders[order] = model
         model.lines.setdefault(UNNAMED, ["A", 0, 0])[2] += quantity
 
-    @rule(order=FORMS | CALLS, line=st.sampled_from("12"), quantity=UNITS, how=st.sampled_from("RCN"))
+    @rule(order=FORMS | CALLS, line=LINE, quantity=UNITS, how=st.sampled_from("RCN"))
     def goods_come_back(self, order: str, line: str, quantity: int, how: str) -> None:
-        """As a return, with restock or without, or by a call that never moves stock."""
-        model = self.orders.get(order, ModelOrder())
+        """As a return, with restock or without, or by a call that never moves stock; also by the id of an old order."""
         line = UNNAMED if order.startswith("call") else line
+        model = self.orders.get(self.carriers.get(line, order), ModelOrder())
         sku, _, net = model.lines.get(line, ["A", 0, 0])
         document = goods(f"return-{self.next_number()}", line, sku, quantity, order)
         try:
@@ -186,7 +229,7 @@ class ShopMachine(RuleBasedStateMachine):
             return
         assert quantity <= net
         model.lines[line][2] -= quantity
-        self.stock[sku] += quantity if how == "R" and order in self.forms else 0
+        self.stock[sku] += quantity if how == "R" and not order.startswith("call") else 0
 
     @rule(order=ORDERS, quantity=st.sampled_from([-2, 3]))
     def somebody_adjusts(self, order: str, quantity: int) -> None:
@@ -360,8 +403,8 @@ class ShopMachine(RuleBasedStateMachine):
                 self.shop.clock.advance(4000)
                 self.shop.runtime.sweep()
                 self.shop.drain()
-            for operation in self.operations:  # a person retries what was given up
-                if self.shop.operation(operation)["status"] == "failed":
+            for operation, status in self.statuses().items():  # a person retries what was given up
+                if status == "failed":
                     self.shop.service.retry(operation, actor="Anna")
             for _ in range(30):
                 self.shop.clock.advance(4000)

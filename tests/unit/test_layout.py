@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.sales",
         "stocksync.recording",
         "stocksync.orders",
+        "stocksync.revising",
         "stocksync.synced_inventory",
         "stocksync.delivery",
         "stocksync.sending",
@@ -78,7 +79,7 @@ WRITERS = {
     "stock_sync_orders": DELIVERY_WRITERS,
     "stock_sync_levels": STOCK_WRITERS,
     "stock_sync_movements": STOCK_WRITERS,
-    "stock_sync_order_lines": STOCK_WRITERS,
+    "stock_sync_order_lines": {"stocksync.store.order_lines"},
 }
 WRITE = re.compile(
     r"\b(?:UPDATE(?:\s+ONLY)?|(?:INSERT|REPLACE|MERGE)(?:\s+OR\s+\w+)?\s+INTO|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?)"

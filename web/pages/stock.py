@@ -13,8 +13,10 @@ def stock() -> str:
     at, number = runtime(), page_number()
     text = request.args.get("q", "").strip()[:200]
     levels, total = at.queries.levels(text, limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
+    pages = max(1, -(-total // PAGE_SIZE))
+    unlinked = [] if text or number > 1 else at.queries.lines_without_sku(PAGE_SIZE)
     return render_template(
-        "stock.html", levels=levels, total=total, q=text, page=number, pages=max(1, -(-total // PAGE_SIZE))
+        "stock.html", levels=levels, total=total, q=text, page=number, pages=pages, unlinked=unlinked
     )
 
 
