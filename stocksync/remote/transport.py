@@ -14,6 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from stocksync.domain.answers import printable
 from stocksync.domain.errors import ConfigurationError, RemoteError
+from stocksync.remote.deadline import bounded
 
 _OWN_METHODS = {"requests.sessions", "requests.adapters"}
 _CONNECT_TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout"}
