@@ -14,6 +14,7 @@ from urllib3.exceptions import HTTPError
 
 from stocksync.domain.answers import printable
 from stocksync.domain.errors import ConfigurationError, RemoteError
+from stocksync.remote.deadline import bounded
 
 _OWN_METHODS = {"requests.sessions", "requests.adapters"}
 _CONNECT_TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout"}
@@ -159,7 +160,7 @@ class Transport:
         proxies, verify, cert = settings["proxies"], settings["verify"], settings["cert"]
         shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
         # A pool of one for each thread: the adapter's may be smaller than our number of threads, and it is not ours.
-        connection = shared.ConnectionCls
+        connection = bounded(shared.ConnectionCls, self._left)
         pool = _twin(shared, pool=shared.QueueCls(1), block=False, ConnectionCls=connection)
         mounted.cert_verify(pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
         # What retries do is the engine's affair, and they would outlive the deadline.
