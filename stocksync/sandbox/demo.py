@@ -8,7 +8,6 @@ import json
 import math
 import os
 import secrets
-import signal
 import socket
 import sys
 import tempfile
@@ -28,15 +27,14 @@ from stocksync.domain.checkout_form import READY
 from stocksync.domain.errors import StockSyncError
 from stocksync.embedded import EmbeddedRedis
 from stocksync.runtime import Runtime
-from stocksync.starting import check_port_free, read_procfile
 from stocksync.store.migrate import migrate
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operation_lists import Filter
-from stocksync.supervisor import Supervisor
 from stocksync.upkeep.audit import audit
 
-from .errors import SandboxError
+from .preflight import check_port_free, read_procfile
 from .server import Sandbox
+from .supervisor import Supervisor, on_stop_signals
 
 _DATA = Path(__file__).parent / "data"
 _HOST = "127.0.0.1"
@@ -71,19 +69,16 @@ def run_demo(exit_after: bool, port: int) -> int:
         check_port_free(_HOST, port)
     text = (_DATA / "orders.jsonl").read_text(encoding="utf-8")
     forms: list[Form] = [json.loads(line) for line in text.splitlines()]
-    try:
-        with _stage(port) as stage:
-            figures, all_is_well = _report(stage, forms, *_play(stage, forms))
-            if not all_is_well:
-                said = stage.log.read_text(encoding="utf-8", errors="replace").splitlines()
-                complaints = [line for line in said if " INFO " not in line]
-                _say("not all is well; the processes said last:", *complaints[-15:])
-            if not exit_after:
-                _say(f"the page stays at {stage.page}   (Ctrl-C stops everything)")
-                stage.stop.wait()
-            _say("stopping everything")
-    except SandboxError as error:
-        raise StockSyncError(str(error)) from error
+    with _stage(port) as stage:
+        figures, all_is_well = _report(stage, forms, *_play(stage, forms))
+        if not all_is_well:
+            said = stage.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            complaints = [line for line in said if " INFO " not in line]
+            _say("not all is well; the processes said last:", *complaints[-15:])
+        if not exit_after:
+            _say(f"the page stays at {stage.page}   (Ctrl-C stops everything)")
+            stage.stop.wait()
+        _say("stopping everything")
     if exit_after:
         click.echo(json.dumps(figures))
     return 0 if all_is_well else 1
@@ -148,8 +143,7 @@ def _stage(port: int) -> Iterator[_Stage]:
     project, commands = _procfile()
     with contextlib.ExitStack() as running:
         stop = Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            running.callback(signal.signal, number, signal.signal(number, lambda *_: stop.set()))
+        running.enter_context(on_stop_signals(stop.set))
         try:
             made = tempfile.TemporaryDirectory(prefix="stocksync-demo-", ignore_cleanup_errors=True)
         except OSError as error:
@@ -160,7 +154,7 @@ def _stage(port: int) -> Iterator[_Stage]:
         running.enter_context(contextlib.chdir(project))
         redis = running.enter_context(EmbeddedRedis(folder))
         token = secrets.token_urlsafe()
-        sandbox = running.enter_context(Sandbox(host=_HOST, token=token))
+        sandbox = running.enter_context(Sandbox(token))
         with socket.create_server((_HOST, 0)) as probe:
             port = port or probe.getsockname()[1]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
