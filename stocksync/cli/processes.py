@@ -89,19 +89,19 @@ def check(as_json: bool) -> None:
 @click.option("--sandbox-port", type=_PORT, default=8900, show_default=True)
 def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None:
     """Run every process of the Procfile here, with embedded SQLite and Redis where no URL is set."""
-    from stocksync.sandbox.preflight import check_port_free, pid_file, read_procfile
+    from stocksync.sandbox.preflight import free_port, pid_file, read_procfile
     from stocksync.sandbox.supervisor import Supervisor, on_stop_signals
 
     at = runtime.current()
     commands = read_procfile(procfile)
     environment = dict(os.environ) | {"HOST": "127.0.0.1", "PORT": str(port)}
     if with_sandbox:
-        check_port_free("127.0.0.1", sandbox_port)
+        free_port("127.0.0.1", sandbox_port)
         commands = {"sandbox": f"python -m stocksync sandbox --port {sandbox_port}"} | commands
         environment |= sandbox_environment(f"http://127.0.0.1:{sandbox_port}")
     else:
         _ = at.sender
-    check_port_free("127.0.0.1", port)
+    free_port("127.0.0.1", port)
     data = at.config.data_dir
     with contextlib.ExitStack() as running:
         running.enter_context(pid_file(data / "up.pid"))

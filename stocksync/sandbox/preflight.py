@@ -32,14 +32,10 @@ class PortOccupied(CannotStart):
 def read_procfile(path: Path) -> dict[str, str]:
     """Process names and their shell commands, in the file's order, without `release`.
 
-    Raises CannotStart: no such file, a line that is not `name: command`, a name given twice.
+    Raises CannotStart: a line that is not `name: command`, a name given twice; OSError: the file can't be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise CannotStart(f"{path} can't be read: {error.strerror}; run this where it is") from error
     commands: dict[str, str] = {}
-    for number, line in enumerate(map(str.strip, lines), 1):
+    for number, line in enumerate(map(str.strip, path.read_text(encoding="utf-8").splitlines()), 1):
         if line and not line.startswith("#"):
             match = _LINE.fullmatch(line)
             if match is None:
@@ -51,11 +47,12 @@ def read_procfile(path: Path) -> dict[str, str]:
     return commands
 
 
-def check_port_free(host: str, port: int) -> None:
-    """Return if a server could listen on TCP `port` of `host`. Raises PortOccupied."""
+def free_port(host: str, port: int = 0) -> int:
+    """`port` of `host` if a server could listen on it; 0 finds one. Raises PortOccupied."""
     try:
         # It sets SO_REUSEADDR, as servers do, so that the connections of one that has just ended do not count.
-        socket.create_server((host, port)).close()
+        with socket.create_server((host, port)) as server:
+            return int(server.getsockname()[1])
     except OSError as error:
         raise PortOccupied(host, port, error) from error
 
@@ -67,14 +64,10 @@ def pid_file(path: Path) -> Iterator[None]:
     What counts is a lock that the kernel lifts when its holder ends. So the file of a process that was killed
     is taken over, whoever may have its id by now.
 
-    Raises CannotStart: another process holds it (the message names its id), or the file can't be written.
+    Raises CannotStart: another process holds it, the message names its id; OSError: the file can't be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", errors="replace")
-    except OSError as error:
-        raise CannotStart(f"{path} can't be written: {error.strerror}") from error
-    with file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
