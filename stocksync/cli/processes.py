@@ -111,8 +111,8 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
         at.close()
         click.echo(f"the page: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")
         supervisor = Supervisor(commands, environment)
-        with on_stop_signals(supervisor.request_stop):
-            supervisor.run()
+        with on_stop_signals(supervisor.request_stop), supervisor:
+            supervisor.wait()
 
 
 @click.command()

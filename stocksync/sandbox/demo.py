@@ -1,7 +1,5 @@
 """The demo: a small shop's orders taken through an outage on this machine alone, and a report that checks itself."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import json
@@ -12,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +75,7 @@ def run_demo(exit_after: bool, port: int) -> int:
         page = f"http://{_HOST}:{port}/"
         with contextlib.closing(Runtime(StockSyncConfig.load(environment))) as runtime:
             migrate(runtime.database)
-            with _in_background(Supervisor(_COMMANDS, environment, _STOP_SECONDS, log)):
+            with Supervisor(_COMMANDS, environment, _STOP_SECONDS, log):
                 demo = _Demo(forms, runtime, sandbox, page, stop)
                 figures, all_is_well = demo.report(demo.play())
                 if not all_is_well:
@@ -229,17 +227,6 @@ def _environment(folder: str, redis_url: str, sandbox_url: str, token: str, port
         "NO_PROXY": _HOST,
         "no_proxy": _HOST,
     }
-
-
-@contextlib.contextmanager
-def _in_background(supervisor: Supervisor) -> Iterator[None]:
-    thread = threading.Thread(target=supervisor.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        supervisor.request_stop()
-        thread.join()
 
 
 def _stock_lines(forms: Sequence[Form]) -> set[tuple[Any, ...]]:

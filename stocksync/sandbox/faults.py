@@ -1,7 +1,5 @@
 """The fault plan of the sandbox: which faults there are, and which one a request meets. Pure."""
 
-from __future__ import annotations
-
 import random
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """The orders microservice as its contract describes it: answers requests from orders kept in memory."""
 
-from __future__ import annotations
-
 import json
 import threading
 from bisect import bisect_left, bisect_right
@@ -16,14 +14,14 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 Text = Annotated[str, Field(min_length=1)]
-Headers = Mapping[str, str | None]
+Headers = Mapping[str, str]
 _NO_HEADERS: Headers = {}
 _position = attrgetter("position")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer. Headers whose value is None are left out."""
+    """One HTTP answer."""
 
     status: int
     body: bytes
@@ -52,13 +50,12 @@ _UNKNOWN_ORDER = contract_answer(404, "unknown order")
 
 @dataclass
 class Order:
-    """One order of one seller, as tests see it: with the values it was told and their number."""
+    """One order of one seller, as tests see it. `history`: all values that it was told, oldest first."""
 
     token_id: str
     order_id: str
     is_stock_updated: bool = False
     updated_at: str = ""
-    times_applied: int = 0
     history: list[bool] = field(default_factory=list)
 
     @property
@@ -167,7 +164,6 @@ class Microservice:
             self.count("updates", "repeated")
             return contract_answer(200, None)
         order = self._set(*content)
-        order.times_applied += 1
         order.history.append(update.is_stock_updated)
         self.count("updates", "applied")
         if key:

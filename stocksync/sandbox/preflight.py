@@ -1,7 +1,5 @@
 """Checks before processes are started: the Procfile, the port, and whether another one runs already."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

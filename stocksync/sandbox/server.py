@@ -1,7 +1,5 @@
 """The sandbox as a server: listens, refuses connections, and plays the faults on what it answers."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import random
@@ -13,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
-from ipaddress import ip_address
 from socketserver import ThreadingTCPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote
@@ -161,24 +158,18 @@ class _Exchange(BaseHTTPRequestHandler):
             return
         sandbox.count("requests", self.command)
         fault = sandbox.draw_fault(path)
-        if self.server.closing.wait(plan.latency_ms / 1000):
-            fault = "reset"
-        match fault:
-            case "reset":
-                self._reset()
-            case "maintenance":
-                self._send(page_answer(503, "Down for maintenance", {"Retry-After": plan.retry_after}))
-            case "rate_limit":
-                self._send(contract_answer(429, "too many requests", {"Retry-After": plan.retry_after}))
-            case "error":
-                self._send(contract_answer(plan.error_status, "a fault of the sandbox: error_share"))
-            case "not_success":
-                self._send(contract_answer(200, "a fault of the sandbox: not_success_share"))
-            case "redirect":
-                self._send(page_answer(302, "Found", {"Location": plan.redirect_to}))
-            case _:
-                answer = sandbox.answer(self.command, path, dict(parse_qsl(query)), self.headers, body)
-                self._send_spoiled(answer, fault if answer.status == 200 else None)
+        if self.server.closing.wait(plan.latency_ms / 1000) or fault == "reset":
+            # Lingering for no time makes the kernel send RST instead of FIN.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            return
+        answer = _answer_instead(fault, plan)
+        if answer is None:
+            answer = sandbox.answer(self.command, path, dict(parse_qsl(query)), self.headers, body)
+            if answer.status == 200:
+                self._send_spoiled(answer, fault)
+                return
+        self._send(answer)
 
     do_PUT = do_GET
 
@@ -187,7 +178,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _control(self, name: str, body: bytes) -> Answer:
         sandbox = self.server.sandbox
-        if not ip_address(self.client_address[0]).is_loopback:
+        if self.client_address[0] not in ("127.0.0.1", "::1"):
             return json_answer(403, {"error": "only this machine may change the sandbox"})
         try:
             if (self.command, name) == ("PUT", "faults"):
@@ -195,11 +186,8 @@ class _Exchange(BaseHTTPRequestHandler):
         except (TypeError, ValueError) as error:
             return json_answer(400, {"error": str(error)})
         shown = {"faults": sandbox.faults.model_dump(), "stats": sandbox.stats(), "orders": sandbox.orders()}
-        return (
-            json_answer(200, shown[name])
-            if name in shown
-            else json_answer(404, {"error": f"one of {[*shown]}"})
-        )
+        unknown = {"error": f"there are {', '.join(shown)}"}
+        return json_answer(200 if name in shown else 404, shown.get(name, unknown))
 
     def _send_spoiled(self, answer: Answer, fault: str | None) -> None:
         match fault:
@@ -234,8 +222,7 @@ class _Exchange(BaseHTTPRequestHandler):
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body) if length is None else length))
         for name, value in answer.headers.items():
-            if value is not None:
-                self.send_header(name, value)
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(answer.body)
 
@@ -247,7 +234,14 @@ class _Exchange(BaseHTTPRequestHandler):
                 break
         self.close_connection = True
 
-    def _reset(self) -> None:
-        # Lingering for no time makes the kernel send RST instead of FIN.
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close_connection = True
+
+def _answer_instead(fault: str | None, plan: FaultPlan) -> Answer | None:
+    """What a request gets that is not applied; None: it is."""
+    retry_after = {"Retry-After": plan.retry_after} if plan.retry_after else {}
+    return {
+        "maintenance": page_answer(503, "Down for maintenance", retry_after),
+        "rate_limit": contract_answer(429, "too many requests", retry_after),
+        "error": contract_answer(plan.error_status, "a fault of the sandbox: error_share"),
+        "not_success": contract_answer(200, "a fault of the sandbox: not_success_share"),
+        "redirect": page_answer(302, "Found", {"Location": plan.redirect_to}),
+    }.get(fault or "")

@@ -1,10 +1,7 @@
 """Runs the Procfile's processes side by side: names their output, restarts them, ends them together."""
 
-from __future__ import annotations
-
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle
-from typing import IO, TextIO
+from typing import IO, Self, TextIO
 
 import click
 
@@ -21,6 +18,7 @@ from stocksync.embedded import die_with_parent
 _FIRST_DELAY, _LONGEST_DELAY, _LONG_LIFE_SECONDS = 0.5, 10.0, 30.0
 _POLL_SECONDS, _KILL_SECONDS, _LAST_OUTPUT_SECONDS = 0.1, 5.0, 2.0
 _LONGEST_LINE = 65536
+_COMPOUND = frozenset("();<>|&")
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 
 
@@ -37,7 +35,7 @@ def on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class Supervisor:
-    """Keeps shell commands running, each as a process group of its own, until it is asked to stop.
+    """Keeps shell commands running inside a `with`, each as a process group of its own.
 
     One that ends is started again after 0.5 s, doubling to 10 s; after a life of 30 s from 0.5 s again.
     """
@@ -60,26 +58,31 @@ class Supervisor:
         self._stops_asked = 0
         self._starting, self._printing = threading.Lock(), threading.Lock()
         self._alive: dict[str, subprocess.Popen[bytes]] = {}
-
-    def request_stop(self) -> None:
-        """Make `run` end everything and return; from any thread or signal handler. Asked twice: with SIGKILL."""
-        self._stops_asked += 1
-
-    def run(self) -> None:
-        """Keep everything running until `request_stop`. Runs once."""
-        threads = [
+        self._threads = [
             threading.Thread(target=self._keep_running, args=(name, colour), daemon=True)
-            for name, colour in zip(self._commands, cycle(_COLOURS), strict=False)
+            for name, colour in zip(commands, cycle(_COLOURS), strict=False)
         ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         try:
-            for thread in threads:
-                thread.start()
-            # A thread that is gone met an error of ours: then nothing would restart its process.
-            while not self._stops_asked and all(thread.is_alive() for thread in threads):
-                time.sleep(_POLL_SECONDS)
             self._end_all(signal.SIGTERM, self._stop_grace)
         finally:
             self._end_all(signal.SIGKILL, _KILL_SECONDS)
+
+    def request_stop(self) -> None:
+        """End `wait`, from any thread or signal handler. Asked twice, the end does not wait for `stop_grace`."""
+        self._stops_asked += 1
+
+    def wait(self) -> None:
+        """Return when `request_stop` was called."""
+        # A thread that is gone met an error of ours: then nothing would restart its process.
+        while not self._stops_asked and all(thread.is_alive() for thread in self._threads):
+            time.sleep(_POLL_SECONDS)
 
     def _keep_running(self, name: str, colour: str) -> None:
         delay = _FIRST_DELAY
@@ -89,8 +92,8 @@ class Supervisor:
             copying.start()
             code = process.wait()
             if self._stops_asked:
-                # Others of its group may still be about to stop in order.
-                copying.join(self._stop_grace)
+                # Others of its group may still be about to stop in order; `_end_all` kills them in time.
+                copying.join(self._stop_grace + _KILL_SECONDS)
             # What it leaves running would hold its port against its successor.
             _signal_group(process, signal.SIGKILL)
             # Bounded, because a process of another group may hold its output open.
@@ -109,11 +112,15 @@ class Supervisor:
 
     def _start(self, name: str) -> subprocess.Popen[bytes] | None:
         """Start a process; None: all is to end."""
+        command = self._commands[name]
+        # A single command takes the shell's place, because only the process we started learns of our death. It may
+        # start with assignments, which `exec` does not know but `env` does.
+        prefix = "" if _COMPOUND & set(command) else "exec env "
         with self._starting:
             if self._stops_asked:
                 return None
             self._alive[name] = process = subprocess.Popen(
-                ["/bin/sh", "-c", _without_shell(self._commands[name])],
+                ["/bin/sh", "-c", prefix + command],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -154,17 +161,6 @@ class Supervisor:
         except (OSError, ValueError):
             # Nobody reads any more: the terminal is gone, or `up | head` has seen enough.
             self._stops_asked = max(self._stops_asked, 1)
-
-
-def _without_shell(command: str) -> str:
-    """`command` so that the shell becomes it where it is a single one: only the shell would learn of our death."""
-    try:
-        words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
-    except ValueError:
-        return command
-    is_compound = any(set(word) <= set("();<>|&") for word in words)
-    # A command may start with assignments, which `exec` does not know but `env` does.
-    return command if is_compound else f"exec env {command}"
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -28,7 +28,7 @@ PROJECT = Path(__file__).parents[2]
 
 @dataclass
 class Run:
-    """A supervisor at work in a thread."""
+    """A supervisor at work."""
 
     supervisor: Supervisor
     out: io.StringIO
@@ -44,15 +44,8 @@ class Run:
 @contextlib.contextmanager
 def running(commands: Mapping[str, str], **options: Any) -> Iterator[Run]:
     out = io.StringIO()
-    run = Run(Supervisor(commands, out=out, **options), out)
-    thread = threading.Thread(target=run.supervisor.run)
-    thread.start()
-    try:
-        yield run
-    finally:
-        run.supervisor.request_stop()
-        thread.join(timeout=30)
-        assert not thread.is_alive()
+    with Supervisor(commands, out=out, **options) as supervisor:
+        yield Run(supervisor, out)
 
 
 def is_running(pid: str | int) -> bool:
@@ -128,12 +121,14 @@ def test_a_process_deaf_to_sigterm_is_killed_after_the_grace() -> None:
     assert not is_running(pid)
 
 
-def test_asked_twice_to_stop_it_does_not_wait_for_the_grace() -> None:
+def test_asked_again_while_it_stops_it_does_not_wait_for_the_grace() -> None:
     deaf = python('import signal, time; signal.signal(15, signal.SIG_IGN); print("deaf"); time.sleep(600)')
     with running({"web": deaf}, stop_grace=600) as run:
         run.shows(r"\| deaf")
         run.supervisor.request_stop()
-        run.shows("stopping web")
+        threading.Timer(0.5, run.supervisor.request_stop).start()
+
+    assert "killing web" in run.out.getvalue()
 
 
 def test_what_a_crashed_process_leaves_running_is_ended_before_it_starts_again() -> None:
@@ -165,7 +160,8 @@ def test_when_nobody_reads_its_output_any_more_it_ends_everything() -> None:
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    Supervisor({"web": "sleep 600"}, out=Closed()).run()
+    with Supervisor({"web": "sleep 600"}, out=Closed()) as supervisor:
+        supervisor.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -191,7 +187,7 @@ def supervising_process(command: str) -> Iterator[tuple[subprocess.Popen[str], i
     program = (
         "from stocksync.sandbox.supervisor import Supervisor, on_stop_signals\n"
         f"supervisor = Supervisor({{'web': {command!r}}})\n"
-        "with on_stop_signals(supervisor.request_stop): supervisor.run()"
+        "with on_stop_signals(supervisor.request_stop), supervisor: supervisor.wait()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=PROJECT
