@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ _OUTAGE_SECONDS, _ERROR_SHARE, _POLL_SECONDS = 4.0, 0.2, 0.2
 _PAGE_RETRIES = urllib3.Retry(6, backoff_factor=0.2)  # some 10 s
 _FOREIGN = (PREFIX, "DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_", "GUNICORN_", "DYNO")
 """How variables begin by which the demo would touch, or be changed by, what is not its own."""
+_WAITING = ("pending", "processing", "failed")
 _LINE = ("token_id", "order_id", "line_item_id", "sku", "quantity")
 
 Form = Mapping[str, Any]
@@ -147,22 +149,18 @@ class _Demo:
         _say(f"{done} of {total} operations delivered")
 
     def report(self, seconds: float) -> tuple[dict[str, int | bool], bool]:
-        """Compare what the file implies, what we recorded and what the remote was told, and print it.
-
-        Returns the figures, and whether all is well.
-        """
-        told, expected = self.runtime.queries.told(), _stock_lines(self.forms)
-        counts, rows = self.runtime.operation_lists.by_status(), self.operations()
-        book = {(row["token_id"], row["order_id"]): row["is_stock_updated"] for row in self.sandbox.orders()}
-        wanted = {line[:2] for line in expected}
-        agreeing = {order for order in wanted if book.get(order) is True and told.get(order) == (True, True)}
-        differing = sorted((wanted | told.keys() | book.keys()) - agreeing)
+        """Print what came of it. Returns the figures, and whether all is well."""
+        rows, expected = self.operations(), _stock_lines(self.forms)
+        counts = Counter(row["status"] for row in rows)
+        book = {_order_of(row): row["is_stock_updated"] for row in self.sandbox.orders()}
+        differing = self.differing_orders(book)
+        # Safe is what still waits for somebody, or is delivered and known there.
         safe = {
             tuple(row[name] for name in _LINE)
             for row in rows
-            if row["status"] in ("pending", "processing", "failed")
-            or (row["status"] == "completed" and (row["token_id"], row["order_id"]) in book)
+            if row["status"] in _WAITING or (row["status"] == "completed" and _order_of(row) in book)
         }
+        findings, page_answers = audit(self.runtime.database), self.page_answers()
         figures: dict[str, int | bool] = {
             "orders": len(self.forms),
             "operations": len(rows),
@@ -172,26 +170,34 @@ class _Demo:
             "lost": len(expected - safe),
             "remote_agrees": not differing,
         }
-        findings, page_answers = audit(self.runtime.database), self.page_answers()
+        orders, sellers = {line[:2] for line in expected}, {form["token_id"] for form in self.forms}
         first = sum(row["status"] == "completed" and row["retry_count"] == 0 for row in rows)
-        answers, sellers = self.sandbox.stats()["answers"], {form["token_id"] for form in self.forms}
-        not_so = f", but not {', '.join(order_id for _, order_id in differing[:5])}" if differing else ""
+        answers = self.sandbox.stats()["answers"]
         for name, text in {
-            "orders": f"{len(self.forms)} taken, {len(wanted)} of them with stock, of {len(sellers)} sellers",
-            "operations": f"{len(rows)} recorded: {figures['completed']} completed, {figures['failed']} failed, "
-            f"{figures['pending']} waiting, {figures['lost']} lost",
+            "orders": f"{len(self.forms)} taken, {len(orders)} of them with stock, of {len(sellers)} sellers",
+            "operations": "{operations} recorded: {completed} completed, {failed} failed, {pending} waiting, "
+            "{lost} lost".format(**figures),
             "first try": f"{first / max(1, len(rows)):.0%} of the operations; "
             f"the others took {sum(row['retry_count'] for row in rows)} retries",
             "outage": f"{_OUTAGE_SECONDS:g} s refused, then {answers.get('503', 0)} of {sum(answers.values())} "
             "answers were 503",
             "time": f"{seconds:.1f} s from the first order on, the outage included",
-            "remote": f"{len(agreeing)} of {len(wanted)} orders as we say and as the file implies{not_so}",
+            "remote": f"{len(orders) - len(differing)} of {len(orders)} orders as we say and as the file implies"
+            + (f", but not {', '.join(differing[:5])}" if differing else ""),
             "audit": "; ".join(finding.meaning for finding in findings) or "every promise holds",
             "page": f"{self.page} {'answers' if page_answers else 'does not answer'}",
         }.items():
             click.echo(f"{name:<12}{text}")
         unwanted = figures["failed"] or figures["pending"] or figures["lost"] or differing or findings
         return figures, not unwanted and len(rows) == len(expected) and page_answers
+
+    def differing_orders(self, book: Mapping[tuple[str, str], bool]) -> list[str]:
+        """Orders of which the remote's `book` does not say what the file implies, or we do not."""
+        implied = {line[:2]: True for line in _stock_lines(self.forms)}
+        told = self.runtime.queries.told()
+        said = {order: flag for order, (flag, accepted) in told.items() if flag == accepted}
+        orders = implied.keys() | told.keys() | book.keys()
+        return sorted(o[1] for o in orders if not implied.get(o) is said.get(o) is book.get(o) is True)
 
     def operations(self) -> list[dict[str, Any]]:
         """All operations, read in pages."""
@@ -227,6 +233,10 @@ def _environment(folder: str, redis_url: str, sandbox_url: str, token: str, port
         "NO_PROXY": _HOST,
         "no_proxy": _HOST,
     }
+
+
+def _order_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["token_id"], row["order_id"]
 
 
 def _stock_lines(forms: Sequence[Form]) -> set[tuple[Any, ...]]:
