@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -26,7 +27,6 @@ _LONGEST_SOCKET_PATH = 100
 _START_SECONDS, _STOP_SECONDS = 10.0, 5.0
 _PING_SECONDS, _POLL_SECONDS = 1.0, 0.02
 _PR_SET_PDEATHSIG = 1
-_SOCKET = "redis.sock"
 
 
 class EmbeddedServerError(StockSyncError):
@@ -55,7 +55,7 @@ def find_redis_server() -> Path:
 
 def embedded_redis_url(directory: Path) -> str:
     """The URL of the server that `EmbeddedRedis(directory)` starts. Starts and writes nothing."""
-    return f"unix://{quote(str(directory.resolve() / _SOCKET))}"
+    return f"unix://{quote(str(_socket_path(directory)))}"
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> Callable[[], None] | None:
@@ -86,33 +86,23 @@ class EmbeddedRedis:
     def __init__(self, directory: Path) -> None:
         """`directory` is made on start, mode 0700, when it is missing; it holds the socket and the log."""
         self.directory = directory
+        self.socket_path = _socket_path(directory)
         self.url = embedded_redis_url(directory)
         self.log_path = directory / "redis.log"
 
     def __enter__(self) -> Self:
         """Return once the server answers, 10 s at most.
 
-        Raises EmbeddedServerError: no program, a path too long, a server that ends or does not answer; OSError: a
-        folder that can't be written, a program that can't be run.
+        Raises EmbeddedServerError: no program, a server that ends or does not answer; OSError: a folder that can't
+        be written, a program that can't be run.
         """
-        if len(os.fsencode(self.directory.resolve() / _SOCKET)) > _LONGEST_SOCKET_PATH:
-            raise EmbeddedServerError(
-                f"{self.directory} is too long for a socket: choose another, or set REDIS_URL"
-            )
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.socket_path.unlink(missing_ok=True)  # what a killed server left behind
+        options = ("--port", "0", "--unixsocket", self.socket_path, "--save", "")
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [
-                    find_redis_server(),
-                    "--port",
-                    "0",
-                    "--unixsocket",
-                    _SOCKET,
-                    "--unixsocketperm",
-                    "700",
-                    "--save",
-                    "",
-                ],
+                [find_redis_server(), *options],
+                umask=0o077,  # nobody else may connect
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -149,6 +139,15 @@ class EmbeddedRedis:
     def _answers(self) -> bool:
         try:
             with Redis.from_url(self.url, socket_timeout=_PING_SECONDS, retry=None) as client:
-                return bool(client.ping())
+                # Nobody else's: /tmp is everybody's.
+                return self.socket_path.stat().st_uid == os.getuid() and bool(client.ping())
         except (RedisError, OSError):
             return False
+
+
+def _socket_path(directory: Path) -> Path:
+    """The socket inside `directory` or, where that path is too long for one, in /tmp."""
+    inside = directory.resolve() / "redis.sock"
+    if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
+        return inside
+    return Path("/tmp", f"stocksync-{hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]}.sock")
