@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import fcntl
 import hashlib
 import importlib.util
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +17,7 @@ from typing import Self
 from urllib.parse import quote
 
 from redis import Redis
-from redis.exceptions import RedisError, TimeoutError
+from redis.exceptions import RedisError
 
 from stocksync.domain.errors import StockSyncError
 
@@ -64,10 +59,7 @@ def find_redis_server() -> Path:
 
 
 def embedded_redis_url(directory: Path) -> str:
-    """The URL of the server that `EmbeddedRedis(directory)` starts. Starts and writes nothing.
-
-    Raises EmbeddedServerError when neither the folder nor the temporary one has a path short enough for a socket.
-    """
+    """The URL of the server that `EmbeddedRedis(directory)` starts. Starts and writes nothing."""
     return f"unix://{quote(str(_socket_path(directory)))}"
 
 
@@ -91,164 +83,76 @@ def die_with_parent(number: int = signal.SIGTERM) -> Callable[[], None] | None:
 
 
 class EmbeddedRedis:
-    """A Redis server for one folder, reachable through a Unix socket only, keeping nothing on disk.
+    """A Redis server for one folder inside a `with`, reachable through a Unix socket only, keeping nothing on disk.
 
-    One that already answers for this folder is used as it is, and not stopped by us.
+    One at a time: whoever starts a second one in the folder takes the socket from the first.
     """
 
     def __init__(self, directory: Path) -> None:
-        """`directory` is made on start, mode 0700, when it is missing; it holds socket, pid file and log."""
-        self.directory = directory.absolute()
+        """`directory` is made on start, mode 0700, when it is missing; it holds the socket and the log."""
+        self.directory = directory
         self.socket_path = _socket_path(directory)
-        self.log_path = self.directory / "redis.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """The same as `embedded_redis_url(directory)`."""
-        return embedded_redis_url(self.directory)
-
-    @property
-    def pid(self) -> int | None:
-        """The id of the process we started; None before the start, after the stop, and when another's is used."""
-        return self._process.pid if self._process else None
-
-    def start(self) -> None:
-        """Return once the server answers, 10 s at most.
-
-        Raises EmbeddedServerError: no program, a folder that can't be written, a server that ends or does not answer.
-        """
-        self._make_folders()
-        give_up_at = time.monotonic() + _START_SECONDS
-        try:
-            while not self._answers():
-                if self._process is None:
-                    self._launch_unless_another_does()
-                elif (code := self._process.poll()) is not None:
-                    raise self._failed(f"ended at once with exit code {code}")
-                if time.monotonic() >= give_up_at:
-                    raise self._failed(f"did not answer within {_START_SECONDS:.0f} s")
-                time.sleep(_POLL_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """End the server if we started it: SIGTERM, after 5 s SIGKILL. Does nothing otherwise."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            # The socket that stays behind then is cleared by the next start.
-            process.kill()
-            process.wait()
-        if self.socket_path.parent != self.directory.resolve():
-            with contextlib.suppress(OSError):  # not empty: somebody else starts there
-                self.socket_path.parent.rmdir()
+        self.url = embedded_redis_url(directory)
+        self.log_path = directory / "redis.log"
 
     def __enter__(self) -> Self:
-        self.start()
+        """Return once the server answers, 10 s at most.
+
+        Raises EmbeddedServerError: no program, a server that ends or does not answer; OSError: a folder that can't
+        be written, a program that can't be run.
+        """
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.socket_path.unlink(missing_ok=True)  # what a killed server left behind
+        options = ("--port", "0", "--unixsocket", self.socket_path, "--save", "")
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [find_redis_server(), *options],
+                umask=0o077,  # nobody else may connect
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C goes to everything in the terminal's group; workers still need Redis to stop in order.
+                start_new_session=True,
+                preexec_fn=die_with_parent(),  # noqa: PLW1509
+            )
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
-    def _make_folders(self) -> None:
-        socket_folder = self.socket_path.parent
-        for folder in (self.directory, socket_folder):
-            try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                raise _unusable(folder, error) from error
-        if socket_folder != self.directory.resolve():
-            # The temporary folder is everybody's: whoever made ours before us could read, and answer in our place.
-            status = socket_folder.lstat()
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-                way_out = "remove it, or set TMPDIR or REDIS_URL"
-                raise EmbeddedServerError(f"{socket_folder} belongs to somebody else: {way_out}")
+    def _wait_until_it_answers(self) -> None:
+        ends = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            code = self.process.poll()
+            if code is not None or time.monotonic() >= ends:
+                how = f"ended at once with exit code {code}" if code is not None else "did not answer in time"
+                said = " / ".join(self.log_path.read_text(errors="replace").splitlines()[-3:])
+                raise EmbeddedServerError(f"the embedded Redis {how}; it said: {said}")
+            time.sleep(_POLL_SECONDS)
 
     def _answers(self) -> bool:
-        """Whether a server says PONG. Raises EmbeddedServerError when one is connected to but says nothing."""
-        with Redis.from_url(self.url, socket_timeout=_PING_SECONDS, retry=None) as client:
-            try:
-                return bool(client.ping())
-            except TimeoutError as error:
-                way_out = f"end it{self._pid_hint()}, then start again"
-                what = f"something holds {self.socket_path} but does not answer: {way_out}"
-                raise EmbeddedServerError(what) from error
-            except (RedisError, OSError):
-                return False
-
-    def _pid_hint(self) -> str:
         try:
-            return f" (process {int((self.directory / 'redis.pid').read_text())})"
-        except (OSError, ValueError):
-            return ""
-
-    def _launch_unless_another_does(self) -> None:
-        """Two starts at once would each take the other's socket for a left-over: the server holds a lock while it lives."""
-        try:
-            lock = (self.directory / "redis.lock").open("ab")
-        except OSError as error:
-            raise _unusable(self.directory, error) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            # What a killed server left behind; that nobody answers on the socket was just seen.
-            for path in (self.socket_path, self.directory / "redis.pid", self.log_path):
-                path.unlink(missing_ok=True)
-            self._process = self._launch(find_redis_server(), lock.fileno())
-
-    def _launch(self, program: Path, lock: int) -> subprocess.Popen[bytes]:
-        files = ("--unixsocket", str(self.socket_path), "--logfile", "redis.log", "--pidfile", "redis.pid")
-        # The kernel means the thread: one that ends before the process would take the server with it.
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        try:
-            return subprocess.Popen(
-                [program, "--port", "0", "--unixsocketperm", "700", "--save", "", *files],
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[lock],
-                # Ctrl-C goes to everything in the terminal's group; workers still need Redis to stop in order.
-                start_new_session=True,
-                preexec_fn=die_with_parent() if in_main_thread else None,  # noqa: PLW1509
-            )
-        except OSError as error:
-            what = f"{program} can't be run ({error.strerror}): set REDIS_URL instead"
-            raise EmbeddedServerError(what) from error
-
-    def _failed(self, how: str) -> EmbeddedServerError:
-        try:
-            lines = self.log_path.read_text(errors="replace").split("\n")
-        except OSError:
-            lines = []
-        said = " / ".join([line for line in lines if line.strip()][-3:])
-        last_words = f"; its last words: {said}" if said else ""
-        return EmbeddedServerError(f"the embedded Redis {how}{last_words}")
-
-
-def _unusable(folder: Path, error: OSError) -> EmbeddedServerError:
-    return EmbeddedServerError(
-        f"the embedded Redis can't use the folder {folder} ({error.strerror}): "
-        "make it writable, or set REDIS_URL to a server that runs elsewhere"
-    )
+            with Redis.from_url(self.url, socket_timeout=_PING_SECONDS, retry=None) as client:
+                # Nobody else's: /tmp is everybody's.
+                return self.socket_path.stat().st_uid == os.getuid() and bool(client.ping())
+        except (RedisError, OSError):
+            return False
 
 
 def _socket_path(directory: Path) -> Path:
-    """The socket inside `directory`, or, where that path is too long for one, in the temporary folder."""
-    directory = directory.resolve()
-    inside = directory / "redis.sock"
-    name = f"stocksync-{hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]}"
-    for path in (inside, Path(tempfile.gettempdir(), name, "redis.sock"), Path("/tmp", name, "redis.sock")):
-        if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
-            return path
-    raise EmbeddedServerError(
-        f"the path {inside} is too long for a socket: choose a shorter one, or set REDIS_URL"
-    )
+    """The socket inside `directory` or, where that path is too long for one, in /tmp."""
+    inside = directory.resolve() / "redis.sock"
+    if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
+        return inside
+    return Path("/tmp", f"stocksync-{hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]}.sock")

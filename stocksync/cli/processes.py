@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import click
@@ -18,10 +18,8 @@ from stocksync.cli.output import answer, json_option
 from stocksync.domain.errors import StockSyncError, needs_extra
 from stocksync.embedded import EmbeddedRedis
 from stocksync.queue import process
-from stocksync.starting import check_port_free, pid_file, read_procfile
 from stocksync.store.migrate import migrate as run_migrations
 from stocksync.store.migrate import pending
-from stocksync.supervisor import Supervisor
 
 SANDBOX_TOKEN = "sandbox"
 _PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
@@ -91,16 +89,19 @@ def check(as_json: bool) -> None:
 @click.option("--sandbox-port", type=_PORT, default=8900, show_default=True)
 def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None:
     """Run every process of the Procfile here, with embedded SQLite and Redis where no URL is set."""
+    from stocksync.sandbox.preflight import free_port, pid_file, read_procfile
+    from stocksync.sandbox.supervisor import Supervisor, on_stop_signals
+
     at = runtime.current()
     commands = read_procfile(procfile)
     environment = dict(os.environ) | {"HOST": "127.0.0.1", "PORT": str(port)}
     if with_sandbox:
-        check_port_free("127.0.0.1", sandbox_port)
+        free_port("127.0.0.1", sandbox_port)
         commands = {"sandbox": f"python -m stocksync sandbox --port {sandbox_port}"} | commands
         environment |= sandbox_environment(f"http://127.0.0.1:{sandbox_port}")
     else:
         _ = at.sender
-    check_port_free("127.0.0.1", port)
+    free_port("127.0.0.1", port)
     data = at.config.data_dir
     with contextlib.ExitStack() as running:
         running.enter_context(pid_file(data / "up.pid"))
@@ -109,8 +110,9 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
         run_migrations(at.database)
         at.close()
         click.echo(f"the page: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")
-        code = Supervisor(commands, environment).run()
-    raise click.exceptions.Exit(code)
+        supervisor = Supervisor(commands, environment)
+        with on_stop_signals(supervisor.request_stop), supervisor:
+            supervisor.wait()
 
 
 @click.command()
@@ -120,19 +122,18 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
 @click.option("--seed", type=int, help="Of its randomness, to repeat a run.")
 @click.option("--latency-ms", type=click.FloatRange(0), default=0)
 @click.option("--error-share", type=_SHARE, default=0, help="Share of requests answered with an error.")
-@click.option("--error-status", type=int, default=503, show_default=True)
+@click.option("--error-status", type=click.IntRange(400, 599), default=503, show_default=True)
 @click.option("--drop-after-apply-share", type=_SHARE, default=0, help="Applied, then no answer.")
 def sandbox(host: str, port: int, token: str, **faults: Any) -> None:
     """Run the stand-in microservice; its faults are changed over HTTP, see /_sandbox/faults."""
     from stocksync.sandbox import FaultPlan, Sandbox
+    from stocksync.sandbox.supervisor import on_stop_signals
 
     plan = FaultPlan(**{name: value for name, value in faults.items() if value is not None})
-    server = Sandbox(host=host, port=port, token=token, faults=plan)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
-    server.start()
-    click.echo(f"the sandbox listens on {server.url}; set ALLEGRO_MICROSERVICE_BASE_URL to that")
-    server.serve_forever()
+    stop = Event()
+    with on_stop_signals(stop.set), Sandbox(token, host, port, plan) as server:
+        click.echo(f"the sandbox listens on {server.url}; set ALLEGRO_MICROSERVICE_BASE_URL to that")
+        stop.wait()
 
 
 @click.command()

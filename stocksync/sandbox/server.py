@@ -1,280 +1,247 @@
-"""The sandbox as a server: starts and stops its thread, reads requests off kept-alive connections."""
+"""The sandbox as a server: listens, refuses connections, and plays the faults on what it answers."""
 
-import asyncio
 import contextlib
-import logging
+import json
+import random
+import socket
+import struct
+import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Any, Self
+from urllib.parse import parse_qsl, unquote
 
-from . import contract, control
-from .connection import Connection
-from .errors import PortUnavailable, SandboxError
-from .exchange import Exchange
 from .faults import FaultPlan
-from .listener import Listener
-from .orders import OrderRow, UnknownOrders
-from .state import SandboxState, Stats, check_outage
-from .wire import Request, Unreadable, contract_response, read_request
+from .microservice import Answer, Microservice, contract_answer, json_answer, page_answer
+from .preflight import PortOccupied
 
-logger = logging.getLogger(__name__)
-
-_STOP_SECONDS = 5.0
+_DRIP_SECONDS, _DROPS = 0.05, 1200
+_HUGE_BYTES = 10_000_000
+_STOP_POLL_SECONDS = 0.01
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
+class Sandbox(Microservice):
+    """A stand-in orders microservice that listens, in threads of this process; also a context manager.
 
-
-class Sandbox:
-    """A stand-in orders microservice, listening from `start()` to `stop()`; also a context manager.
-
-    `port` 0 takes any free one. The bearer must equal `token`, or be a JWT signed with `jwt_secret` (see
-    `make_token`); with neither, any bearer will do. `unknown_orders` says what an order never heard of is:
-    'create' makes it on the spot, 'refuse' answers 404. `clock` returns the aware present: it dates
-    orders and judges tokens, while latencies and outages take real time.
-
-    All methods may be called from any thread, and `stop()` from a signal handler.
+    While it runs, its faults can also be changed over HTTP from this machine: GET and PUT `/_sandbox/faults`;
+    GET `/_sandbox/stats` and `/_sandbox/orders` show what came of it.
     """
 
     def __init__(
         self,
+        token: str,
         host: str = "127.0.0.1",
         port: int = 0,
-        token: str | None = None,
-        jwt_secret: str | None = None,
         faults: FaultPlan | None = None,
-        clock: Callable[[], datetime] = utc_now,
-        unknown_orders: UnknownOrders = "create",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.host = host
-        self.port = port
-        self._clock = clock
-        self._state = SandboxState(faults or FaultPlan(), clock, token, jwt_secret, unknown_orders)
-        self._exchange = Exchange(self._state)
-        self._control = control.Control(self._state, lambda: self._exchange.outage, self._change_outage)
-        self._connections: dict[asyncio.Task[None], Connection] = {}
-        self._thread: threading.Thread | None = None
-        self._stop_asked = False
-        # These belong to the thread of the event loop; others only hand work to it.
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
-        self._listener: Listener | None = None
-        self._outage_end: asyncio.Task[None] | None = None
-
-    # Life
+        """`token`: the bearer it accepts. `port` 0: any free one. `clock` dates the updates of orders."""
+        super().__init__(token, clock)
+        self.host, self.port = host, port
+        self.faults = faults or FaultPlan()
+        self._random = random.Random(self.faults.seed)
 
     @property
     def url(self) -> str:
-        """The base address, without a slash at its end. Before `start()` the port may still be 0."""
+        """The base address, without a slash at its end."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
-    def start(self) -> Self:
-        """Listen and answer in a thread of its own; returns when listening.
-
-        Started again after `stop()`, it listens on the same port and knows the same orders.
-        Raises `PortUnavailable` when it cannot listen, `SandboxError` when it is running.
-        """
-        if self._thread is not None:
-            raise SandboxError("the sandbox is running already; stop it first")
-        self._listener = Listener(self.host, self.port, self._serve)
-        self.port = self._listener.port
-        self._loop, self._stop_asked = None, False
-        started: Future[None] = Future()
-        thread = threading.Thread(
-            target=self._run_loop, args=(started,), name="stocksync-sandbox", daemon=True
-        )
-        # Known before it runs: a signal handler may call stop() at any moment from here on.
-        self._thread = thread
-        thread.start()
-        try:
-            started.result()
-        except BaseException:
-            self._thread = None
-            raise
+    def __enter__(self) -> Self:
+        """Listen. Raises PortOccupied."""
+        self._server = _Server(self)
+        self.port = self._server.server_address[1]
+        self._server.listen()
         return self
 
-    def stop(self) -> None:
-        """Stop listening and break all connections; returns when done, after 5 seconds at most."""
-        thread = self._thread
-        if thread is None:
-            return
-        self._stop_asked = True
-        # A loop that is closed was stopped by somebody else in this very moment.
-        with contextlib.suppress(RuntimeError):
-            if self._loop is not None and self._stopping is not None:
-                self._loop.call_soon_threadsafe(self._stopping.set)
-        thread.join(_STOP_SECONDS)
-        if thread.is_alive():
-            logger.warning("the sandbox on %s did not stop within %g s; left behind", self.url, _STOP_SECONDS)
-        self._thread = None
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
 
-    def serve_forever(self) -> None:
-        """Start if need be, and return when `stop()` was called, by a signal handler or another thread."""
-        if self._thread is None:
-            self.start()
-        try:
-            # In slices, because a signal handler may stop the thread and forget it while we wait for it.
-            while (thread := self._thread) is not None and thread.is_alive():
-                thread.join(0.2)
-        finally:
-            self.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    # What it knows, and what it does wrong
-
-    def orders(self) -> list[OrderRow]:
-        """Return all orders of all accounts, in no particular order."""
-        return self._state.orders()
-
-    def set_orders(self, orders: Iterable[Mapping[str, Any]]) -> int:
-        """Make orders so, as if somebody else had told the microservice; return how many were set.
-
-        Each has `token_id`, `order_id`, and either `is_stock_updated` or `removed`: True; `updated_at`
-        (ISO 8601 text) dates the change. Raises `BadFault`, and changes nothing, when one makes no sense.
-        """
-        return self._state.set_orders(orders)
-
-    def stats(self) -> Stats:
-        """Return the counts since the start or the last `reset()`."""
-        return self._state.stats()
-
-    @property
-    def outage(self) -> str:
-        """The kind of outage in force, 'off' for none."""
-        return self._exchange.outage
-
-    @property
-    def faults(self) -> FaultPlan:
-        return self._state.faults()
-
-    def set_faults(self, **changes: Any) -> FaultPlan:
-        """Change some fields of the fault plan and return it; `BadFault` says what is allowed."""
-        return self._state.change_faults(changes)
-
-    def set_outage(self, kind: str, seconds: float | None = None) -> None:
-        """Fail all requests in one way, one of `OUTAGES`, for so many seconds; None lasts until changed."""
-        kind, seconds = check_outage(kind, seconds)
-        self._on_loop(self._change_outage(kind, seconds))
-
-    def refuse(self, seconds: float | None = None) -> None:
-        """Stop listening on the port and break all connections, so that clients are refused."""
-        self.set_outage("refuse", seconds)
+    def refuse(self) -> None:
+        """Break all connections and refuse new ones until `accept`; the port stays ours."""
+        self._server.close()
+        self._server = _Server(self)
 
     def accept(self) -> None:
-        """End the outage; listen again if connections were refused."""
-        self.set_outage("off")
+        """Listen again after `refuse`."""
+        self._server.listen()
 
-    def reset(self) -> None:
-        """Be as at the start: no orders, no counts, no outage, the faults it was made with."""
+    def set_faults(self, **changes: Any) -> None:
+        """Change some of the faults; naming `seed` restarts the draws. ValueError says what is allowed."""
+        self.faults = FaultPlan.model_validate(self.faults.model_dump() | changes)
+        if "seed" in changes:
+            self._random.seed(self.faults.seed)
+
+    def draw_fault(self, path: list[str]) -> str | None:
+        """The fault that a request meets; None: none."""
+        drawn = self.faults.draw(self._random) if path[:1] == ["orders"] else None
+        return self.faults.outage or drawn
+
+
+class _Server(ThreadingTCPServer):
+    """Bound to the sandbox's port, first without listening: connections are refused, and nobody else gets the port."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 1024
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.address_family = socket.AF_INET6 if ":" in sandbox.host else socket.AF_INET
+        super().__init__((sandbox.host, sandbox.port), _Exchange, bind_and_activate=False)
+        self.sandbox = sandbox
+        self.closing = threading.Event()
+        self._connections: set[Any] = set()
+        self._thread: threading.Thread | None = None
+        try:
+            self.server_bind()
+        except OSError as error:
+            self.server_close()
+            raise PortOccupied(sandbox.host, sandbox.port, error) from error
+
+    def listen(self) -> None:
+        """Accept connections from now on."""
+        if self._thread is None:
+            self.server_activate()
+            self._thread = threading.Thread(
+                target=self.serve_forever, args=(_STOP_POLL_SECONDS,), name="stocksync-sandbox", daemon=True
+            )
+            self._thread.start()
+
+    def close(self) -> None:
+        """Give up the port and break all connections."""
+        self.closing.set()
         if self._thread is not None:
-            self.accept()
-        self._state.reset()
+            self.shutdown()
+        self.server_close()
+        for connection in list(self._connections):
+            # Wakes the thread that reads from it, which then closes it.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
-    # The thread of the event loop
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
 
-    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._thread is None or self._loop is None:
-            work.close()
-            raise SandboxError("the sandbox is not running; call start() first")
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(_STOP_SECONDS)
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, without the FIN that would come before the RST of one that is reset."""
+        self._connections.discard(request)
+        self.close_request(request)
 
-    def _run_loop(self, started: Future[None]) -> None:
-        try:
-            asyncio.run(self._run(started))
-        except BaseException as error:
-            if started.done():
-                raise
-            started.set_exception(error)
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report errors of ours; that a client has gone is none."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
-    async def _run(self, started: Future[None]) -> None:
-        assert self._listener is not None
-        self._stopping = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._exchange.outage = "off"
-        try:
-            await self._listener.accept()
-        except SandboxError as error:
-            started.set_exception(error)
+
+class _Exchange(BaseHTTPRequestHandler):
+    """One connection: answers its requests, correctly or as the faults demand."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body in one packet, otherwise a delayed acknowledgement comes between them
+    timeout = 60
+
+    def do_GET(self) -> None:
+        """Answer one request."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        target, _, query = self.path.partition("?")
+        # Split before decoding: an order id may contain a slash.
+        path = [unquote(segment) for segment in target.split("/")[1:]]
+        sandbox, plan = self.server.sandbox, self.server.sandbox.faults
+        if path[:1] == ["_sandbox"]:
+            self._send(self._control("/".join(path[1:]), body))
             return
-        started.set_result(None)
-        if not self._stop_asked:
-            await self._stopping.wait()
-        self._listener.close()
-        self._break_connections()
-        # asyncio.run cancels whoever still waits in a latency, an outage or a drip.
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, self._clock)
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[task] = connection
-        self._state.connected()
-        # Cancelled only when the sandbox stops; the client having gone is no news here.
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            try:
-                await self._serve_requests(connection)
-            except OSError:
-                pass
-            except Unreadable as error:
-                connection.keep_alive = False
-                await connection.send(contract_response(error.status, error.error))
-            except Exception:
-                logger.exception("the sandbox failed on a request")
-                connection.keep_alive = False
-                await connection.send(contract_response(500, "the sandbox itself failed; see its log"))
-        del self._connections[task]
-        connection.close()
-
-    async def _serve_requests(self, connection: Connection) -> None:
-        while connection.is_open:
-            request = await read_request(connection.reader, _body_limit)
-            if request is None:
+        sandbox.count("requests", self.command)
+        fault = sandbox.draw_fault(path)
+        if self.server.closing.wait(plan.latency_ms / 1000) or fault == "reset":
+            # Lingering for no time makes the kernel send RST instead of FIN.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            return
+        answer = _answer_instead(fault, plan)
+        if answer is None:
+            answer = sandbox.answer(self.command, path, dict(parse_qsl(query)), self.headers, body)
+            if answer.status == 200:
+                self._send_spoiled(answer, fault)
                 return
-            connection.keep_alive = request.keep_alive
-            if request.segments[:1] == (control.CONTROL_PATH,):
-                await self._control.serve(request, connection)
-            else:
-                await self._exchange.serve(request, connection)
+        self._send(answer)
 
-    async def _change_outage(self, kind: str, seconds: float | None) -> None:
-        if self._outage_end is not None:
-            self._outage_end.cancel()
-            self._outage_end = None
-        self._exchange.outage = kind
-        assert self._listener is not None
-        if kind == "refuse":
-            self._listener.refuse()
-            self._break_connections()
-        else:
-            await self._listener.accept()
-        if seconds is not None and kind != "off":
-            self._outage_end = asyncio.create_task(self._end_outage(seconds))
+    do_PUT = do_GET
 
-    async def _end_outage(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        # Forgotten before the change, which would cancel the very task that makes it.
-        self._outage_end = None
+    def log_message(self, *_: object) -> None:
+        """Say nothing: the counts are in `stats`."""
+
+    def _control(self, name: str, body: bytes) -> Answer:
+        sandbox = self.server.sandbox
+        if self.client_address[0] not in ("127.0.0.1", "::1"):
+            return json_answer(403, {"error": "only this machine may change the sandbox"})
         try:
-            await self._change_outage("off", None)
-        except PortUnavailable as error:
-            logger.error("%s", error)
+            if (self.command, name) == ("PUT", "faults"):
+                sandbox.set_faults(**json.loads(body))
+        except (TypeError, ValueError) as error:
+            return json_answer(400, {"error": str(error)})
+        shown = {"faults": sandbox.faults.model_dump(), "stats": sandbox.stats(), "orders": sandbox.orders()}
+        unknown = {"error": f"there are {', '.join(shown)}"}
+        return json_answer(200 if name in shown else 404, shown.get(name, unknown))
 
-    def _break_connections(self) -> None:
-        for connection in list(self._connections.values()):
-            connection.reset()
+    def _send_spoiled(self, answer: Answer, fault: str | None) -> None:
+        match fault:
+            case "drop_after_apply":
+                self.close_connection = True
+            case "html":
+                self._send(page_answer(200, "Please log in"))
+            case "empty":
+                self._send(replace(answer, body=b""))
+            case "no_success":
+                self._send(json_answer(200, {"status": "accepted"}))
+            case "truncated":
+                self._send(replace(answer, body=answer.body[: len(answer.body) // 2]), len(answer.body))
+                self.close_connection = True
+            case "huge":
+                # Leading blanks are good JSON.
+                self._send(replace(answer, body=answer.body.rjust(_HUGE_BYTES)))
+            case "endless":
+                self._send(replace(answer, body=b""), _DROPS)
+                self._drip(b" ")
+            case "slow_headers":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Slow: ")
+                self._drip(b"x")
+            case _:
+                self._send(answer)
+
+    def _send(self, answer: Answer, length: int | None = None) -> None:
+        """`length`: announce this one, None: the true one."""
+        if not self.path.startswith("/_sandbox/"):
+            self.server.sandbox.count("answers", str(answer.status))
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body) if length is None else length))
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def _drip(self, drop: bytes) -> None:
+        for _ in range(_DROPS):
+            self.wfile.write(drop)
+            self.wfile.flush()
+            if self.server.closing.wait(_DRIP_SECONDS):
+                break
+        self.close_connection = True
 
 
-def _body_limit(request: Request) -> int:
-    is_control = request.segments[:1] == (control.CONTROL_PATH,)
-    return control.MAX_BODY_BYTES if is_control else contract.MAX_BODY_BYTES
+def _answer_instead(fault: str | None, plan: FaultPlan) -> Answer | None:
+    """What a request gets that is not applied; None: it is."""
+    retry_after = {"Retry-After": plan.retry_after} if plan.retry_after else {}
+    return {
+        "maintenance": page_answer(503, "Down for maintenance", retry_after),
+        "rate_limit": contract_answer(429, "too many requests", retry_after),
+        "error": contract_answer(plan.error_status, "a fault of the sandbox: error_share"),
+        "not_success": contract_answer(200, "a fault of the sandbox: not_success_share"),
+        "redirect": page_answer(302, "Found", {"Location": plan.redirect_to}),
+    }.get(fault or "")

@@ -143,7 +143,10 @@ def test_it_stays_up_until_told_to_stop_whatever_the_environment_points_at(tmp_p
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(page, timeout=10) as answer:
             assert answer.status == 200
         commands = run.look()
-        assert all(name in commands for name in ("gunicorn", "jobs.worker", "jobs.scheduler", "redis-server"))
+        assert all(
+            name in commands
+            for name in ("gunicorn", "stocksync worker", "stocksync scheduler", "redis-server")
+        )
 
         run.process.send_signal(signal.SIGTERM)
         code, out = run.finish()

@@ -124,7 +124,7 @@ def test_a_remote_that_asks_to_come_later_is_not_asked_again_at_once(shop: Shop,
 
 
 def test_a_page_of_a_gateway_is_named_by_its_status(sandbox: Sandbox) -> None:
-    sandbox.set_outage("maintenance")
+    sandbox.set_faults(outage="maintenance")
     client = OrdersClient(sandbox.url, "sandbox")
 
     with pytest.raises(RemoteError) as raised:

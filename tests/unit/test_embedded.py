@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
-import socket
 import stat
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,53 +47,31 @@ def is_running(pid: int) -> bool:
 def test_a_started_server_answers_under_its_url_and_a_stopped_one_is_gone(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "data") as server:
         assert answers(server.url)
-        pid = server.pid
-        assert pid is not None
 
     assert not answers(server.url)
-    assert not is_running(pid)
-    assert server.pid is None
+    assert not is_running(server.process.pid)
 
 
 @needs_redis
 def test_its_folder_and_socket_are_closed_to_everybody_else(tmp_path: Path) -> None:
-    with EmbeddedRedis(tmp_path / "data") as server:
+    with EmbeddedRedis(tmp_path / "data"):
         assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
-        assert stat.S_IMODE(server.socket_path.stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "data" / "redis.sock").stat().st_mode) == 0o700
 
 
 @needs_redis
 def test_a_folder_with_blanks_and_cyrillic_letters_in_its_name_will_do(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "склад 1%") as server:
-        assert server.socket_path.parent.name == "склад 1%"
         assert answers(server.url)
 
 
 @needs_redis
-def test_a_path_too_long_for_a_socket_moves_the_socket_to_the_temporary_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    directory = tmp_path / ("long" * 30)
-
-    with EmbeddedRedis(directory) as server:
-        assert len(os.fsencode(server.socket_path)) <= 100
-        assert server.socket_path.parent.parent == tmp_path
-        assert stat.S_IMODE(server.socket_path.parent.stat().st_mode) == 0o700
-        assert answers(embedded_redis_url(directory))
-
-
-def test_a_socket_folder_prepared_by_somebody_else_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    server = EmbeddedRedis(tmp_path / ("long" * 30))
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    server.socket_path.parent.symlink_to(elsewhere)
-
-    with pytest.raises(EmbeddedServerError, match="belongs to somebody else"):
-        server.start()
+def test_a_path_too_long_for_a_socket_moves_the_socket_to_tmp(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / ("long" * 30)) as server:
+        assert server.socket_path.parent == Path("/tmp")
+        assert stat.S_IMODE(server.socket_path.stat().st_mode) == 0o700
+        assert answers(embedded_redis_url(tmp_path / ("long" * 30)))
+    assert not server.socket_path.exists()
 
 
 def test_asking_for_the_url_starts_and_writes_nothing(tmp_path: Path) -> None:
@@ -118,41 +92,13 @@ def test_one_folder_has_one_url_whatever_way_it_is_written(
 
 @needs_redis
 def test_what_a_killed_server_left_behind_does_not_hinder_the_next_start(tmp_path: Path) -> None:
-    killed = EmbeddedRedis(tmp_path)
-    killed.start()
-    assert killed.pid is not None
-    os.kill(killed.pid, signal.SIGKILL)
-    wait_until(lambda: not answers(killed.url))
-    assert killed.socket_path.exists()
+    with EmbeddedRedis(tmp_path) as killed:
+        killed.process.kill()
+        wait_until(lambda: not answers(killed.url))
+        assert (tmp_path / "redis.sock").exists()
 
-    with EmbeddedRedis(tmp_path) as server:
-        assert answers(server.url)
-    killed.stop()
-
-
-@needs_redis
-def test_a_server_that_answers_already_is_used_and_left_running(tmp_path: Path) -> None:
-    with EmbeddedRedis(tmp_path) as first:
-        with EmbeddedRedis(tmp_path) as second:
-            assert second.pid is None
-            assert second.url == first.url
-        assert answers(first.url)
-
-
-@needs_redis
-def test_many_starts_at_once_make_one_server(tmp_path: Path) -> None:
-    servers = [EmbeddedRedis(tmp_path) for _ in range(5)]
-    threads = [threading.Thread(target=server.start) for server in servers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    try:
-        assert sum(server.pid is not None for server in servers) == 1
-        assert answers(servers[0].url)
-    finally:
-        for server in servers:
-            server.stop()
+        with EmbeddedRedis(tmp_path) as server:
+            assert answers(server.url)
 
 
 @needs_redis
@@ -162,8 +108,8 @@ def test_many_starts_at_once_make_one_server(tmp_path: Path) -> None:
 def test_the_server_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys, time, pathlib; from stocksync.embedded import EmbeddedRedis\n"
-        "server = EmbeddedRedis(pathlib.Path(sys.argv[1])); server.start()\n"
-        "print(server.pid, flush=True); time.sleep(60)"
+        "with EmbeddedRedis(pathlib.Path(sys.argv[1])) as server:\n"
+        "    print(server.process.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True
@@ -225,28 +171,17 @@ def test_without_any_server_the_error_says_what_to_do(unpacked: Path) -> None:
         find_redis_server()
 
 
-def test_a_server_that_ends_at_once_is_reported_with_its_exit_code(
+def test_a_server_that_ends_at_once_is_reported_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_program(tmp_path, "redis-server", "exit 7")
+    fake_program(tmp_path, "redis-server", "echo cannot >&2; exit 7")
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(EmbeddedServerError, match="exit code 7"):
-        EmbeddedRedis(tmp_path / "data").start()
-
-
-def test_a_socket_on_which_nobody_answers_is_removed_even_when_no_server_can_be_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_program(tmp_path, "redis-server", "exit 7")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    server = EmbeddedRedis(tmp_path)
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(server.socket_path))
-
-    with pytest.raises(EmbeddedServerError):
-        server.start()
-    assert not server.socket_path.exists()
+    with (
+        pytest.raises(EmbeddedServerError, match="exit code 7; it said: cannot"),
+        EmbeddedRedis(tmp_path / "data"),
+    ):
+        pass
 
 
 def test_a_server_that_never_answers_is_given_up_and_ended(
@@ -256,30 +191,9 @@ def test_a_server_that_never_answers_is_given_up_and_ended(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(embedded, "_START_SECONDS", 0.5)
 
-    with pytest.raises(EmbeddedServerError, match="did not answer"):
-        EmbeddedRedis(tmp_path / "data").start()
+    with pytest.raises(EmbeddedServerError, match="did not answer"), EmbeddedRedis(tmp_path / "data"):
+        pass
     assert not is_running(int((tmp_path / "pid").read_text()))
-
-
-def test_a_socket_held_by_something_that_is_silent_is_not_taken_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "_PING_SECONDS", 0.1)
-    server = EmbeddedRedis(tmp_path)
-    with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(str(server.socket_path))
-        silent.listen()
-
-        with pytest.raises(EmbeddedServerError, match="does not answer"):
-            server.start()
-    assert server.socket_path.exists()
-
-
-def test_a_folder_that_cannot_be_made_is_named_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-
-    with pytest.raises(EmbeddedServerError, match=r"can't use the folder .*file/data.*REDIS_URL"):
-        EmbeddedRedis(tmp_path / "file" / "data").start()
 
 
 def fake_program(folder: Path, name: str, script: str) -> Path:

@@ -48,8 +48,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "stocksync.queue",
         "stocksync.embedded",
         "stocksync.eventlog",
-        "stocksync.starting",
-        "stocksync.supervisor",
     ),
     ("stocksync.store", "stocksync.remote"),
     ("stocksync.config", "stocksync.outages"),
@@ -332,7 +330,7 @@ def test_an_arrow_the_wrong_way_is_found(module: str, text: str) -> None:
     ("module", "text"),
     [
         ("stocksync.cli.orders", "from stocksync.sandbox import Sandbox"),
-        ("stocksync.sandbox.server", "from . import control\nfrom .errors import SandboxError"),
+        ("stocksync.sandbox.server", "from . import preflight\nfrom .faults import FaultPlan"),
         ("stocksync.sandbox", "from .server import Sandbox"),
         ("stocksync.queue.worker", "from stocksync.queue.process import main"),
         ("stocksync.queue.worker", "from stocksync.queue.wakeups import RedisWakeups"),

@@ -1,0 +1,168 @@
+"""Runs the Procfile's processes side by side: names their output, restarts them, ends them together."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle
+from typing import IO, Self, TextIO
+
+import click
+
+from stocksync.embedded import die_with_parent
+
+_FIRST_DELAY, _LONGEST_DELAY, _LONG_LIFE_SECONDS = 0.5, 10.0, 30.0
+_POLL_SECONDS, _KILL_SECONDS, _LAST_OUTPUT_SECONDS = 0.1, 5.0, 2.0
+_LONGEST_LINE = 65536
+_COMPOUND = frozenset("();<>|&")
+_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
+
+
+@contextlib.contextmanager
+def on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile SIGTERM, SIGINT and SIGHUP call `stop`, in the main thread and in the middle of anything."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Supervisor:
+    """Keeps shell commands running inside a `with`, each as a process group of its own.
+
+    One that ends is started again after 0.5 s, doubling to 10 s; after a life of 30 s from 0.5 s again.
+    """
+
+    def __init__(
+        self,
+        commands: Mapping[str, str],
+        env: Mapping[str, str] | None = None,
+        stop_grace: float = 15.0,
+        out: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`env` None: our own. `stop_grace`: seconds from SIGTERM to SIGKILL. `out` None: standard output."""
+        self._commands = commands
+        base = os.environ if env is None else env
+        # This Python's folder comes first, so that `python` and `gunicorn` are those of its environment.
+        path = os.pathsep.join((os.path.dirname(sys.executable), base.get("PATH", os.defpath)))
+        self._env = {**base, "PATH": path, "PYTHONUNBUFFERED": "1"}
+        self._stop_grace, self._out, self._clock = stop_grace, out, clock
+        self._stops_asked = 0
+        self._starting, self._printing = threading.Lock(), threading.Lock()
+        self._alive: dict[str, subprocess.Popen[bytes]] = {}
+        self._threads = [
+            threading.Thread(target=self._keep_running, args=(name, colour), daemon=True)
+            for name, colour in zip(commands, cycle(_COLOURS), strict=False)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._end_all(signal.SIGTERM, self._stop_grace)
+        finally:
+            self._end_all(signal.SIGKILL, _KILL_SECONDS)
+
+    def request_stop(self) -> None:
+        """End `wait`, from any thread or signal handler. Asked twice, the end does not wait for `stop_grace`."""
+        self._stops_asked += 1
+
+    def wait(self) -> None:
+        """Return when `request_stop` was called."""
+        # A thread that is gone met an error of ours: then nothing would restart its process.
+        while not self._stops_asked and all(thread.is_alive() for thread in self._threads):
+            time.sleep(_POLL_SECONDS)
+
+    def _keep_running(self, name: str, colour: str) -> None:
+        delay = _FIRST_DELAY
+        while process := self._start(name):
+            started_at = self._clock()
+            copying = threading.Thread(target=self._copy, args=(name, colour, process.stdout), daemon=True)
+            copying.start()
+            code = process.wait()
+            if self._stops_asked:
+                # Others of its group may still be about to stop in order; `_end_all` kills them in time.
+                copying.join(self._stop_grace + _KILL_SECONDS)
+            # What it leaves running would hold its port against its successor.
+            _signal_group(process, signal.SIGKILL)
+            # Bounded, because a process of another group may hold its output open.
+            copying.join(_LAST_OUTPUT_SECONDS)
+            del self._alive[name]
+            if self._stops_asked:
+                return
+            now = self._clock()
+            if now - started_at >= _LONG_LIFE_SECONDS:
+                delay = _FIRST_DELAY
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            self._print("system", f"{name} {how}; starting it again in {delay:g} s")
+            while self._clock() < now + delay and not self._stops_asked:
+                time.sleep(_POLL_SECONDS)
+            delay = min(delay * 2, _LONGEST_DELAY)
+
+    def _start(self, name: str) -> subprocess.Popen[bytes] | None:
+        """Start a process; None: all is to end."""
+        command = self._commands[name]
+        # A single command takes the shell's place, because only the process we started learns of our death. It may
+        # start with assignments, which `exec` does not know but `env` does.
+        prefix = "" if _COMPOUND & set(command) else "exec env "
+        with self._starting:
+            if self._stops_asked:
+                return None
+            self._alive[name] = process = subprocess.Popen(
+                ["/bin/sh", "-c", prefix + command],
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
+            )
+        self._print("system", f"{name} started, process {process.pid}")
+        return process
+
+    def _end_all(self, number: signal.Signals, seconds: float) -> None:
+        """Signal every group that is alive and wait until all are gone, `seconds` at most."""
+        self._stops_asked = max(self._stops_asked, 1)
+        with self._starting:
+            alive = dict(self._alive)
+        if alive:
+            verb = "stopping" if number == signal.SIGTERM else "killing"
+            self._print("system", f"{verb} {', '.join(alive)}")
+        for process in alive.values():
+            _signal_group(process, number)
+        deadline = self._clock() + seconds
+        while self._alive and self._clock() < deadline:
+            if number == signal.SIGTERM and self._stops_asked > 1:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def _copy(self, name: str, colour: str, output: IO[bytes]) -> None:
+        """Print line by line what a child writes, until nobody is left to write."""
+        with output:
+            while line := output.readline(_LONGEST_LINE):
+                self._print(name, line.decode("utf-8", "replace").rstrip("\r\n"), colour)
+
+    def _print(self, name: str, text: str, colour: str | None = None) -> None:
+        width = max(map(len, (*self._commands, "system")))
+        try:
+            with self._printing:
+                click.echo(f"{click.style(f'{name:<{width}} |', fg=colour)} {text}", self._out)
+        except (OSError, ValueError):
+            # Nobody reads any more: the terminal is gone, or `up | head` has seen enough.
+            self._stops_asked = max(self._stops_asked, 1)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
