@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stocksync.config import StockSyncConfig
-from stocksync.delivery import Wakeups
 from stocksync.queue.wakeups import NoWakeups
 from stocksync.runtime import Runtime
+from stocksync.store.context import Wakeups
 from stocksync.store.database import Database
 from stocksync.store.fields import to_text
 from stocksync.store.migrate import migrate

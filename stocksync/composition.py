@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from redis import Redis
 
 from stocksync.config import StockSyncConfig
-from stocksync.delivery import DeliveryEngine, DeliverySettings, Wakeups
+from stocksync.delivery import DeliveryEngine
 from stocksync.domain.errors import ConfigurationError, RemoteError
 from stocksync.domain.identifiers import Clock, IdFactory
-from stocksync.domain.retry import RetryPolicy
 from stocksync.embedded import embedded_redis_url
 from stocksync.inventory import InventoryManager
 from stocksync.orders import AllegroStockService
 from stocksync.outages import DATABASE, REDIS, Outage, utc_now
-from stocksync.outcomes import Outcomes
 from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
-from stocksync.recording import Recorder
 from stocksync.remote.breaker import (
     Breaker,
     BreakerMemory,
@@ -31,25 +27,19 @@ from stocksync.remote.breaker import (
 from stocksync.remote.client import OrdersClient, OrdersReader, StatusClient
 from stocksync.remote.foreign import ForeignClient
 from stocksync.sending import Sender
-from stocksync.service import StockSynchronizationService
+from stocksync.service import Reporting, StockSynchronizationService
 from stocksync.stopping import Stop
 from stocksync.store.alerts import Alerts
-from stocksync.store.conditions import Conditions
+from stocksync.store.context import Context, Wakeups
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
-from stocksync.store.interventions import OperationInterventions
-from stocksync.store.inventory import StockLedger
 from stocksync.store.lanes import Lanes
-from stocksync.store.logs import OperationLog
 from stocksync.store.operation_lists import OperationLists
-from stocksync.store.operations import Operations
-from stocksync.store.order_lines import OrderLines
 from stocksync.store.queries import Queries
-from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.tallies import Tallies
 from stocksync.store.task_runs import TaskRuns
 from stocksync.synced_inventory import InventoryManagerWithSync
-from stocksync.upkeep.reconcile import Reconciliation, ReconciliationSettings
+from stocksync.upkeep.reconcile import Reconciliation
 
 if TYPE_CHECKING:
     from requests import Session
@@ -85,8 +75,12 @@ class Parts:
         self._wakeups = wakeups
         self._new_id = IdFactory(clock, self._rng)
         self._last_lane: str | None = None
+        self._reporting: Reporting | None = None
 
-    # The store
+    @cached_property
+    def context(self) -> Context:
+        """What every part works with."""
+        return Context(self.config, self.database, self.wakeups, self.clock, self._new_id, self._rng)
 
     @cached_property
     def database(self) -> Database:
@@ -98,86 +92,54 @@ class Parts:
     def database_outage(self) -> Outage:
         return Outage(DATABASE, self.clock)
 
-    @cached_property
-    def _log(self) -> OperationLog:
-        return OperationLog(self.database, self._new_id)
-
-    @cached_property
-    def _operations(self) -> Operations:
-        return Operations(
-            self.database, self._new_id, self._log, self.tallies, self.config.retry_max_attempts
-        )
-
-    @cached_property
-    def _recorder(self) -> Recorder:
-        return Recorder(
-            self.database,
-            self._operations,
-            OrderLines(self.database, self._new_id),
-            self._ledger,
-            self.wakeups,
-            clock=self.clock,
-            new_id=self._new_id,
-        )
-
-    @cached_property
-    def _ledger(self) -> StockLedger:
-        return StockLedger(self.database, self._new_id)
+    # What is read and written
 
     @cached_property
     def deliveries(self) -> Deliveries:
-        return Deliveries(self.database, self._log, self.tallies)
+        return Deliveries(self.context)
 
     @cached_property
     def tallies(self) -> Tallies:
-        return Tallies(self.database, self._new_id)
+        return Tallies(self.context)
 
     @cached_property
     def lanes(self) -> Lanes:
-        return Lanes(self.database)
+        return Lanes(self.context)
 
     @cached_property
     def queries(self) -> Queries:
-        return Queries(self.database, self.operation_lists, self.tallies)
+        return Queries(self.context)
 
     @cached_property
     def operation_lists(self) -> OperationLists:
-        return OperationLists(self.database, self.tallies)
+        return OperationLists(self.context)
 
     @cached_property
     def task_runs(self) -> TaskRuns:
-        return TaskRuns(self.database, self._new_id)
+        return TaskRuns(self.context)
 
     @cached_property
     def alerts(self) -> Alerts:
-        return Alerts(self.database, self._new_id)
-
-    @cached_property
-    def conditions(self) -> Conditions:
-        return Conditions(self.database)
+        return Alerts(self.context)
 
     # What the monolith calls
 
     @cached_property
     def service(self) -> StockSynchronizationService:
         return StockSynchronizationService(
-            self._recorder,
-            OperationInterventions(
-                self.database, self._operations, self._log, self.config.retry_max_attempts
-            ),
-            self.deliveries,
+            self.context,
             engine=lambda: self.engine,
-            reporting=self.queries,
             reconcile=lambda token, limit: self.reconciliation.run(token, limit=limit),
+            reporting=self._reporting,
         )
 
     @cached_property
     def inventory(self) -> InventoryManager:
-        return InventoryManager(self.database, self._ledger, clock=self.clock, new_id=self._new_id)
+        return InventoryManager(self.context)
 
     @cached_property
     def orders(self) -> AllegroStockService:
-        return AllegroStockService(self.service, seller_cancels=self.config.seller_cancellation == "restock")
+        return AllegroStockService(self.service)
 
     @cached_property
     def inventory_with_sync(self) -> InventoryManagerWithSync:
@@ -218,25 +180,7 @@ class Parts:
 
     @cached_property
     def reconciliation(self) -> Reconciliation:
-        config = self.config
-        return Reconciliation(
-            ReconciliationRecords(self.database, self._log, self._new_id),
-            self._reader,
-            self.wakeups,
-            ReconciliationSettings(
-                config.reconciliation_batch_size,
-                timedelta(minutes=config.reconciliation_interval_minutes),
-                timedelta(hours=config.reconciliation_auto_fix_threshold_hours),
-                timedelta(days=config.reconciliation_window_days),
-                timedelta(seconds=config.reconciliation_grace_seconds),
-                config.reconciliation_suspicious_share,
-                config.reconciliation_suspicious_orders,
-                config.reconciliation_lookup_cap,
-                config.delivery_slice_seconds,
-            ),
-            clock=self.clock,
-            new_id=self._new_id,
-        )
+        return Reconciliation(self.context, self._reader)
 
     @cached_property
     def breaker(self) -> Breaker:
@@ -246,37 +190,8 @@ class Parts:
         return Breaker(memory, BreakerSettings(), self.clock)
 
     @cached_property
-    def policy(self) -> RetryPolicy:
-        config = self.config
-        return RetryPolicy(
-            config.retry_max_attempts,
-            config.retry_initial_delay,
-            config.retry_max_delay,
-            config.retry_exponential_base,
-            config.retry_jitter,
-        )
-
-    @cached_property
     def engine(self) -> DeliveryEngine:
-        config = self.config
-        return DeliveryEngine(
-            self.deliveries,
-            self.sender,
-            self.breaker,
-            self.lanes,
-            Outcomes(self.sender, self.breaker, self.lanes, self.policy, self._rng),
-            DeliverySettings(
-                config.delivery_batch_size,
-                config.delivery_concurrency,
-                config.delivery_slice_seconds,
-                config.delivery_lease_seconds,
-                config.microservice_immediate_timeout,
-            ),
-            self.wakeups,
-            self.database_outage,
-            clock=self.clock,
-            new_id=self._new_id,
-        )
+        return DeliveryEngine(self.context, self.sender, self.breaker, self.database_outage)
 
     # Redis
 

@@ -10,19 +10,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from stocksync.domain.answers import Answer
 from stocksync.domain.errors import DatabaseUnavailable
-from stocksync.domain.identifiers import Clock, NewId
 from stocksync.outages import Outage
 from stocksync.outcomes import Outcomes
 from stocksync.remote.breaker import CREDENTIALS, Breaker, Gate
 from stocksync.sending import Sender, SendPool, Sent, tell
 from stocksync.settling import DrainReport, Settlements
+from stocksync.store.context import Context, Part
 from stocksync.store.deliveries import Claim, ClaimedOrder, Deliveries
 from stocksync.store.lanes import Lanes, LaneState
 
@@ -33,58 +32,24 @@ _SETTLE_AFTER = 0.25
 _HELD_BY_OTHERS = timedelta(seconds=1)
 
 
-class Wakeups(Protocol):
-    """How a lane's next delivery is brought about. Never raises: the row is the truth, the sweep its guard."""
-
-    def wake(self, lane: str, *, force: bool = False) -> bool:
-        """Have the lane drained soon. `force`: though a wake-up seems to wait. False: it could not be said."""
-
-    def wake_at(self, lane: str, moment: datetime | None) -> None:
-        """Have the lane drained at `moment` (aware UTC), and at no other planned time; None: at no time."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeliverySettings:
-    """Bounds of the engine. Times in seconds."""
-
-    batch_size: int = 200
-    concurrency: int = 16
-    slice_seconds: float = 5.0
-    lease_seconds: float = 60.0
-    immediate_timeout: float = 3.0
-
-
-class DeliveryEngine:
+class DeliveryEngine(Part):
     """Delivers what is due. Threads that drain take turns; `close` ends the sender threads."""
 
     def __init__(
         self,
-        deliveries: Deliveries,
+        context: Context,
         sender: Sender,
         breaker: Breaker,
-        lanes: Lanes,
-        outcomes: Outcomes,
-        settings: DeliverySettings,
-        wakeups: Wakeups,
         database_outage: Outage,
-        *,
-        clock: Clock,
-        new_id: NewId,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._deliveries = deliveries
-        self._sender = sender
-        self._breaker = breaker
-        self._lanes = lanes
-        self._outcomes = outcomes
-        self._settings = settings
-        self._wakeups = wakeups
-        self._database_outage = database_outage
-        self._clock = clock
-        self._new_id = new_id
+        super().__init__(context)
+        self._sender, self._breaker, self._database_outage = sender, breaker, database_outage
         self._monotonic = monotonic
-        self._pool = SendPool(sender, settings.concurrency, monotonic)
-        self._settlements = Settlements(deliveries, outcomes, clock)
+        self._wakeups, self._deliveries, self._lanes = context.wakeups, Deliveries(context), Lanes(context)
+        self._outcomes = Outcomes(context, sender, breaker)
+        self._pool = SendPool(sender, context.config.delivery_concurrency, monotonic)
+        self._settlements = Settlements(context, self._outcomes)
         self._draining = threading.Lock()
 
     def close(self) -> None:
@@ -122,7 +87,7 @@ class DeliveryEngine:
                 else:
                     # A lane whose credentials were refused is tried with one order, not with a batch.
                     limit = 1 if state.reason == CREDENTIALS else limit
-                    self._run(report, started + self._settings.slice_seconds, should_stop, limit)
+                    self._run(report, started + self._config.delivery_slice_seconds, should_stop, limit)
                 if state.reason == CREDENTIALS and report.delivered:
                     self._lanes.resume(lane)
                 report.concurrency = self._pool.concurrency
@@ -172,7 +137,7 @@ class DeliveryEngine:
     def _run(
         self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int | None
     ) -> None:
-        batch, pool = self._settings.batch_size, self._pool
+        batch, pool = self._config.delivery_batch_size, self._pool
         remaining = batch if limit is None else limit
         dry = shared = False
         unsettled, settle_by = 0, 0.0
@@ -208,10 +173,10 @@ class DeliveryEngine:
 
     def _lease(self) -> tuple[datetime, datetime]:
         now = self._clock()
-        return now, now + timedelta(seconds=self._settings.lease_seconds)
+        return now, now + timedelta(seconds=self._config.delivery_lease_seconds)
 
     def _claim(self, claim: Callable[..., Claim], *which: Any) -> int:
-        send_until = self._monotonic() + self._settings.lease_seconds - self._sender.timeout
+        send_until = self._monotonic() + self._config.delivery_lease_seconds - self._sender.timeout
         claimed = claim(*which, self._new_id(), *self._lease())
         if claimed.orders:
             self._pool.submit(claimed, send_until)
@@ -219,7 +184,7 @@ class DeliveryEngine:
 
     def _write(self, report: DrainReport, should_stop: Callable[[], bool], *, probing: bool = False) -> None:
         """Write what is known. A database that is away is waited for as long as a lease may last."""
-        give_up_at = self._monotonic() + self._settings.lease_seconds
+        give_up_at = self._monotonic() + self._config.delivery_lease_seconds
         while True:
             try:
                 written = self._settlements.write(report, probing=probing)
@@ -272,10 +237,10 @@ class DeliveryEngine:
         claim = self._deliveries.claim_order(order_ref, self._new_id(), *self._lease())
         if not claim.orders:
             return None
-        sent = self._sent(claim.id, claim.orders[0], self._settings.immediate_timeout)
-        settlements = Settlements(self._deliveries, self._outcomes, self._clock)
+        sent = self._sent(claim.id, claim.orders[0], self._config.microservice_immediate_timeout)
+        settlements = Settlements(self.context, self._outcomes)
         settlements.add([sent])
-        give_up_at = self._monotonic() + self._settings.immediate_timeout
+        give_up_at = self._monotonic() + self._config.microservice_immediate_timeout
         recovered = settlements.write(DrainReport(lane)).recovered
         while settlements.holds(lane) and self._monotonic() < give_up_at:
             time.sleep(0.05)  # a caller holds the order; one that does so for longer leaves it to the lease

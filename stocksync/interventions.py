@@ -12,6 +12,7 @@ from stocksync.domain.checkout_form import CANCELLED, SELLER_CANCELLED, check_wo
 from stocksync.domain.errors import InvalidInput, UnknownOperation
 from stocksync.domain.identifiers import joined
 from stocksync.recording import Recorder, exceeds
+from stocksync.store.context import Context, Part
 from stocksync.store.interventions import OperationInterventions, OperationRow
 from stocksync.store.inventory import Change
 from stocksync.store.operations import OrderRow
@@ -20,13 +21,13 @@ from stocksync.store.order_lines import Line
 log = logging.getLogger(__name__)
 
 
-class Interventions:
+class Interventions(Part):
     """The service's calls for people; each is written to the operation's log with who and why."""
 
-    def __init__(self, recorder: Recorder, interventions: OperationInterventions) -> None:
-        self.recorder = recorder
-        self._database = recorder.database
-        self._interventions = interventions
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.recorder = Recorder(context)
+        self._interventions = OperationInterventions(context)
 
     def retry(self, operation_id: UUID | str, *, actor: str, reason: str | None = None) -> None:
         """Have a waiting or given-up operation delivered now, with all attempts before it.

@@ -7,21 +7,18 @@ from collections.abc import Mapping
 
 from stocksync.domain.checkout_form import MAX_QUANTITY, check_quantity, check_word
 from stocksync.domain.errors import InvalidInput, NegativeStock
-from stocksync.domain.identifiers import Clock, NewId
-from stocksync.store.database import Database
+from stocksync.store.context import Context, Part
 from stocksync.store.inventory import Change, Difference, StockLedger
 
 log = logging.getLogger(__name__)
 
 
-class InventoryManager:
+class InventoryManager(Part):
     """Stock by SKU and warehouse. Every change is one guarded UPDATE with a movement beside it."""
 
-    def __init__(self, database: Database, ledger: StockLedger, *, clock: Clock, new_id: NewId) -> None:
-        self._database = database
-        self._ledger = ledger
-        self._clock = clock
-        self._new_id = new_id
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._ledger = StockLedger(context)
 
     def add(
         self, sku: str, warehouse: str, quantity: int, *, actor: str | None = None, reason: str | None = None

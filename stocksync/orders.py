@@ -78,16 +78,11 @@ class ReturnResult:
 class AllegroStockService:
     """Takes orders as Allegro states them and moves stock for them, each line once."""
 
-    def __init__(self, service: StockSynchronizationService, *, seller_cancels: bool = True) -> None:
-        """
-        Args:
-            seller_cancels: an order that the seller marks as cancelled gives back what is deducted, until the seller
-                takes that back. False: it does not concern stock.
-        """
+    def __init__(self, service: StockSynchronizationService) -> None:
         self._service = service
-        self._seller_cancels = seller_cancels
         self._recorder = service.recorder
         self._database = service.recorder.database
+        self._seller_cancels = service.context.config.seller_cancellation == "restock"
 
     def process_order_stock_update(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from stocksync.domain.consequences import consequence_of, snooze_seconds
 from stocksync.domain.retry import RetryPolicy
 from stocksync.remote.breaker import CREDENTIALS, Breaker
 from stocksync.sending import Sender, Sent
+from stocksync.store.context import Context, Part
 from stocksync.store.deliveries import ClaimedOrder, Delivered, NotDelivered
 from stocksync.store.lanes import Lanes
 
@@ -43,16 +43,14 @@ class Judged:
         self.unsent = [order for order in self.unsent if order.id in orders]
 
 
-@dataclass
-class Outcomes:
+class Outcomes(Part):
     """Judges answers in the order they came, and tells the breaker and the lane what follows."""
 
-    _sender: Sender
-    _breaker: Breaker
-    _lanes: Lanes
-    _policy: RetryPolicy
-    _rng: random.Random
-    _refused: dict[str, set[UUID]] = field(default_factory=dict)
+    def __init__(self, context: Context, sender: Sender, breaker: Breaker) -> None:
+        super().__init__(context)
+        self._sender, self._breaker = sender, breaker
+        self._lanes, self._policy = Lanes(context), RetryPolicy.of(context.config)
+        self._refused: dict[str, set[UUID]] = {}
 
     def judge(self, lane: str, results: Sequence[Sent], now: datetime, *, probing: bool = False) -> Judged:
         """Sort `results` of one lane; `probing`: they answer the one order that was let through."""
@@ -89,7 +87,7 @@ class Outcomes:
         order = sent.order
         follows = consequence_of(
             answer, attempts=order.attempts, last_attempt_at=order.last_attempt_at, served_at=served_at,
-            policy=self._policy, now=now, rng=self._rng,
+            policy=self._policy, now=now, rng=self.context.rng,
         )  # fmt: skip
         return NotDelivered(
             order, sent.duration_ms, "sync_failed" if answer.verdict in _SAID_NO else "sync_error",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from stocksync.delivery import Wakeups
 from stocksync.domain.errors import (
     IdempotencyConflict,
     InDoubt,
@@ -18,9 +17,9 @@ from stocksync.domain.errors import (
     RefundExceedsSale,
     Shortage,
 )
-from stocksync.domain.identifiers import Clock, NewId
 from stocksync.domain.order_state import LineState, is_ready, order_state
-from stocksync.store.database import Database, after_commit
+from stocksync.store.context import Context, Part
+from stocksync.store.database import after_commit
 from stocksync.store.inventory import Change, StockLedger
 from stocksync.store.operations import OperationDraft, Operations, OrderRow
 from stocksync.store.order_lines import Line, OrderLines
@@ -30,17 +29,15 @@ T = TypeVar("T")
 _TRIES = 100
 
 
-@dataclass
-class Recorder:
+class Recorder(Part):
     """What every way in has in common. Callers hold a write transaction, and roll it back when this raises."""
 
-    database: Database
-    operations: Operations
-    lines: OrderLines
-    ledger: StockLedger
-    wakeups: Wakeups
-    clock: Clock
-    new_id: NewId
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.database, self.wakeups = context.database, context.wakeups
+        self.clock, self.new_id = context.clock, context.new_id
+        self.operations, self.lines = Operations(context), OrderLines(context)
+        self.ledger = StockLedger(context)
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """Do `work` in a transaction; from the start, where another one has just moved a line to another order.

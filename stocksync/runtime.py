@@ -30,7 +30,7 @@ from stocksync.store.migrate import require_current
 from stocksync.upkeep.alerts import AppriseMessenger, LogMessenger, Messenger
 from stocksync.upkeep.audit import audit
 from stocksync.upkeep.cleanup import CleanUpReport, clean_up
-from stocksync.upkeep.monitor import Monitor, MonitorSettings, Sources
+from stocksync.upkeep.monitor import Monitor
 from stocksync.upkeep.sweep import SweepReport, sweep
 from stocksync.upkeep.tasks import LONGEST_RUN, run_recorded
 
@@ -87,7 +87,7 @@ class Runtime(Parts):
         days = dict.fromkeys(KINDS, config.cleanup_reports_after_days)
         days |= dict.fromkeys(OPERATIONS, config.cleanup_after_days)
         days["keys"] = config.cleanup_keys_after_days
-        store = CleanUpStore(self.database, self.tallies)
+        store = CleanUpStore(self.context)
         with self.database.scope():
             return clean_up(store, days, self.clock, dry_run=dry_run, seconds=seconds, wait=self.stop.wait)
 
@@ -177,35 +177,7 @@ class Runtime(Parts):
 
     @cached_property
     def _monitor(self) -> Monitor:
-        config = self.config
-        ping = config.monitoring_ping_url
-        return Monitor(
-            Sources(
-                self.operation_lists,
-                self.tallies,
-                self.conditions,
-                self.reconciliation.records,
-                self.breaker,
-                self.heard_from,
-                self.audited,
-            ),
-            self.alerts,
-            self.messenger,
-            MonitorSettings(
-                config.monitoring_max_pending_operations,
-                config.monitoring_stale_operation_hours,
-                config.monitoring_alert_on_failed_retries,
-                config.monitoring_failure_share,
-                config.monitoring_failure_deliveries,
-                timedelta(minutes=config.monitoring_failure_window_minutes),
-                timedelta(minutes=config.monitoring_breaker_minutes),
-                timedelta(minutes=config.monitoring_unclaimed_minutes),
-                timedelta(hours=config.alert_repeat_hours),
-                config.alert_language,
-                ping.get_secret_value() if ping else None,
-            ),
-            self.clock,
-        )
+        return Monitor(self.context, self.messenger, self.breaker, self.heard_from, self.audited)
 
     def monitor(self) -> dict[str, Any]:
         """Look at everything that can go wrong, and have people told; see `upkeep.monitor`."""

@@ -11,12 +11,12 @@ from stocksync.delivery import DeliveryEngine
 from stocksync.domain.checkout_form import check_difference, check_quantity, check_word
 from stocksync.domain.errors import IdempotencyConflict, OpenTransaction, UnknownOrder
 from stocksync.interventions import Interventions
-from stocksync.recording import Recorder
 from stocksync.sales import Record, Recorded, Sales, call_keys, checked_token
+from stocksync.store.context import Context
 from stocksync.store.deliveries import Deliveries
-from stocksync.store.interventions import OperationInterventions
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operations import OperationDraft, OrderRow
+from stocksync.store.queries import Queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +40,22 @@ class StockSynchronizationService(Interventions):
 
     def __init__(
         self,
-        recorder: Recorder,
-        interventions: OperationInterventions,
-        deliveries: Deliveries,
+        context: Context,
         *,
         engine: Callable[[], DeliveryEngine],
-        reporting: Reporting,
         reconcile: Callable[[str, int | None], dict[str, Any]],
+        reporting: Reporting | None = None,
     ) -> None:
         """
         Args:
             engine: asked for only where something is delivered in this process.
+            reporting: None: reads from the context's database.
         """
-        super().__init__(recorder, interventions)
-        self.sales = Sales(recorder)
-        self._deliveries = deliveries
+        super().__init__(context)
+        self.sales = Sales(self.recorder)
+        self._deliveries = Deliveries(context)
         self._engine = engine
-        self._reporting = reporting
+        self._reporting = reporting or Queries(context)
         self._reconcile = reconcile
 
     def sync_stock_deduction(

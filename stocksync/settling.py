@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from stocksync.domain.identifiers import Clock
 from stocksync.outcomes import Judged, Outcomes
 from stocksync.sending import Sent
+from stocksync.store.context import Context, Part
 from stocksync.store.deliveries import Deliveries, Settled
 
 log = logging.getLogger(__name__)
@@ -81,13 +81,13 @@ class Written:
     recovered: bool = False
 
 
-class Settlements:
+class Settlements(Part):
     """Results by claim, from the answer to the committed row. Used by one thread at a time."""
 
-    def __init__(self, deliveries: Deliveries, outcomes: Outcomes, clock: Clock) -> None:
-        self._deliveries = deliveries
+    def __init__(self, context: Context, outcomes: Outcomes) -> None:
+        super().__init__(context)
+        self._deliveries = Deliveries(context)
         self._outcomes = outcomes
-        self._clock = clock
         self._waiting: list[_Results] = []
 
     def holds(self, lane: str) -> bool:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from stocksync.domain.errors import SchemaBehind, StockSyncError
 from stocksync.runtime import Runtime
+from stocksync.store.conditions import Conditions
 from stocksync.store.tallies import TOOK_BOUNDS, WAIT_BOUNDS, Counts
 
 blueprint = Blueprint("health", __name__)
@@ -58,7 +59,7 @@ def readiness(at: Runtime) -> dict[str, dict[str, Any]]:
         silent = "unknown" if not heard else "silent"
         parts[process] = {"status": "ok" if heard.get(process) else silent}
     oldest: list[datetime | None] = []
-    said = _said(lambda: oldest.append(at.conditions.oldest_due(at.clock())))
+    said = _said(lambda: oldest.append(Conditions(at.context).oldest_due(at.clock())))
     waits = max(at.clock() - oldest[0], timedelta()) if oldest and oldest[0] else timedelta()
     stuck = waits > _NOT_TAKEN and at.breaker.open_until() is None
     parts["deliveries"] = {
@@ -77,7 +78,7 @@ class _Collector:
         with at.database.scope():
             counts, lanes = at.tallies.since(_EPOCH), at.queries.lanes()
             state = at.queries.status(now, at.config.monitoring_stale_operation_hours)
-            oldest, alerts = at.conditions.oldest_due(now), at.alerts.kinds_open()
+            oldest, alerts = Conditions(at.context).oldest_due(now), at.alerts.kinds_open()
             differences = at.reconciliation.records.count_open()
         yield _counter("operations_delivered", "Operations that the remote was told of, by whether an attempt had failed.",
                        "first_attempt", {"true": counts["at_once"], "false": counts["retried"]})  # fmt: skip

@@ -20,7 +20,6 @@ from stocksync.runtime import Runtime, current
 from stocksync.service import StockSynchronizationService
 from stocksync.store.database import Database
 from stocksync.store.dialects import Dialect, PostgresDialect, SqliteDialect, Statement
-from stocksync.store.queries import Queries
 from stocksync.synced_inventory import InventoryManagerWithSync
 
 with needs_extra("sqlalchemy"):
@@ -91,16 +90,8 @@ class _RuntimeOnSession(Runtime):
     def __init__(self, session: Session, runtime: Runtime) -> None:
         super().__init__(runtime.config, clock=runtime.clock, rng=runtime._rng, wakeups=runtime.wakeups)
         self._new_id = runtime._new_id  # one factory: ids of one moment keep their order
-        self._session = session
-        self._database = _SessionDatabase(session)
-
-    @cached_property
-    def database(self) -> Database:
-        return cast(Database, self._database)
-
-    @cached_property
-    def queries(self) -> Queries:
-        return cast(Queries, _SessionReporting(self._session))
+        self.database = cast(Database, _SessionDatabase(session))
+        self._reporting = _SessionReporting(session)
 
     @cached_property
     def engine(self) -> DeliveryEngine:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,13 @@ class RetryPolicy:
     """Seconds after the first failure, before jitter."""
     max_delay: float = 3600.0
     """Seconds, the cap of every delay."""
-    base: float = 2.0
+    exponential_base: float = 2.0
     jitter: bool = True
+
+    @classmethod
+    def of(cls, config: Any) -> RetryPolicy:
+        """As the settings `retry_*` say."""
+        return cls(*(getattr(config, f"retry_{each.name}") for each in fields(cls)))
 
     def gives_up(self, attempts: int) -> bool:
         """Whether an order with this many failures behind it is not tried again by itself."""
@@ -30,7 +36,7 @@ class RetryPolicy:
         if attempts < 1:
             raise ValueError("attempts counts from 1")
         # Compared as logarithms, so that a thousand failures do not overflow a float.
-        exponent = (attempts - 1) * math.log(self.base)
+        exponent = (attempts - 1) * math.log(self.exponential_base)
         if self.initial_delay <= 0:
             return 0.0
         if math.log(self.initial_delay) + exponent >= math.log(self.max_delay):

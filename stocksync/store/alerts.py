@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.identifiers import NewId
-from stocksync.store.database import Database, Statement
+from stocksync.store.context import Part
+from stocksync.store.database import Statement
 from stocksync.store.models import Alert
 
 # The partial unique index decides who raises; an acknowledged one is not repeated.
@@ -35,12 +35,8 @@ Condition = tuple[str, str, Mapping[str, Any]]
 """Kind, subject, details."""
 
 
-class Alerts:
+class Alerts(Part):
     """Each change a short transaction of its own."""
-
-    def __init__(self, database: Database, new_id: NewId) -> None:
-        self._database = database
-        self._new_id = new_id
 
     def observe(
         self, present: Collection[Condition], judged: Collection[str], now: datetime, repeat_before: datetime

@@ -19,7 +19,8 @@ from uuid import UUID
 
 from stocksync.domain.identifiers import first_id_at
 from stocksync.domain.states import CANCELLED, COMPLETED
-from stocksync.store.database import Database, Statement, rows_of, uuid_of
+from stocksync.store.context import Context, Part
+from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.models import PASSING_KEYS
 from stocksync.store.tallies import Counts, Tallies
 
@@ -105,12 +106,12 @@ KINDS: Final = (*OPERATIONS, *_KINDS)
 START: Final = UUID(int=0)
 
 
-class CleanUpStore:
+class CleanUpStore(Part):
     """One page at a time; who calls remembers how far it came."""
 
-    def __init__(self, database: Database, tallies: Tallies) -> None:
-        self._database = database
-        self._tallies = tallies
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._tallies = Tallies(context)
 
     def page(
         self, kind: str, after: UUID, limit: int, before: datetime, now: datetime, *, dry_run: bool

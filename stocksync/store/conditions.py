@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from stocksync.store.database import Database, Statement, rows_of
+from stocksync.store.context import Part
+from stocksync.store.database import Statement, rows_of
 from stocksync.store.fields import as_utc
 
 _OLDEST_DUE = Statement("""
@@ -23,11 +24,8 @@ _UNFINISHED = Statement("""
     WHERE r.status IN ('suspicious', 'incomplete') AND NOT r.dry_run ORDER BY r.token_id""")
 
 
-class Conditions:
+class Conditions(Part):
     """Cheap at any size of the tables: all are answered by partial indexes, or by few rows."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def oldest_due(self, now: datetime) -> datetime | None:
         """Since when the order that waits longest has been due, free, and in a lane that is worked on."""

@@ -11,7 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from stocksync.domain.states import FAILED, PENDING
-from stocksync.store.database import Database, Statement, rows_of, uuid_of
+from stocksync.store.context import Context, Part
+from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
 from stocksync.store.tallies import Counts, Tallies
@@ -54,13 +55,12 @@ _NEXT_DUE = Statement("""
 LEASE_RAN_OUT = "the worker died or stalled: its lease ran out before a result came"
 
 
-class DueWork:
+class DueWork(Part):
     """What waits. Each change is one short transaction."""
 
-    def __init__(self, database: Database, log: OperationLog, tallies: Tallies) -> None:
-        self._database = database
-        self._log = log
-        self._tallies = tallies
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._log, self._tallies = OperationLog(context), Tallies(context)
 
     def rescue(self, now: datetime, max_attempts: int, limit: int = 500) -> int:
         """Return orders whose lease ran out to due. It counts as an attempt; only an order that was out alone,

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from stocksync.domain.errors import InDoubt, TransitionRefused, UnknownOperation
 from stocksync.domain.states import CANCELLED, can_be_retried, origins
-from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
+from stocksync.store.context import Context, Part
+from stocksync.store.database import Statement, among, rows_of, uuid_of
 from stocksync.store.logs import LogEntry, OperationLog
 from stocksync.store.operations import Operations, OrderRow
 
@@ -65,14 +66,12 @@ class OperationRow:
         return self.line_item_id or f"{self.sku}@{self.warehouse}"
 
 
-@dataclass
-class OperationInterventions:
+class OperationInterventions(Part):
     """Guarded changes of one operation, each with its log row."""
 
-    _database: Database
-    _operations: Operations
-    _log: OperationLog
-    _max_retries: int
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._operations, self._log = Operations(context), OperationLog(context)
 
     def lock(self, operation_id: UUID, action: str) -> tuple[OrderRow, OperationRow]:
         """The locked order of an operation, and the operation as it is then. `action`: what it can't be, if so.
@@ -108,7 +107,9 @@ class OperationInterventions:
         if not can_be_retried(operation.status) or order.is_stock_updated is None:
             raise TransitionRefused(operation_id, "retried", operation.status)
         self._operations.set_in_motion(order, order.is_stock_updated, now, waiting="manual")
-        cursor = self._database.run(_RETRY, order_ref=order.id, max_retries=self._max_retries, now=now)
+        cursor = self._database.run(
+            _RETRY, order_ref=order.id, max_retries=self._config.retry_max_attempts, now=now
+        )
         details = {"actor": actor, "reason": reason, "operation": str(operation_id)}
         retried = [uuid_of(row[0]) for row in rows_of(cursor)]
         self._log.add([LogEntry(id, "manual_retry", "pending", details) for id in retried], now)

@@ -14,8 +14,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from stocksync.domain.errors import InsufficientStock, Shortage, UnknownWarehouse
-from stocksync.domain.identifiers import NewId
-from stocksync.store.database import Database, Statement, rows_of
+from stocksync.store.context import Part
+from stocksync.store.database import Statement, rows_of
 
 # Two sides are compared as one sum, here and in the audit: a join of a million rows with a million takes a database
 # that guesses wrong for ever.
@@ -80,12 +80,8 @@ class Difference:
     moved: int
 
 
-class StockLedger:
+class StockLedger(Part):
     """Levels with their movements."""
-
-    def __init__(self, database: Database, new_id: NewId) -> None:
-        self._database = database
-        self._new_id = new_id
 
     def require_warehouse(self, warehouse: str) -> None:
         """Raises UnknownWarehouse when no stock was ever recorded for it."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from stocksync.store.database import Database, Statement
+from stocksync.store.context import Part
+from stocksync.store.database import Statement
 from stocksync.store.fields import as_utc
 
 _STATE = Statement(
@@ -31,11 +32,8 @@ class LaneState:
     snoozed_until: datetime | None = None
 
 
-class Lanes:
+class Lanes(Part):
     """Reads and changes lanes, each change a transaction of its own."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     def state(self, lane: str) -> LaneState:
         """The lane as it is; a lane never seen is an open one."""

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.identifiers import NewId
-from stocksync.store.database import Database, Statement
+from stocksync.store.context import Part
+from stocksync.store.database import Statement
 
 _ADD = Statement("""
     INSERT INTO stock_synchronization_logs
@@ -28,12 +28,8 @@ class LogEntry:
     execution_time_ms: int | None = None
 
 
-class OperationLog:
+class OperationLog(Part):
     """Writes log rows in the transaction of the change that they tell of."""
-
-    def __init__(self, database: Database, new_id: NewId) -> None:
-        self._database = database
-        self._new_id = new_id
 
     def add(self, entries: Sequence[LogEntry], now: datetime) -> None:
         """Append `entries`, all at `now`, in their order (ids are made in it too)."""

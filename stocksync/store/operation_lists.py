@@ -14,7 +14,8 @@ from stocksync.domain.checkout_form import is_storable
 from stocksync.domain.errors import InvalidInput
 from stocksync.domain.identifiers import first_id_at
 from stocksync.domain.states import COMPLETED, FAILED, LIVE, PENDING, STATUSES
-from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
+from stocksync.store.context import Context, Part
+from stocksync.store.database import Statement, among, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.tallies import Tallies
 
@@ -117,12 +118,12 @@ class Page:
     next: UUID | None
 
 
-class OperationLists:
+class OperationLists(Part):
     """Pages, counts and the matrix of errors."""
 
-    def __init__(self, database: Database, tallies: Tallies) -> None:
-        self._database = database
-        self._tallies = tallies
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._tallies = Tallies(context)
 
     def page(
         self,

@@ -14,9 +14,10 @@ from uuid import UUID
 
 from stocksync.domain.checkout_form import CheckoutForm
 from stocksync.domain.errors import IdempotencyConflict
-from stocksync.domain.identifiers import NewId, content_hash
+from stocksync.domain.identifiers import content_hash
 from stocksync.domain.states import COMPLETED, origins
-from stocksync.store.database import Database, Statement, among, rows_of, uuid_of
+from stocksync.store.context import Context, Part
+from stocksync.store.database import Statement, among, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
 from stocksync.store.tallies import Counts, Tallies
@@ -134,15 +135,12 @@ class OperationDraft:
         return self.line_item_id or f"{self.sku}@{self.warehouse}"
 
 
-@dataclass
-class Operations:
+class Operations(Part):
     """Orders and operations as callers and people change them."""
 
-    _database: Database
-    _new_id: NewId
-    _log: OperationLog
-    _tallies: Tallies
-    _max_retries: int
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._log, self._tallies = OperationLog(context), Tallies(context)
 
     def ensure_order(self, token_id: str, order_id: str, now: datetime) -> OrderRow:
         """The order's row, made at need, locked until the transaction ends."""
@@ -191,7 +189,12 @@ class Operations:
                 raise IdempotencyConflict(key, found and found[1])
         place = {"order_ref": order and order.id, "order_id": order and order.order_id}
         version = order.state_version + 1 if order else 0
-        common = {**place, "state_version": version, "max_retries": self._max_retries, "now": now}
+        common = {
+            **place,
+            "state_version": version,
+            "max_retries": self._config.retry_max_attempts,
+            "now": now,
+        }
         given = [{**vars(draft), **common, "idempotency_key": draft.first_key} for draft in drafts]
         self._database.run_many(_ADD_OPERATION, given)
         self._log.add([entry for draft in drafts for entry in _first_entries(draft)], now)

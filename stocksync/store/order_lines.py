@@ -11,8 +11,9 @@ from datetime import datetime
 from uuid import UUID
 
 from stocksync.domain.errors import InvalidInput, LineTaken
-from stocksync.domain.identifiers import NewId, carried_key
-from stocksync.store.database import Database, Statement, rows_of
+from stocksync.domain.identifiers import carried_key
+from stocksync.store.context import Part
+from stocksync.store.database import Statement, rows_of
 from stocksync.store.operations import OrderRow
 
 _LINES = Statement("""
@@ -121,12 +122,8 @@ def unnamed_line(sku: str, warehouse: str) -> str:
     return line_id
 
 
-class OrderLines:
+class OrderLines(Part):
     """The lines of an order. The caller holds the order's row."""
-
-    def __init__(self, database: Database, new_id: NewId) -> None:
-        self._database = database
-        self._new_id = new_id
 
     def of(self, order_ref: UUID) -> dict[str, Line]:
         """Every line of the order by its line id, the oldest first."""

@@ -10,7 +10,8 @@ from peewee import SQL, fn
 
 from stocksync.domain.errors import UnknownOperation, UnknownOrder
 from stocksync.domain.states import FAILED, PENDING
-from stocksync.store.database import Database, Statement
+from stocksync.store.context import Context, Part
+from stocksync.store.database import Statement
 from stocksync.store.fields import as_utc
 from stocksync.store.models import (
     Account,
@@ -41,13 +42,12 @@ NEWLY_SOLD = timedelta(days=30)
 _WITHOUT_SKU = OrderLine.sku.is_null() & OrderLine.moved_to.is_null() & (OrderLine.quantity > 0)
 
 
-class Queries:
+class Queries(Part):
     """What is asked for, as plain dictionaries with aware UTC times."""
 
-    def __init__(self, database: Database, lists: OperationLists, tallies: Tallies) -> None:
-        self._database = database
-        self._lists = lists
-        self._tallies = tallies
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._lists, self._tallies = OperationLists(context), Tallies(context)
 
     def status_of(self, operation_id: UUID) -> str | None:
         """The operation's status; None: unknown."""

@@ -13,8 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from stocksync.domain.discrepancies import OurSide
-from stocksync.domain.identifiers import NewId
-from stocksync.store.database import Database, Statement, rows_of, uuid_of
+from stocksync.store.context import Context, Part
+from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
 from stocksync.store.models import Discrepancy, Reconciliation
@@ -135,13 +135,12 @@ class Run:
         return str(self.details.get("phase", "list"))
 
 
-class ReconciliationRecords:
+class ReconciliationRecords(Part):
     """Each change a short transaction of its own."""
 
-    def __init__(self, database: Database, log: OperationLog, new_id: NewId) -> None:
-        self._database = database
-        self._log = log
-        self._new_id = new_id
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._log = OperationLog(context)
 
     def accounts(self) -> list[tuple[str, datetime | None, bool]]:
         """Active seller accounts, the longest not compared first: when a run last began, and whether one is under way."""

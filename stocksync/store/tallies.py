@@ -21,8 +21,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from stocksync.domain.identifiers import NewId
-from stocksync.store.database import Database, Statement, rows_of
+from stocksync.store.context import Part
+from stocksync.store.database import Statement, rows_of
 from stocksync.store.fields import as_utc
 
 WAIT_BOUNDS = (1, 5, 15, 60, 300, 900, 3600, 14400)
@@ -88,12 +88,8 @@ class Counts(Counter[str]):
         }
 
 
-class Tallies:
+class Tallies(Part):
     """Adds counts, sums them up, folds them."""
-
-    def __init__(self, database: Database, new_id: NewId) -> None:
-        self._database = database
-        self._new_id = new_id
 
     def add(self, counts: Counts, now: datetime) -> None:
         """Write `counts` in the caller's transaction, unless all are nought."""

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.identifiers import NewId
-from stocksync.store.database import Database, Statement, uuid_of
+from stocksync.store.context import Part
+from stocksync.store.database import Statement, uuid_of
 from stocksync.store.models import TaskRun
 
 _END_STRANDED = Statement("""
@@ -25,12 +25,8 @@ _FINISH = Statement("""
     WHERE id = :id AND status = 'running'""")
 
 
-class TaskRuns:
+class TaskRuns(Part):
     """Begins, ends and shows runs."""
-
-    def __init__(self, database: Database, new_id: NewId) -> None:
-        self._database = database
-        self._new_id = new_id
 
     def begin(self, task: str, now: datetime, lease_until: datetime) -> UUID | None:
         """Note that a run begins; None: another one is under way, and its lease holds."""

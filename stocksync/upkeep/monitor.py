@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,11 +12,11 @@ from redis.exceptions import RedisError
 
 from stocksync.domain.alerts import KINDS, message
 from stocksync.domain.errors import StockSyncError, needs_extra
-from stocksync.domain.identifiers import Clock
 from stocksync.domain.states import FAILED, PENDING
 from stocksync.remote.breaker import Breaker
 from stocksync.store.alerts import Alerts, Condition
 from stocksync.store.conditions import Conditions
+from stocksync.store.context import Context, Part
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.tallies import Tallies
@@ -29,53 +28,33 @@ _IN_DOUBT_AFTER = timedelta(minutes=10)
 _PROCESSES = ("worker_silent", "scheduler_silent")
 
 
-@dataclass(frozen=True, slots=True)
-class MonitorSettings:
-    """From when on something is an alert; see the README's settings. `repeat`: told again after so long."""
-
-    max_pending: int = 1000
-    stale_hours: float = 6
-    alert_on_failed: bool = True
-    failure_share: float = 0.2
-    failure_deliveries: int = 10
-    failure_window: timedelta = timedelta(minutes=60)
-    breaker_after: timedelta = timedelta(minutes=10)
-    unclaimed_after: timedelta = timedelta(minutes=10)
-    repeat: timedelta = timedelta(hours=6)
-    language: str = "ru"
-    ping_url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """What the monitor looks at. `heard`: which processes live (raises RedisError); `audit`: promises that are broken."""
-
-    lists: OperationLists
-    tallies: Tallies
-    conditions: Conditions
-    differences: ReconciliationRecords
-    breaker: Breaker
-    heard: Callable[[], Mapping[str, bool]]
-    audit: Callable[[], list[str]]
-
-
-class Monitor:
+class Monitor(Part):
     """Cheap enough for every minute; the audit, which is not, comes from its last run of the hour."""
 
     def __init__(
-        self, sources: Sources, alerts: Alerts, messenger: Messenger, settings: MonitorSettings, clock: Clock
+        self,
+        context: Context,
+        messenger: Messenger,
+        breaker: Breaker,
+        heard: Callable[[], Mapping[str, bool]],
+        audit: Callable[[], list[str]],
     ) -> None:
-        self._sources = sources
-        self._alerts = alerts
-        self._messenger = messenger
-        self._settings = settings
-        self._clock = clock
+        """
+        Args:
+            heard: which processes live; raises RedisError.
+            audit: the promises that are broken.
+        """
+        super().__init__(context)
+        self._messenger, self._breaker, self._heard, self._audit = messenger, breaker, heard, audit
+        self._alerts, self._tallies = Alerts(context), Tallies(context)
+        self._lists, self._conditions = OperationLists(context), Conditions(context)
+        self._differences = ReconciliationRecords(context)
 
     def run(self) -> dict[str, Any]:
         """Look, keep the alerts, send what is owed, ping. Answers with `open` (kind -> how many), `sent`, `unsent`."""
         now = self._clock()
         present, judged = self._look(now)
-        self._alerts.observe(present, judged, now, now - self._settings.repeat)
+        self._alerts.observe(present, judged, now, now - timedelta(hours=self._config.alert_repeat_hours))
         owed = self._alerts.owed()
         sent = self._tell(owed, now)
         unsent = len(owed) - sent
@@ -99,48 +78,57 @@ class Monitor:
 
     def _message(self, alert: Mapping[str, Any]) -> str:
         words = (alert["kind"], alert["subject"], alert["details"], alert["owed"])
-        return message(*words, self._settings.language)
+        return message(*words, self._config.alert_language)
 
     def _look(self, now: datetime) -> tuple[list[Condition], set[str]]:
         """What is the case, and the kinds of which that could be told."""
-        settings, sources = self._settings, self._sources
+        config = self._config
+        window = timedelta(minutes=config.monitoring_failure_window_minutes)
         found: list[Condition] = []
         judged = set(KINDS)
-        counts = sources.lists.by_status()
-        if counts[PENDING] > settings.max_pending:
+        counts = self._lists.by_status()
+        if counts[PENDING] > config.monitoring_max_pending_operations:
             found.append(("pending", "", {"count": counts[PENDING], "time": f"{now:%Y-%m-%d %H:%M:%S}"}))
-        if stale := sources.lists.stale(now, settings.stale_hours):
-            found.append(("stale", "", {"count": stale, "hours": settings.stale_hours}))
-        if counts[FAILED] and settings.alert_on_failed:
+        if stale := self._lists.stale(now, config.monitoring_stale_operation_hours):
+            found.append(("stale", "", {"count": stale, "hours": config.monitoring_stale_operation_hours}))
+        if counts[FAILED] and config.monitoring_alert_on_failed_retries:
             found.append(("failed", "", {"count": counts[FAILED]}))
-        tally = sources.tallies.since(now - settings.failure_window)
+        tally = self._tallies.since(now - window)
         sends = tally["delivered"] + tally["failed"]
-        if sends >= settings.failure_deliveries and tally["failed"] > settings.failure_share * sends:
-            minutes = round(settings.failure_window.total_seconds() / 60)
-            found.append(("failure_rate", "", {"share": tally["failed"] / sends, "minutes": minutes}))
-        opened_at, reason = sources.breaker.opened()
-        if opened_at is not None and now - opened_at >= settings.breaker_after:
+        if (
+            sends >= config.monitoring_failure_deliveries
+            and tally["failed"] > config.monitoring_failure_share * sends
+        ):
+            found.append(
+                ("failure_rate", "", {"share": tally["failed"] / sends, "minutes": _minutes(window)})
+            )
+        opened_at, reason = self._breaker.opened()
+        if opened_at is not None and now - opened_at >= timedelta(minutes=config.monitoring_breaker_minutes):
             found.append(("breaker", "", {"minutes": _minutes(now - opened_at), "reason": reason}))
-        for lane, why in sources.conditions.paused():
+        for lane, why in self._conditions.paused():
             found.append(("lane_paused", lane, {"reason": why or "-"}))
-        oldest = sources.conditions.oldest_due(now)
-        if oldest is not None and opened_at is None and now - oldest >= settings.unclaimed_after:
+        oldest = self._conditions.oldest_due(now)
+        if (
+            oldest is not None
+            and opened_at is None
+            and now - oldest >= timedelta(minutes=config.monitoring_unclaimed_minutes)
+        ):
             found.append(("unclaimed", "", {"minutes": _minutes(now - oldest)}))
-        if doubtful := sources.conditions.in_doubt(now - _IN_DOUBT_AFTER):
+        if doubtful := self._conditions.in_doubt(now - _IN_DOUBT_AFTER):
             found.append(("in_doubt", "", {"count": doubtful}))
-        if waiting := sources.differences.count_open():
+        if waiting := self._differences.count_open():
             found.append(("differences", "", {"count": waiting}))
-        for lane, details in sources.conditions.unfinished(now - timedelta(days=1)):
+        for lane, details in self._conditions.unfinished(now - timedelta(days=1)):
             known = json.loads(details) if isinstance(details, str) else details
             found.append(("reconciliation", lane, {"reason": known.get("reason") or "-"}))
         try:
-            if broken := sources.audit():
+            if broken := self._audit():
                 found.append(("audit", "", {"checks": ", ".join(broken)}))
         except StockSyncError as error:
             log.warning("the audit could not be run (%s)", error)
             judged.discard("audit")
         try:
-            heard = sources.heard()
+            heard = self._heard()
             found += [(f"{process}_silent", "", {}) for process, alive in heard.items() if not alive]
         except (RedisError, OSError):
             found.append(("redis_away", "", {}))
@@ -149,12 +137,13 @@ class Monitor:
 
     def _ping(self) -> None:
         """Tell a dead-man switch that all of this still runs."""
-        if self._settings.ping_url is None:
+        url = self._config.monitoring_ping_url
+        if url is None:
             return
         with needs_extra("worker"):
             import requests
         try:
-            requests.get(self._settings.ping_url, timeout=5, stream=True).close()
+            requests.get(url.get_secret_value(), timeout=5, stream=True).close()
         except requests.RequestException as error:
             log.warning("the dead-man address does not answer (%s)", type(error).__name__)
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from stocksync.delivery import Wakeups
 from stocksync.domain import discrepancies as rules
 from stocksync.domain.checkout_form import check_word
 from stocksync.domain.errors import RemoteError, RepairRefused, UnknownDifference, UnknownOrder
-from stocksync.domain.identifiers import Clock, NewId
 from stocksync.remote.client import OrdersReader
+from stocksync.store.context import Context, Part
 from stocksync.store.reconciliation import LISTED_DIFFERENCES, ReconciliationRecords, Run, View
 
 log = logging.getLogger(__name__)
@@ -33,50 +31,29 @@ _MOST_REPAIRS = 1000
 """Of one run; the next one goes on. Each asks the remote once more."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReconciliationSettings:
-    """Bounds; see `plan-settings` and the README. `slice_seconds`: after which a job lets others go first."""
-
-    page_size: int = 100
-    interval: timedelta = timedelta(minutes=30)
-    threshold: timedelta = timedelta(hours=24)
-    window: timedelta = timedelta(days=7)
-    grace: timedelta = timedelta(seconds=1)
-    suspicious_share: float = 0.2
-    suspicious_orders: int = 10
-    lookup_cap: int = 500
-    slice_seconds: float = 5.0
-
-
-class Reconciliation:
+class Reconciliation(Part):
     """Compares and repairs. Only `fix` and `leave` are for people; all else decides for itself."""
 
     def __init__(
         self,
-        records: ReconciliationRecords,
+        context: Context,
         reader: Callable[[], OrdersReader],
-        wakeups: Wakeups,
-        settings: ReconciliationSettings,
-        *,
-        clock: Clock,
-        new_id: NewId,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
             reader: asked for only where something is compared.
         """
-        self.records = records
+        super().__init__(context)
+        self.records = ReconciliationRecords(context)
         self._reader = reader
-        self._wakeups = wakeups
-        self._settings = settings
-        self._clock = clock
-        self._new_id = new_id
+        self._wakeups = context.wakeups
         self._monotonic = monotonic
+        self._threshold = timedelta(hours=context.config.reconciliation_auto_fix_threshold_hours)
 
     def slice(self, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """A few seconds of what is due of the active accounts; `more`: call again, behind other work."""
-        ends = self._monotonic() + self._settings.slice_seconds
+        ends = self._monotonic() + self._config.delivery_slice_seconds
         done: list[dict[str, Any]] = []
         try:
             _ = self._reader()
@@ -193,7 +170,9 @@ class Reconciliation:
         Intervals are those of the clock, not of the account: one whose turn came late has the next one in time.
         """
         now = self._clock()
-        interval_began = now - (now - _EPOCH) % self._settings.interval
+        interval_began = now - (now - _EPOCH) % timedelta(
+            minutes=self._config.reconciliation_interval_minutes
+        )
         for token, began, running in self.records.accounts():
             if running or began is None or began < interval_began:
                 return token
@@ -207,7 +186,7 @@ class Reconciliation:
             self._new_id(),
             token_id,
             now,
-            now - self._settings.window,
+            now - timedelta(days=self._config.reconciliation_window_days),
             actor,
             dry_run,
             details={"limit": limit},
@@ -238,7 +217,9 @@ class Reconciliation:
     def _list(self, run: Run) -> None:
         limit = run.details.get("limit")
         wanted = (
-            self._settings.page_size if limit is None else min(self._settings.page_size, limit - run.scanned)
+            self._config.reconciliation_batch_size
+            if limit is None
+            else min(self._config.reconciliation_batch_size, limit - run.scanned)
         )
         changed_since = self._unchanged_since()
         page = self._reader().list_orders(
@@ -261,7 +242,7 @@ class Reconciliation:
         changed_since = self._unchanged_since()
         views = self.records.unlisted(run, after, seen_before, changed_since, _READ)
         said: dict[str, bool | None] = {}
-        ends, over = self._monotonic() + self._settings.slice_seconds, len(views) < _READ
+        ends, over = self._monotonic() + self._config.delivery_slice_seconds, len(views) < _READ
         for view in views:
             if said and (len(said) == _BATCH or self._monotonic() >= ends):
                 over = False
@@ -270,7 +251,7 @@ class Reconciliation:
                 if limit is not None and run.scanned + len(said) >= limit:
                     run.details["reason"] = f"ended after {limit} orders, as asked"
                     break
-                if asked >= self._settings.lookup_cap:
+                if asked >= self._config.reconciliation_lookup_cap:
                     run.details["reason"] = f"more than {asked} orders of ours are not in the remote's list"
                     break
                 found = self._reader().find_order(token_id=run.token_id, order_id=view.order_id)
@@ -286,7 +267,10 @@ class Reconciliation:
         """The walk is over: is what was found to be trusted, and is there anything to repair?"""
         run.details["phase"] = "mend"
         differing = sum(run.buckets.get(kind, 0) for kind in rules.DIFFERING)
-        share, orders = self._settings.suspicious_share, self._settings.suspicious_orders
+        share, orders = (
+            self._config.reconciliation_suspicious_share,
+            self._config.reconciliation_suspicious_orders,
+        )
         if rules.is_suspicious(differing, run.scanned, share, orders):
             run.status = "suspicious"
             run.details["reason"] = f"{differing} of {run.scanned} orders differ: nothing is repaired"
@@ -309,7 +293,7 @@ class Reconciliation:
             if view is not None and view.ours.resting and remote is not None:
                 seen[view.id] = remote
             done = view and view.ours.completed_at
-            young = done and now - done < self._settings.threshold
+            young = done and now - done < self._threshold
             if kind == rules.AGREES:
                 equal.append(order_id)
             elif kind in rules.DIFFERING and not (kind == rules.MISSING_ORDER and young):
@@ -330,11 +314,11 @@ class Reconciliation:
         tried, now = int(run.details.get("tried", 0)), self._clock()
 
         def may(kind: str, ours: rules.OurSide | None) -> bool:
-            return rules.may_mend(kind, ours, now, self._settings.threshold)
+            return rules.may_mend(kind, ours, now, self._threshold)
 
         rows = self.records.differences(run=run.id, after=after, kinds=rules.MENDABLE, limit=_BATCH)
         views = self.records.listed(run.token_id, [row["order_id"] for row in rows], now)
-        ends, over = self._monotonic() + self._settings.slice_seconds, len(rows) < _BATCH
+        ends, over = self._monotonic() + self._config.delivery_slice_seconds, len(rows) < _BATCH
         for row in rows:
             view = views.get(row["order_id"])
             if view and may(row["kind"], view.ours):
@@ -386,7 +370,7 @@ class Reconciliation:
         return row
 
     def _unchanged_since(self) -> datetime:
-        return self._clock() - self._settings.grace
+        return self._clock() - timedelta(seconds=self._config.reconciliation_grace_seconds)
 
     def _report(self, run: Run) -> dict[str, Any]:
         differences = run.details.get("differences")

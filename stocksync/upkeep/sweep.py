@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 
-from stocksync.delivery import Wakeups
 from stocksync.domain.identifiers import Clock
+from stocksync.store.context import Wakeups
 from stocksync.store.deliveries import Deliveries
 
 log = logging.getLogger(__name__)

@@ -283,7 +283,7 @@ def test_on_postgresql_an_order_that_somebody_holds_keeps_its_operations(postgre
         shop.stock(A=10)
         delivered(shop)
         with shop.runtime.database.transaction_scope(), ThreadPoolExecutor(1) as pool:
-            shop.runtime._operations.lock_order(SELLER, "order-1")
+            shop.service.recorder.operations.lock_order(SELLER, "order-1")
             held = pool.submit(clean, shop).result(30)
         free = clean(shop, 0)
 
@@ -437,7 +437,7 @@ def batches(shop: Shop, took: float, **more: Any) -> tuple[Any, list[float]]:
     database = shop.runtime.database
     with database.scope():
         report = clean_up(
-            CleanUpStore(database, shop.runtime.tallies), dict.fromkeys(KINDS, 30), shop.clock,
+            CleanUpStore(shop.runtime.context), dict.fromkeys(KINDS, 30), shop.clock,
             **{"wait": wait, "monotonic": lambda: next(time), **more},
         )  # fmt: skip
     return report, pauses
@@ -536,7 +536,7 @@ def test_beside_running_deliveries_and_reconciliation_nothing_is_lost(database_u
                     return total
 
         def tidy() -> int:
-            ahead, store = START + timedelta(days=40), CleanUpStore(database, shop.runtime.tallies)
+            ahead, store = START + timedelta(days=40), CleanUpStore(shop.runtime.context)
             report = clean_up(store, dict.fromkeys(KINDS, 30), lambda: ahead, wait=lambda _: False)
             return report.gone["operations"]
 
@@ -570,7 +570,7 @@ def test_an_operation_cleaned_up_while_a_person_waits_for_its_order_is_unknown(p
         database = shop.runtime.database
         with ThreadPoolExecutor(1) as pool:
             with database.transaction_scope():
-                shop.runtime._operations.lock_order(SELLER, "order-1")
+                shop.service.recorder.operations.lock_order(SELLER, "order-1")
                 click = pool.submit(shop.service.retry, operation, actor="Anna")
                 waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
                 while not rows_of(database.execute_sql(waits)):

@@ -334,7 +334,7 @@ class ShopMachine(RuleBasedStateMachine):
         before, database = self.statuses(), self.shop.runtime.database
         ahead = self.shop.clock.now + timedelta(days=31)
         with database.scope():
-            store = CleanUpStore(database, self.shop.runtime.tallies)
+            store = CleanUpStore(self.shop.runtime.context)
             clean_up(store, dict.fromkeys(KINDS, 30), lambda: ahead, wait=lambda _: False)
         gone = before.keys() - self.statuses().keys()
         assert {before[operation] for operation in gone} <= {"completed", "cancelled"}

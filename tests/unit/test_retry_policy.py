@@ -25,7 +25,7 @@ def policies(draw: st.DrawFn) -> RetryPolicy:
         max_attempts=draw(st.integers(1, 1000)),
         initial_delay=initial,
         max_delay=draw(st.floats(initial, 604_800)),
-        base=draw(st.floats(1, 100)),
+        exponential_base=draw(st.floats(1, 100)),
         jitter=draw(st.booleans()),
     )
 
@@ -61,7 +61,7 @@ def test_with_jitter_a_delay_lies_between_half_and_the_whole(
 
 @given(policies(), st.integers(1, 60))
 def test_the_longest_delay_grows_exponentially_up_to_the_maximum(policy: RetryPolicy, attempts: int) -> None:
-    expected = min(policy.initial_delay * policy.base ** (attempts - 1), policy.max_delay)
+    expected = min(policy.initial_delay * policy.exponential_base ** (attempts - 1), policy.max_delay)
 
     assert policy.longest(attempts) == pytest.approx(expected, rel=1e-9)
 
@@ -87,7 +87,7 @@ def test_jitter_spreads_orders_that_failed_together() -> None:
 
 @pytest.mark.parametrize("base", [1, 2, 100])
 def test_a_thousand_failures_do_not_overflow(base: float) -> None:
-    assert RetryPolicy(base=base, max_delay=3600).longest(1000) == (60 if base == 1 else 3600)
+    assert RetryPolicy(exponential_base=base, max_delay=3600).longest(1000) == (60 if base == 1 else 3600)
 
 
 def test_no_delay_at_all_may_be_asked_for() -> None:
