@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.report import Figure
-from stocksync.embedded import EmbeddedServerError, die_with_parent
+from stocksync.queue.embedded import EmbeddedServerError, die_with_parent
 from tests.servers import PostgresServer, RedisServer, ServerMissing
 
 ROOT = Path(__file__).parent.parent

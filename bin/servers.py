@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from stocksync.embedded import SERVERS, EmbeddedServerError, find_redis_server
+from stocksync.queue.embedded import SERVERS, EmbeddedServerError, find_redis_server
 
 PROJECT = Path(__file__).parents[1]
 Way = Callable[[], None]

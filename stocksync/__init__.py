@@ -6,7 +6,7 @@ Importing this loads the errors alone; every other name is loaded when it is fir
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from stocksync.domain.errors import (
+from stocksync.errors import (
     ConfigurationError,
     IdempotencyConflict,
     InDoubt,
@@ -30,26 +30,26 @@ from stocksync.domain.errors import (
 
 if TYPE_CHECKING:
     from stocksync.config import StockSyncConfig
-    from stocksync.inventory import InventoryManager
-    from stocksync.orders import AllegroStockService, OrderResult, ReturnResult
-    from stocksync.remote.client import OrdersClient
+    from stocksync.delivery.client import OrdersClient
+    from stocksync.orders.inventory import InventoryManager
+    from stocksync.orders.service import StockSynchronizationService, SyncResult
+    from stocksync.orders.synced_inventory import InventoryManagerWithSync
+    from stocksync.orders.whole_orders import AllegroStockService, OrderResult, ReturnResult
     from stocksync.runtime import Runtime
-    from stocksync.service import StockSynchronizationService, SyncResult
-    from stocksync.synced_inventory import InventoryManagerWithSync
 
 __version__ = "0.1.0"
 
 _LOADED_WHEN_USED = {
     "StockSyncConfig": "config",
-    "InventoryManager": "inventory",
-    "AllegroStockService": "orders",
-    "OrderResult": "orders",
-    "ReturnResult": "orders",
-    "OrdersClient": "remote.client",
+    "InventoryManager": "orders.inventory",
+    "AllegroStockService": "orders.whole_orders",
+    "OrderResult": "orders.whole_orders",
+    "ReturnResult": "orders.whole_orders",
+    "OrdersClient": "delivery.client",
     "Runtime": "runtime",
-    "StockSynchronizationService": "service",
-    "SyncResult": "service",
-    "InventoryManagerWithSync": "synced_inventory",
+    "StockSynchronizationService": "orders.service",
+    "SyncResult": "orders.service",
+    "InventoryManagerWithSync": "orders.synced_inventory",
 }
 
 __all__ = [

@@ -9,36 +9,36 @@ from typing import TYPE_CHECKING, cast
 from redis import Redis
 
 from stocksync.config import StockSyncConfig
-from stocksync.delivery import DeliveryEngine
-from stocksync.domain.errors import ConfigurationError, RemoteError
-from stocksync.domain.identifiers import Clock, IdFactory
-from stocksync.embedded import embedded_redis_url
-from stocksync.inventory import InventoryManager
-from stocksync.orders import AllegroStockService
-from stocksync.outages import DATABASE, REDIS, Outage, utc_now
-from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
-from stocksync.remote.breaker import (
+from stocksync.delivery.breaker import (
     Breaker,
     BreakerMemory,
     BreakerSettings,
     LocalBreakerMemory,
     RedisBreakerMemory,
 )
-from stocksync.remote.client import OrdersClient, OrdersReader, StatusClient
-from stocksync.remote.foreign import ForeignClient
-from stocksync.sending import Sender
-from stocksync.service import Reporting, StockSynchronizationService
-from stocksync.stopping import Stop
+from stocksync.delivery.client import OrdersClient, OrdersReader, StatusClient
+from stocksync.delivery.engine import DeliveryEngine
+from stocksync.delivery.foreign import ForeignClient
+from stocksync.delivery.sender_pool import Sender
+from stocksync.errors import ConfigurationError, RemoteError
+from stocksync.orders.inventory import InventoryManager
+from stocksync.orders.service import Reporting, StockSynchronizationService
+from stocksync.orders.synced_inventory import InventoryManagerWithSync
+from stocksync.orders.whole_orders import AllegroStockService
+from stocksync.queue.embedded import embedded_redis_url
+from stocksync.queue.stopping import Stop
+from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
 from stocksync.store.alerts import Alerts
 from stocksync.store.context import Context, Wakeups
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
+from stocksync.store.identifiers import Clock, IdFactory
 from stocksync.store.lanes import Lanes
 from stocksync.store.operation_lists import OperationLists
+from stocksync.store.outages import DATABASE, REDIS, Outage, utc_now
 from stocksync.store.queries import Queries
 from stocksync.store.tallies import Tallies
 from stocksync.store.task_runs import TaskRuns
-from stocksync.synced_inventory import InventoryManagerWithSync
 from stocksync.upkeep.reconcile import Reconciliation
 
 if TYPE_CHECKING:

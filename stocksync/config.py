@@ -12,8 +12,8 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
-from stocksync.domain.credentials import KEY_HASH, PASSWORD_HASH, Credential, read_credentials
-from stocksync.domain.errors import ConfigurationError
+from stocksync.credentials import KEY_HASH, PASSWORD_HASH, Credential, read_credentials
+from stocksync.errors import ConfigurationError
 
 PREFIX = "STOCK_SYNC_"
 _BARE = ("DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_JWT_TOKEN", "ALLEGRO_MICROSERVICE_BASE_URL")

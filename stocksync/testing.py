@@ -25,14 +25,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stocksync.config import StockSyncConfig
-from stocksync.domain.answers import Answer, Verdict, understand
-from stocksync.domain.errors import RemoteError
-from stocksync.outages import utc_now
-from stocksync.remote.client import RemoteOrder, RemotePage
+from stocksync.delivery.answers import Answer, Verdict, understand
+from stocksync.delivery.client import RemoteOrder, RemotePage
+from stocksync.errors import RemoteError
 from stocksync.runtime import Runtime, use
 from stocksync.store.database import open_database
 from stocksync.store.migrate import migrate
 from stocksync.store.operation_lists import Filter
+from stocksync.store.outages import utc_now
 
 
 class Clock:

@@ -16,13 +16,13 @@ from uuid import UUID
 from werkzeug.serving import make_server
 
 from stocksync import StockSyncConfig
-from stocksync.domain.answers import Answer, Verdict
-from stocksync.domain.errors import InDoubt
-from stocksync.remote.client import RemoteOrder, RemotePage
+from stocksync.delivery.answers import Answer, Verdict
+from stocksync.delivery.client import RemoteOrder, RemotePage
+from stocksync.errors import InDoubt
+from stocksync.orders.synced_inventory import InventoryManagerWithSync
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from stocksync.store.alerts import Condition
-from stocksync.synced_inventory import InventoryManagerWithSync
 from stocksync.web import create_app
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, open_shop
 

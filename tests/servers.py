@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from stocksync.embedded import EmbeddedServerError, die_with_parent, find_redis_server, package_folders
+from stocksync.queue.embedded import EmbeddedServerError, die_with_parent, find_redis_server, package_folders
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0

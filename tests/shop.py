@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stocksync import StockSyncConfig, testing
-from stocksync.domain.answers import Answer, Verdict
+from stocksync.delivery.answers import Answer, Verdict
+from stocksync.delivery.settlement import DrainReport
 from stocksync.runtime import Runtime
-from stocksync.settling import DrainReport
 from stocksync.store.migrate import migrate
 from stocksync.store.models import Order, PendingStockOperation
 from stocksync.store.operation_lists import Filter

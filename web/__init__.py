@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stocksync import eventlog
 from stocksync import runtime as composition
+from stocksync.queue import eventlog
 from stocksync.runtime import Runtime
 from stocksync.web import api, auth, errors, health, language, pages
 

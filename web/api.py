@@ -16,11 +16,11 @@ from flask.typing import ResponseReturnValue
 from flask_openapi3 import APIBlueprint, Info, OpenAPI
 from pydantic import BaseModel, ValidationError
 
-from stocksync.bulk import LONGEST, act_on, matching
-from stocksync.domain.alerts import text
-from stocksync.domain.checkout_form import CheckoutForm, fault_in_words, parse_form
+from stocksync.orders.bulk import LONGEST, act_on, matching
+from stocksync.orders.checkout_form import CheckoutForm, fault_in_words, parse_form
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
+from stocksync.upkeep.alert_texts import text
 from stocksync.web import schemas as s
 from stocksync.web.auth import current_user
 

@@ -33,8 +33,8 @@ from werkzeug.local import LocalProxy
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from stocksync.config import StockSyncConfig
-from stocksync.domain.credentials import Credential, Role, owner_of, password_fits
-from stocksync.domain.identifiers import Clock
+from stocksync.credentials import Credential, Role, owner_of, password_fits
+from stocksync.store.identifiers import Clock
 from stocksync.web.language import FOR_ALL, for_program
 from stocksync.web.language import gettext as _
 

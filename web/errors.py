@@ -8,10 +8,10 @@ from flask import Flask, Response, current_app, jsonify, request
 from peewee import PeeweeException
 from werkzeug.exceptions import HTTPException
 
-from stocksync.domain import errors
-from stocksync.domain.errors import DatabaseUnavailable, StockSyncError
-from stocksync.outages import Outage
+from stocksync import errors
+from stocksync.errors import DatabaseUnavailable, StockSyncError
 from stocksync.store.availability import is_unavailable
+from stocksync.store.outages import Outage
 from stocksync.web.language import for_program
 from stocksync.web.pages import frame
 

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from redis.exceptions import RedisError
 
-from stocksync.domain.errors import SchemaBehind, StockSyncError
+from stocksync.errors import SchemaBehind, StockSyncError
 from stocksync.runtime import Runtime
 from stocksync.store.conditions import Conditions
 from stocksync.store.tallies import TOOK_BOUNDS, WAIT_BOUNDS, Counts

@@ -14,7 +14,7 @@ from peewee import PeeweeException
 
 from stocksync import __version__
 from stocksync.cli import cleanup, lanes, monitor, operations, orders, processes, reconcile, stock, users
-from stocksync.domain.errors import ConfigurationError, MissingExtra, StockSyncError
+from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

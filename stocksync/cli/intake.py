@@ -12,8 +12,8 @@ import click
 from peewee import PeeweeException
 
 from stocksync.cli.output import answer, progress
-from stocksync.domain.errors import InvalidOrder, InvalidReturn, OrphanRefund, StockSyncError
-from stocksync.orders import OrderResult, ReturnResult
+from stocksync.errors import InvalidOrder, InvalidReturn, OrphanRefund, StockSyncError
+from stocksync.orders.whole_orders import OrderResult, ReturnResult
 from stocksync.runtime import Runtime
 
 Take = Callable[[Any], OrderResult | ReturnResult]

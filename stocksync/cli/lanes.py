@@ -6,7 +6,7 @@ import click
 
 from stocksync import runtime
 from stocksync.cli.output import answer, json_option, table
-from stocksync.domain.errors import StockSyncError
+from stocksync.errors import StockSyncError
 
 
 @click.group()

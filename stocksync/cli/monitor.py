@@ -10,9 +10,9 @@ import click
 from stocksync import runtime
 from stocksync.cli.intake import who
 from stocksync.cli.output import answer, json_option, table
-from stocksync.domain.alerts import title
-from stocksync.domain.errors import StockSyncError
+from stocksync.errors import StockSyncError
 from stocksync.runtime import Runtime
+from stocksync.upkeep.alert_texts import title
 
 
 def _ready() -> Runtime:

@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 
 from stocksync import runtime
 from stocksync.cli.output import answer, json_option
-from stocksync.domain.errors import StockSyncError, needs_extra
-from stocksync.embedded import EmbeddedRedis
+from stocksync.errors import StockSyncError, needs_extra
 from stocksync.queue import process
+from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.store.migrate import migrate as run_migrations
 from stocksync.store.migrate import pending
 

@@ -12,9 +12,9 @@ import click
 from stocksync import runtime
 from stocksync.cli.intake import who
 from stocksync.cli.output import answer, json_option, progress, table
-from stocksync.domain.discrepancies import DIFFERING
-from stocksync.domain.errors import StockSyncError
+from stocksync.errors import StockSyncError
 from stocksync.runtime import Runtime
+from stocksync.upkeep.discrepancies import DIFFERING
 
 _LONGEST_WAIT = 5.0
 

@@ -12,8 +12,8 @@ import click
 from stocksync import runtime
 from stocksync.cli.intake import who
 from stocksync.cli.output import answer, json_option, table
-from stocksync.domain.checkout_form import MAX_QUANTITY, check_word
-from stocksync.domain.errors import NegativeStock, StockSyncError
+from stocksync.errors import NegativeStock, StockSyncError
+from stocksync.store.values import MAX_QUANTITY, check_word
 
 
 @click.group()

@@ -9,7 +9,7 @@ import click
 
 from stocksync.cli.output import answer, json_option
 from stocksync.config import PREFIX
-from stocksync.domain.credentials import (
+from stocksync.credentials import (
     KEY_HASH,
     MAX_PASSWORD,
     PASSWORD_HASH,

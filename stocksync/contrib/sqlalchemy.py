@@ -12,15 +12,15 @@ from functools import cached_property
 from typing import Any, cast
 from uuid import UUID
 
-from stocksync.delivery import DeliveryEngine
-from stocksync.domain.errors import SessionUnsuitable, TablesMissing, needs_extra
-from stocksync.inventory import InventoryManager
-from stocksync.orders import AllegroStockService
+from stocksync.delivery.engine import DeliveryEngine
+from stocksync.errors import SessionUnsuitable, TablesMissing, needs_extra
+from stocksync.orders.inventory import InventoryManager
+from stocksync.orders.service import StockSynchronizationService
+from stocksync.orders.synced_inventory import InventoryManagerWithSync
+from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.runtime import Runtime, current
-from stocksync.service import StockSynchronizationService
 from stocksync.store.database import Database
 from stocksync.store.dialects import Dialect, PostgresDialect, SqliteDialect, Statement
-from stocksync.synced_inventory import InventoryManagerWithSync
 
 with needs_extra("sqlalchemy"):
     from sqlalchemy import Connection, CursorResult, Uuid, column, event, select, table

@@ -7,9 +7,9 @@ import signal
 import sys
 from collections.abc import Callable
 
-from stocksync import eventlog
 from stocksync import runtime as composition
-from stocksync.domain.errors import ConfigurationError, MissingExtra, StockSyncError
+from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
+from stocksync.queue import eventlog
 from stocksync.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from rq.job import JobStatus
 from rq.queue import Queue
 from rq_scheduler import Scheduler
 
+from stocksync.queue.stopping import Stop
 from stocksync.queue.wakeups import RedisWakeups, StockSyncJob, scheduler_lock
-from stocksync.stopping import Stop
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
-from stocksync.outages import REDIS, Outage
+from stocksync.store.outages import REDIS, Outage
 
 TASKS = "stocksync.queue.tasks."
 """Where the functions are that jobs may name."""

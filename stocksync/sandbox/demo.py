@@ -20,8 +20,8 @@ import click
 import urllib3
 
 from stocksync.config import PREFIX, StockSyncConfig
-from stocksync.domain.checkout_form import READY
-from stocksync.embedded import EmbeddedRedis
+from stocksync.orders.checkout_form import READY
+from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.runtime import Runtime
 from stocksync.store.migrate import migrate
 from stocksync.store.models import DEFAULT_WAREHOUSE

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stocksync.domain.errors import StockSyncError
+from stocksync.errors import StockSyncError
 
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9_-]+):\s*(?P<command>\S.*)")
 _PORT_TROUBLES = {errno.EADDRINUSE: "is taken", errno.EACCES: "is not allowed to this user"}

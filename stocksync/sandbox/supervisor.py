@@ -13,7 +13,7 @@ from typing import IO, Self, TextIO
 
 import click
 
-from stocksync.embedded import die_with_parent
+from stocksync.queue.embedded import die_with_parent
 
 _FIRST_DELAY, _LONGEST_DELAY, _LONG_LIFE_SECONDS = 0.5, 10.0, 30.0
 _POLL_SECONDS, _KILL_SECONDS, _LAST_OUTPUT_SECONDS = 0.1, 5.0, 2.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stocksync.domain.states import STATUSES
 from stocksync.store.database import Database, Statement, rows_of
 from stocksync.store.inventory import LEVELS_THAT_DIFFER
+from stocksync.store.states import STATUSES
 
 QUESTIONS: dict[str, tuple[str, Statement]] = {
     "movement_without_operation": (

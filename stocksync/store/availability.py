@@ -6,7 +6,7 @@ from sqlite3 import SQLITE_ERROR
 
 from peewee import DatabaseError, InterfaceError, OperationalError
 
-from stocksync.domain.errors import DatabaseUnavailable
+from stocksync.errors import DatabaseUnavailable
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -17,11 +17,11 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from stocksync.domain.identifiers import first_id_at
-from stocksync.domain.states import CANCELLED, COMPLETED
 from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement, rows_of, uuid_of
+from stocksync.store.identifiers import first_id_at
 from stocksync.store.models import PASSING_KEYS
+from stocksync.store.states import CANCELLED, COMPLETED
 from stocksync.store.tallies import Counts, Tallies
 
 OPERATIONS: Final = (COMPLETED, CANCELLED)

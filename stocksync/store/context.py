@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from stocksync.config import StockSyncConfig
-from stocksync.domain.identifiers import Clock, NewId
 from stocksync.store.database import Database
+from stocksync.store.identifiers import Clock, NewId
 
 
 class Wakeups(Protocol):

@@ -15,7 +15,7 @@ from uuid import UUID
 import peewee
 from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
 
-from stocksync.domain.errors import DatabaseUnavailable, needs_extra
+from stocksync.errors import DatabaseUnavailable, needs_extra
 from stocksync.store.dialects import Dialect, Parameters, PostgresDialect, SqliteDialect
 from stocksync.store.dialects import Statement as Statement  # noqa: PLC0414 (writers take both from here)
 from stocksync.store.models import MODELS

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.states import COMPLETED, FAILED, origins
 from stocksync.store.database import Statement, among, rows_of, uuid_of
 from stocksync.store.due_work import FREED, SUSPECT, DueWork, after_failure
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry
+from stocksync.store.states import COMPLETED, FAILED, origins
 from stocksync.store.tallies import Counts, seconds_between
 
 # The inner select is materialized, so that it runs once and its LIMIT holds under SKIP LOCKED.

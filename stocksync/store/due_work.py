@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.states import FAILED, PENDING
 from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
+from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Counts, Tallies
 
 # An order at whose side workers died twice is sent alone, so that no other is blamed for what it does.

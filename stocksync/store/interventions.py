@@ -11,12 +11,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.errors import InDoubt, TransitionRefused, UnknownOperation
-from stocksync.domain.states import CANCELLED, can_be_retried, origins
+from stocksync.errors import InDoubt, TransitionRefused, UnknownOperation
 from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement, among, rows_of, uuid_of
 from stocksync.store.logs import LogEntry, OperationLog
 from stocksync.store.operations import Operations, OrderRow
+from stocksync.store.states import CANCELLED, can_be_retried, origins
 
 _FIND = Statement("""
     SELECT order_ref, status, operation_type, sku, quantity, warehouse, line_item_id, applied, moves_stock

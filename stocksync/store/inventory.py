@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from stocksync.domain.errors import InsufficientStock, Shortage, UnknownWarehouse
+from stocksync.errors import InsufficientStock, Shortage, UnknownWarehouse
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from playhouse.migrations import Runner
 
-from stocksync.domain.errors import SchemaBehind
+from stocksync.errors import SchemaBehind
 from stocksync.store.database import Database
 
 _DIRECTORY = Path(__file__).parent / "migrations"

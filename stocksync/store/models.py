@@ -21,7 +21,8 @@ from peewee import (
     UUIDField,
 )
 
-from stocksync.domain.states import (
+from stocksync.store.fields import UtcDateTimeField
+from stocksync.store.states import (
     APPLIED,
     DIFFERENCE_STATUSES,
     DIFFERENCES,
@@ -33,7 +34,6 @@ from stocksync.domain.states import (
     TASK_STATUSES,
     WAITING,
 )
-from stocksync.store.fields import UtcDateTimeField
 
 DEFAULT_WAREHOUSE = "Ирина"
 

@@ -12,14 +12,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.checkout_form import CheckoutForm
-from stocksync.domain.errors import IdempotencyConflict
-from stocksync.domain.identifiers import content_hash
-from stocksync.domain.states import COMPLETED, origins
+from stocksync.errors import IdempotencyConflict
 from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement, among, rows_of, uuid_of
 from stocksync.store.fields import as_utc
+from stocksync.store.identifiers import content_hash
 from stocksync.store.logs import LogEntry, OperationLog
+from stocksync.store.states import COMPLETED, origins
 from stocksync.store.tallies import Counts, Tallies
 
 _ENSURE_ACCOUNT = Statement("""
@@ -157,9 +156,11 @@ class Operations(Part):
         """The row of an order that is there, locked until the transaction ends."""
         return order_row(self._database.run(_LOCK_ORDER_BY_ID, id=order_ref).fetchone())
 
-    def take_form(self, order: OrderRow, form: CheckoutForm, status: str, now: datetime) -> None:
+    def take_form(
+        self, order: OrderRow, status: str, revision: str | None, changed_at: datetime | None, now: datetime
+    ) -> None:
         """Note which form of the order was seen last, and what it makes of the order."""
-        said = {"status": status, "revision": form.revision, "changed_at": form.updated_at}
+        said = {"status": status, "revision": revision, "changed_at": changed_at}
         self._database.run(_TAKE_FORM, id=order.id, **said, now=now)
 
     def note_status(self, order: OrderRow, status: str, now: datetime) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from stocksync.domain.errors import InvalidInput, LineTaken
-from stocksync.domain.identifiers import carried_key
+from stocksync.errors import InvalidInput, LineTaken
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of
+from stocksync.store.identifiers import carried_key
 from stocksync.store.operations import OrderRow
 
 _LINES = Statement("""

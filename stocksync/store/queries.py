@@ -8,8 +8,7 @@ from uuid import UUID
 
 from peewee import SQL, fn
 
-from stocksync.domain.errors import UnknownOperation, UnknownOrder
-from stocksync.domain.states import FAILED, PENDING
+from stocksync.errors import UnknownOperation, UnknownOrder
 from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement
 from stocksync.store.fields import as_utc
@@ -23,6 +22,7 @@ from stocksync.store.models import (
     StockSynchronizationLog,
 )
 from stocksync.store.operation_lists import OperationLists
+from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
 
 HEALTHY_PENDING = 100

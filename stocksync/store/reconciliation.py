@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.discrepancies import OurSide
 from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.fields import as_utc
@@ -98,6 +97,24 @@ _NEWEST_OPERATION = Statement("""
 
 LISTED_DIFFERENCES = 1000
 """Of a dry run, kept with its report."""
+
+
+@dataclass(frozen=True, slots=True)
+class OurSide:
+    """An order as we have it.
+
+    `state`: what we say; None: nothing. `deducted`: units of it that are out, net. `settled`: no stock line waits to
+    be deducted. `resting`: neither due nor claimed, and not changed within the grace time. `stopped`: given up, in
+    doubt, or its delivery was cancelled by a person. `completed_at`: when the last of its
+    operations was; a repair does not renew it, so that what never stays repaired comes to a person.
+    """
+
+    state: bool | None = None
+    deducted: int = 0
+    settled: bool = True
+    resting: bool = True
+    stopped: bool = False
+    completed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.identifiers import Clock
 from stocksync.store.cleanup import KINDS, OPERATIONS, START, CleanUpStore
+from stocksync.store.identifiers import Clock
 
 log = logging.getLogger(__name__)
 

@@ -10,17 +10,17 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from stocksync.domain.alerts import KINDS, message
-from stocksync.domain.errors import StockSyncError, needs_extra
-from stocksync.domain.states import FAILED, PENDING
-from stocksync.remote.breaker import Breaker
+from stocksync.delivery.breaker import Breaker
+from stocksync.errors import StockSyncError, needs_extra
 from stocksync.store.alerts import Alerts, Condition
 from stocksync.store.conditions import Conditions
 from stocksync.store.context import Context, Part
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.reconciliation import ReconciliationRecords
+from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
-from stocksync.upkeep.alerts import LONGEST, Messenger
+from stocksync.upkeep.alert_texts import KINDS, message
+from stocksync.upkeep.messenger import LONGEST, Messenger
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain import discrepancies as rules
-from stocksync.domain.checkout_form import check_word
-from stocksync.domain.errors import RemoteError, RepairRefused, UnknownDifference, UnknownOrder
-from stocksync.remote.client import OrdersReader
+from stocksync.delivery.client import OrdersReader
+from stocksync.errors import RemoteError, RepairRefused, UnknownDifference, UnknownOrder
 from stocksync.store.context import Context, Part
-from stocksync.store.reconciliation import LISTED_DIFFERENCES, ReconciliationRecords, Run, View
+from stocksync.store.reconciliation import LISTED_DIFFERENCES, OurSide, ReconciliationRecords, Run, View
+from stocksync.store.values import check_word
+from stocksync.upkeep import discrepancies as rules
 
 log = logging.getLogger(__name__)
 
@@ -313,7 +313,7 @@ class Reconciliation(Part):
         after = UUID(run.details["mended"]) if "mended" in run.details else _NO_ID
         tried, now = int(run.details.get("tried", 0)), self._clock()
 
-        def may(kind: str, ours: rules.OurSide | None) -> bool:
+        def may(kind: str, ours: OurSide | None) -> bool:
             return rules.may_mend(kind, ours, now, self._threshold)
 
         rows = self.records.differences(run=run.id, after=after, kinds=rules.MENDABLE, limit=_BATCH)
@@ -341,7 +341,7 @@ class Reconciliation(Part):
         self,
         row: dict[str, Any],
         who: dict[str, str],
-        may: Callable[[str, rules.OurSide | None], bool],
+        may: Callable[[str, OurSide | None], bool],
         run: Run | None = None,
     ) -> str:
         """Compare one order again and have it told if `may` says so: `fixed`, `gone`, or the class that it stays in."""

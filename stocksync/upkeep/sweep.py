@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 
-from stocksync.domain.identifiers import Clock
 from stocksync.store.context import Wakeups
 from stocksync.store.deliveries import Deliveries
+from stocksync.store.identifiers import Clock
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from stocksync.domain.identifiers import Clock
+from stocksync.store.identifiers import Clock
 from stocksync.store.task_runs import TaskRuns
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from stocksync import StockSyncConfig
-from stocksync.domain.credentials import hash_password
+from stocksync.credentials import hash_password
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from stocksync.store.migrate import migrate

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from stocksync.domain.answers import Verdict
-from stocksync.remote.client import OrdersClient
+from stocksync.delivery.answers import Verdict
+from stocksync.delivery.client import OrdersClient
 from stocksync.sandbox import Sandbox
 from tests.servers import free_port
 from tests.shop import SELLER, Shop, open_shop

@@ -11,9 +11,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from stocksync.bulk import act_on, matching
-from stocksync.domain.answers import Answer, Verdict
-from stocksync.domain.errors import DatabaseUnavailable
+from stocksync.delivery.answers import Answer, Verdict
+from stocksync.errors import DatabaseUnavailable
+from stocksync.orders.bulk import act_on, matching
 from stocksync.sandbox import Sandbox
 from stocksync.store.operation_lists import Filter
 from stocksync.web import create_app

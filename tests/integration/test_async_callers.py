@@ -20,8 +20,8 @@ from stocksync import (
     SyncResult,
 )
 from stocksync.aio import AsyncStockSync
+from stocksync.orders.synced_inventory import InventoryManagerWithSync
 from stocksync.store.queries import Queries
-from stocksync.synced_inventory import InventoryManagerWithSync
 from tests.servers import wait_until
 from tests.shop import SELLER, WAREHOUSE, Shop, form, open_shop
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from stocksync.domain.errors import DatabaseUnavailable
+from stocksync.errors import DatabaseUnavailable
 from stocksync.store.database import rows_of
 from tests.servers import PgBouncer, PostgresServer
 from tests.shop import open_shop

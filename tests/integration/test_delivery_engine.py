@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from stocksync.domain.answers import Answer
+from stocksync.delivery.answers import Answer
 from stocksync.store.deliveries import Claim, Delivered, NotDelivered
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, form, open_shop
 

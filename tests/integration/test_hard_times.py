@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from stocksync.domain.answers import Answer, Verdict
-from stocksync.domain.errors import DatabaseUnavailable
-from stocksync.remote.foreign import ForeignClient
+from stocksync.delivery.answers import Answer, Verdict
+from stocksync.delivery.foreign import ForeignClient
+from stocksync.errors import DatabaseUnavailable
 from tests.shop import DELIVERED, NO_ANSWER, SELLER, Shop, open_shop
 
 

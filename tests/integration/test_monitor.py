@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisAway
 
-from stocksync.domain.alerts import KINDS, message, title
-from stocksync.domain.errors import DatabaseUnavailable
+from stocksync.delivery.breaker import OUTAGE
+from stocksync.errors import DatabaseUnavailable
 from stocksync.queue.wakeups import connect_redis, heard_from, make_queue, scheduler_lock
 from stocksync.queue.worker import StockSyncWorker
-from stocksync.remote.breaker import OUTAGE
 from stocksync.store.models import Discrepancy, Reconciliation
 from stocksync.store.tallies import Counts
-from stocksync.upkeep import alerts as sending
-from stocksync.upkeep.alerts import LONGEST, AppriseMessenger
+from stocksync.upkeep import messenger as sending
+from stocksync.upkeep.alert_texts import KINDS, message, title
+from stocksync.upkeep.messenger import LONGEST, AppriseMessenger
 from tests.shop import DELIVERED, REFUSED, SELLER, START, Shop, listed, open_shop
 
 HOUR = 3600.0

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 
 from examples.monolith.app import app
 from stocksync import runtime
-from stocksync.domain.errors import SchemaBehind
+from stocksync.errors import SchemaBehind
 from stocksync.sandbox import Sandbox
 from tests.processes import Processes
 from tests.servers import wait_until

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stocksync.domain.errors import InvalidInput
+from stocksync.errors import InvalidInput
 from stocksync.store import operation_lists
 from stocksync.store.database import Statement, rows_of
 from stocksync.store.operation_lists import Filter

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from stocksync.domain.answers import Answer, Verdict, understand
+from stocksync.delivery.answers import Answer, Verdict, understand
+from stocksync.delivery.breaker import Breaker, BreakerSettings, Gate, RedisBreakerMemory
 from stocksync.queue.wakeups import connect_redis
-from stocksync.remote.breaker import Breaker, BreakerSettings, Gate, RedisBreakerMemory
 from tests.servers import free_port
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Clock, Shop, open_shop
 

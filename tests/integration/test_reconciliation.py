@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stocksync.domain.errors import RemoteError, RepairRefused, UnknownDifference
+from stocksync.errors import RemoteError, RepairRefused, UnknownDifference
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from stocksync.store.models import Order

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from stocksync.contrib.sqlalchemy import with_session
-from stocksync.domain.errors import OpenTransaction, RemoteError
+from stocksync.delivery.client import OrdersClient
+from stocksync.errors import OpenTransaction, RemoteError
 from stocksync.queue.wakeups import RedisWakeups
-from stocksync.remote.client import OrdersClient
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from tests.reconciling import found, open_delivering_shop, open_sandbox, reconcile, say, sell

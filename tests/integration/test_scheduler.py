@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from stocksync.queue.scheduler import StockSyncScheduler
+from stocksync.queue.stopping import Stop
 from stocksync.queue.wakeups import connect_redis, make_queue
-from stocksync.stopping import Stop
 from tests.scheduling import TASK, SchedulerBench
 from tests.servers import RedisServer, wait_until
 from tests.shop import START

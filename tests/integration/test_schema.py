@@ -12,7 +12,7 @@ import pytest
 from peewee import IntegrityError
 
 from stocksync import StockSyncConfig
-from stocksync.domain.errors import SchemaBehind
+from stocksync.errors import SchemaBehind
 from stocksync.runtime import Runtime
 from stocksync.store.database import Database, Statement, bind_models, open_database, rows_of
 from stocksync.store.migrate import migrate, pending

@@ -26,8 +26,8 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPResponse, Retry
 
 from stocksync import ConfigurationError, OrdersClient, Runtime, StockSyncConfig
-from stocksync.domain.answers import Verdict
-from stocksync.domain.errors import RemoteError
+from stocksync.delivery.answers import Verdict
+from stocksync.errors import RemoteError
 from stocksync.sandbox import Sandbox
 from tests.servers import free_port
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stocksync import IdempotencyConflict, InvalidInput, StockSyncError, TransitionRefused, UnknownOperation
-from stocksync.domain.errors import OrderHasForm
+from stocksync.errors import OrderHasForm
 from tests.shop import DELIVERED, REFUSED, SELLER, Shop, form, open_shop
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from stocksync import IdempotencyConflict, InsufficientStock, SyncResult
 from stocksync.contrib.sqlalchemy import SessionSync, with_session
-from stocksync.domain.errors import OrderHasForm, SessionUnsuitable, TablesMissing
+from stocksync.errors import OrderHasForm, SessionUnsuitable, TablesMissing
 from tests.servers import wait_until
 from tests.shop import SELLER, WAREHOUSE, Shop, form, open_shop
 

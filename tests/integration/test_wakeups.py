@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
+from stocksync.delivery.settlement import DrainReport
 from stocksync.queue.wakeups import NoWakeups, RedisWakeups, StockSyncJob, connect_redis, make_queue
-from stocksync.settling import DrainReport
 from tests.servers import RedisServer, free_port
 from tests.shop import SELLER, Shop, open_shop
 

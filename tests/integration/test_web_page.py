@@ -15,8 +15,8 @@ from peewee import OperationalError
 from werkzeug.test import TestResponse
 
 from stocksync import Runtime, StockSyncConfig
-from stocksync.domain.answers import Answer, Verdict
-from stocksync.domain.errors import SchemaBehind
+from stocksync.delivery.answers import Answer, Verdict
+from stocksync.errors import SchemaBehind
 from stocksync.queue.wakeups import NoWakeups
 from stocksync.web import create_app
 from tests.shop import REFUSED, SELLER, Shop, open_shop

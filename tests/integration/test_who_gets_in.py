@@ -13,10 +13,9 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from stocksync import ConfigurationError, StockSyncConfig
+from stocksync import ConfigurationError, StockSyncConfig, credentials
 from stocksync.cli import cli
-from stocksync.domain import credentials
-from stocksync.domain.credentials import (
+from stocksync.credentials import (
     PASSWORD_HASH,
     Role,
     hash_key,

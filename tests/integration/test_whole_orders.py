@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from stocksync import InsufficientStock, InvalidOrder, UnknownWarehouse
-from stocksync.domain.checkout_form import CheckoutForm, parse_form
+from stocksync.orders.checkout_form import CheckoutForm, parse_form
 from stocksync.store.models import Movement
 from tests.shop import SELLER, Shop, form, open_shop
 

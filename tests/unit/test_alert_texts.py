@@ -6,7 +6,7 @@ from string import Formatter
 
 import pytest
 
-from stocksync.domain.alerts import _TEXTS, KINDS, LANGUAGES, message, title
+from stocksync.upkeep.alert_texts import _TEXTS, KINDS, LANGUAGES, message, title
 
 DETAILS = {
     "count": 1234,

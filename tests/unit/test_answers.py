@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.answers import Verdict, understand
+from stocksync.delivery.answers import Verdict, understand
 
 YES = {"success": True, "error": None}
 NO = {"success": False, "error": "no such order"}

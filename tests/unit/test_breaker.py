@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from redis import Redis
 
-from stocksync.remote.breaker import Breaker, BreakerSettings, Gate, RedisBreakerMemory
+from stocksync.delivery.breaker import Breaker, BreakerSettings, Gate, RedisBreakerMemory
 from tests.shop import Clock
 
 

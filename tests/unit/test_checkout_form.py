@@ -11,17 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.checkout_form import (
-    CheckoutForm,
-    check_quantity,
-    check_word,
-    is_newer,
-    parse_form,
-)
-from stocksync.domain.checkout_form import (
-    form_of as form_of_object,
-)
-from stocksync.domain.errors import InvalidInput, InvalidOrder
+from stocksync.errors import InvalidInput, InvalidOrder
+from stocksync.orders.checkout_form import CheckoutForm, is_newer, parse_form
+from stocksync.orders.checkout_form import form_of as form_of_object
+from stocksync.store.values import check_quantity, check_word
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

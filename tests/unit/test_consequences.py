@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.answers import Answer, Verdict
-from stocksync.domain.consequences import (
+from stocksync.delivery.answers import Answer, Verdict
+from stocksync.delivery.consequences import (
     DEFAULT_SNOOZE,
     SHORT_WAIT,
     Consequence,
     consequence_of,
     snooze_seconds,
 )
-from stocksync.domain.retry import RetryPolicy
+from stocksync.delivery.retry import RetryPolicy
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 EARLIER = NOW - timedelta(minutes=5)

@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
-from stocksync.remote.deadline import bounded
+from stocksync.delivery.deadline import bounded
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.discrepancies import CLASSES, MENDABLE, OurSide, classify, is_suspicious, may_mend
+from stocksync.store.reconciliation import OurSide
+from stocksync.upkeep.discrepancies import CLASSES, MENDABLE, classify, is_suspicious, may_mend
 from tests.shop import START
 
 sides = st.builds(

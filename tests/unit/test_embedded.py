@@ -14,8 +14,8 @@ import psutil
 import pytest
 import redis
 
-from stocksync import embedded
-from stocksync.embedded import EmbeddedRedis, EmbeddedServerError, embedded_redis_url, find_redis_server
+from stocksync.queue import embedded
+from stocksync.queue.embedded import EmbeddedRedis, EmbeddedServerError, embedded_redis_url, find_redis_server
 from tests.servers import ServerMissing, find_redis, wait_until
 
 needs_redis = pytest.mark.usefixtures("redis_server")
@@ -107,7 +107,7 @@ def test_what_a_killed_server_left_behind_does_not_hinder_the_next_start(tmp_pat
 )
 def test_the_server_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, time, pathlib; from stocksync.embedded import EmbeddedRedis\n"
+        "import sys, time, pathlib; from stocksync.queue.embedded import EmbeddedRedis\n"
         "with EmbeddedRedis(pathlib.Path(sys.argv[1])) as server:\n"
         "    print(server.process.pid, flush=True); time.sleep(60)"
     )

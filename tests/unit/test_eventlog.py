@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from stocksync import StockSyncConfig
-from stocksync.eventlog import set_up
+from stocksync.queue.eventlog import set_up
 
 TOKEN = "eyJhbGciOi-secret-bearer"
 SECRETS = {

@@ -13,7 +13,7 @@ from uuid import RFC_4122, UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.identifiers import IdFactory, joined, stored_key
+from stocksync.store.identifiers import IdFactory, joined, stored_key
 from tests.shop import Clock
 
 seeds = st.integers(0, 2**32)

@@ -27,38 +27,26 @@ PROCESSES = ("stocksync.queue.process", "stocksync.queue.tasks", "stocksync.queu
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("jobs", "stocksync.web", "stocksync.__main__", "stocksync.cli", "stocksync.sandbox"),
     ("stocksync", "stocksync.aio", "stocksync.contrib", "stocksync.testing", *PROCESSES),
-    ("stocksync.runtime",),
-    ("stocksync.composition",),
-    (
-        "stocksync.service",
-        "stocksync.interventions",
-        "stocksync.sales",
-        "stocksync.recording",
-        "stocksync.orders",
-        "stocksync.revising",
-        "stocksync.synced_inventory",
-        "stocksync.delivery",
-        "stocksync.sending",
-        "stocksync.outcomes",
-        "stocksync.settling",
-        "stocksync.stopping",
-        "stocksync.inventory",
-        "stocksync.upkeep",
-        "stocksync.bulk",
-        "stocksync.queue",
-        "stocksync.embedded",
-        "stocksync.eventlog",
-    ),
-    ("stocksync.store", "stocksync.remote"),
-    ("stocksync.config", "stocksync.outages"),
-    ("stocksync.domain",),
+    ("stocksync.runtime", "stocksync.composition"),
+    ("stocksync.orders", "stocksync.delivery", "stocksync.queue", "stocksync.upkeep"),
+    ("stocksync.store",),
+    ("stocksync.config",),
+    ("stocksync.credentials", "stocksync.errors"),
 )
 TOGETHER = {
-    *((one, other) for one in LAYERS[4] for other in LAYERS[4]),
     *((one, other) for one in PROCESSES for other in PROCESSES),
     ("stocksync.__main__", "stocksync.cli"),
     ("stocksync.cli", "stocksync.sandbox"),
+    ("stocksync.runtime", "stocksync.composition"),
+    ("stocksync.orders", "stocksync.delivery"),  # a call with `immediate=True` delivers
+    ("stocksync.upkeep", "stocksync.delivery"),  # the breaker's state, and who reads the remote's lists
 }
+# Decisions without any effect.
+PURE = (
+    *("stocksync.delivery.answers", "stocksync.delivery.consequences", "stocksync.delivery.retry"),
+    *("stocksync.orders.order_state", "stocksync.orders.revisions", "stocksync.upkeep.discrepancies"),
+    *("stocksync.store.states", "stocksync.errors"),
+)
 RANKS = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 
 WEB = {"flask", "werkzeug", "jinja2", "gunicorn", "markupsafe", "itsdangerous", "flask_openapi3"}
@@ -163,8 +151,8 @@ def forbidden_packages(sources: Sources) -> list[str]:
             wrong_here = {
                 "stocksync": package in {"jobs", "web"}
                 or (package in WEB and not within(module, "stocksync.web")),
-                "stocksync.domain": package not in {*sys.stdlib_module_names, "pydantic", "stocksync"},
-                "stocksync.service": package in {"rq", "rq_scheduler"},
+                **{pure: package not in {*sys.stdlib_module_names, "stocksync"} for pure in PURE},
+                "stocksync.orders": package in {"rq", "rq_scheduler", "redis"},
                 "stocksync.store": package == "sqlalchemy",
             }
             may_query = within(module, "stocksync.store") or within(module, "stocksync.contrib")
@@ -300,20 +288,20 @@ def test_importing_any_module_neither_writes_nor_connects(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("stocksync.domain.retry", "from stocksync.store.models import Order"),
-        ("stocksync.domain.retry", "from stocksync.config import StockSyncConfig"),
-        ("stocksync.store.queries", "from stocksync.service import SyncResult"),
+        ("stocksync.config", "from stocksync.store.models import Order"),
+        ("stocksync.errors", "from stocksync.config import StockSyncConfig"),
+        ("stocksync.store.queries", "from stocksync.orders.service import SyncResult"),
         ("stocksync.store.queries", "import stocksync.runtime"),
-        ("stocksync.store.queries", "from stocksync.remote.client import OrdersClient"),
-        ("stocksync.remote.client", "from stocksync.store import models"),
-        ("stocksync.remote.client", "from ..delivery import DeliveryEngine"),
-        ("stocksync.service", "from stocksync import runtime"),
-        ("stocksync.service", "from stocksync import SyncResult"),
+        ("stocksync.store.queries", "from stocksync.delivery.client import OrdersClient"),
+        ("stocksync.store.models", "from stocksync.delivery import engine"),
+        ("stocksync.queue.wakeups", "from ..delivery.engine import DeliveryEngine"),
+        ("stocksync.orders.service", "from stocksync import runtime"),
+        ("stocksync.orders.service", "from stocksync import SyncResult"),
         ("stocksync.upkeep.sweep", "def f():\n    from stocksync.runtime import Runtime"),
         ("stocksync.runtime", "from stocksync.cli import main"),
         ("stocksync.runtime", "from jobs.worker import run"),
         ("stocksync.config", "from stocksync.store.database import Database"),
-        ("stocksync.orders", "from stocksync.sandbox import Sandbox"),
+        ("stocksync.orders.whole_orders", "from stocksync.sandbox import Sandbox"),
         ("stocksync.runtime", "if TYPE_CHECKING:\n    from .sandbox import Sandbox"),
         ("stocksync.web.pages", "from stocksync.sandbox import Sandbox"),
         ("stocksync.web.pages", "from jobs.worker import run"),
@@ -345,14 +333,14 @@ def test_an_arrow_the_right_way_is_let_through(module: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("stocksync.domain.retry", "import redis"),
-        ("stocksync.domain.retry", "from peewee import PeeweeException"),
+        ("stocksync.delivery.retry", "import redis"),
+        ("stocksync.delivery.retry", "from peewee import PeeweeException"),
         ("stocksync.runtime", "from flask import Flask"),
         ("stocksync.cli", "import werkzeug.serving"),
         ("stocksync.runtime", "import web"),
-        ("stocksync.service", "from rq import Queue"),
-        ("stocksync.service", "def f():\n    import rq_scheduler"),
-        ("stocksync.orders", "from peewee import PeeweeException"),
+        ("stocksync.orders.service", "from rq import Queue"),
+        ("stocksync.orders.service", "def f():\n    import rq_scheduler"),
+        ("stocksync.orders.whole_orders", "from peewee import PeeweeException"),
         ("stocksync.cli.stock", "from peewee import fn"),
         ("stocksync.store.queries", "import sqlalchemy"),
         ("stocksync.web.pages", "import peewee"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.order_state import LineState, is_ready, order_state
+from stocksync.orders.order_state import LineState, is_ready, order_state
 
 POSTAGE = LineState(stock=False, quantity=1)
 DEDUCTED = LineState(stock=True, quantity=2, deducted=2)

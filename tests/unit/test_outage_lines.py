@@ -16,11 +16,11 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from stocksync import runtime
-from stocksync.domain.errors import DatabaseUnavailable
-from stocksync.outages import REDIS, Outage
+from stocksync.errors import DatabaseUnavailable
 from stocksync.queue import tasks
 from stocksync.queue.worker import _is_news
 from stocksync.store.availability import is_unavailable
+from stocksync.store.outages import REDIS, Outage
 from tests.shop import SELLER, Clock, Shop, open_shop
 
 

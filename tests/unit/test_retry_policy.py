@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.domain.retry import RetryPolicy
+from stocksync.delivery.retry import RetryPolicy
 
 MICROSECOND = timedelta(microseconds=1)  # a timedelta holds no less
 

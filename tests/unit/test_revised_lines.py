@@ -7,8 +7,8 @@ from itertools import product
 
 import pytest
 
-from stocksync.domain.checkout_form import FormLine, parse_form
-from stocksync.domain.revisions import LineChange, changes
+from stocksync.orders.checkout_form import FormLine, parse_form
+from stocksync.orders.revisions import LineChange, changes
 
 
 @dataclass

@@ -8,8 +8,8 @@ import pytest
 from redis import Redis
 
 from stocksync.queue.scheduler import PeriodicTask, StockSyncScheduler
+from stocksync.queue.stopping import Stop
 from stocksync.queue.wakeups import StockSyncJob, make_queue
-from stocksync.stopping import Stop
 from tests.scheduling import TASK, SchedulerBench
 from tests.shop import START
 

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from stocksync.domain.states import (
+from stocksync.store.states import (
     LIVE,
     STATUSES,
     can_be_cancelled,

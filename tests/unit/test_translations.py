@@ -14,7 +14,8 @@ from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
-from stocksync.domain import discrepancies, states
+from stocksync.store import states
+from stocksync.upkeep import discrepancies
 from stocksync.web import words
 from stocksync.web.language import LANGUAGES
 

@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from bin import servers
-from stocksync import embedded
-from stocksync.embedded import EmbeddedRedis, EmbeddedServerError
+from stocksync.queue import embedded
+from stocksync.queue.embedded import EmbeddedRedis, EmbeddedServerError
 
 
 class Machine:

@@ -13,7 +13,7 @@ from uuid import UUID
 from flask import Blueprint, current_app, flash, redirect, render_template, request, url_for
 from flask_babel import format_percent
 
-from stocksync.domain import errors
+from stocksync import errors
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import AGES, Filter
 from stocksync.web import words

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from flask import abort, redirect, render_template, request
 
-from stocksync.bulk import act_on, matching
-from stocksync.domain.checkout_form import check_word
-from stocksync.domain.states import STATUSES, can_be_cancelled, can_be_retried
+from stocksync.orders.bulk import act_on, matching
 from stocksync.store.operation_lists import COUNTED, Filter
+from stocksync.store.states import STATUSES, can_be_cancelled, can_be_retried
+from stocksync.store.values import check_word
 from stocksync.web import words
 from stocksync.web.auth import requires
 from stocksync.web.language import gettext as _

@@ -9,11 +9,11 @@ from typing import Any
 from flask import render_template, request, url_for
 from redis.exceptions import RedisError
 
-from stocksync.domain import alerts
 from stocksync.queue.wakeups import RedisWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.store.tallies import WAIT_BOUNDS, Counts
+from stocksync.upkeep import alert_texts as alerts
 from stocksync.web.language import gettext as _
 from stocksync.web.language import language, ngettext
 from stocksync.web.pages.frame import blueprint, runtime

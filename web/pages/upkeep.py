@@ -6,10 +6,10 @@ from typing import Any
 
 from flask import abort, render_template, request
 
-from stocksync.domain import alerts as texts
-from stocksync.domain.checkout_form import check_word
-from stocksync.domain.discrepancies import MENDABLE
-from stocksync.domain.states import DIFFERENCE_STATUSES
+from stocksync.store.states import DIFFERENCE_STATUSES
+from stocksync.store.values import check_word
+from stocksync.upkeep import alert_texts as texts
+from stocksync.upkeep.discrepancies import MENDABLE
 from stocksync.web.auth import requires
 from stocksync.web.language import gettext as _
 from stocksync.web.language import language as spoken

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from stocksync.domain.errors import (
+from stocksync.errors import (
     IdempotencyConflict,
     InDoubt,
     InsufficientStock,
@@ -17,7 +17,7 @@ from stocksync.domain.errors import (
     RefundExceedsSale,
     Shortage,
 )
-from stocksync.domain.order_state import LineState, is_ready, order_state
+from stocksync.orders.order_state import LineState, is_ready, order_state
 from stocksync.store.context import Context, Part
 from stocksync.store.database import after_commit
 from stocksync.store.inventory import Change, StockLedger

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from stocksync.domain.errors import DatabaseUnavailable, StockSyncError, TransitionRefused
+from stocksync.errors import DatabaseUnavailable, StockSyncError, TransitionRefused
 from stocksync.store.operation_lists import Filter, OperationLists
 
 SLICE = 200

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stocksync.domain.checkout_form import Quantity, Word, read
-from stocksync.domain.errors import InvalidReturn
+from stocksync.errors import InvalidReturn
+from stocksync.orders.checkout_form import Quantity, Word, read
 
 
 class ReturnedGoods(BaseModel):

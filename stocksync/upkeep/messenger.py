@@ -13,8 +13,8 @@ import sys
 from importlib.util import find_spec
 from typing import Protocol
 
-from stocksync.domain.errors import MissingExtra
-from stocksync.outages import Outage
+from stocksync.errors import MissingExtra
+from stocksync.store.outages import Outage
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class AppriseMessenger:
         request = json.dumps(self._request | {"text": text[:LONGEST]})
         try:
             child = subprocess.run(
-                [sys.executable, "-m", "stocksync.upkeep.alerts"],
+                [sys.executable, "-m", "stocksync.upkeep.messenger"],
                 input=request,
                 capture_output=True,
                 text=True,

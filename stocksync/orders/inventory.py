@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from stocksync.domain.checkout_form import MAX_QUANTITY, check_quantity, check_word
-from stocksync.domain.errors import InvalidInput, NegativeStock
+from stocksync.errors import InvalidInput, NegativeStock
 from stocksync.store.context import Context, Part
 from stocksync.store.inventory import Change, Difference, StockLedger
+from stocksync.store.values import MAX_QUANTITY, check_quantity, check_word
 
 log = logging.getLogger(__name__)
 

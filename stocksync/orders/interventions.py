@@ -8,15 +8,16 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.checkout_form import CANCELLED, SELLER_CANCELLED, check_word
-from stocksync.domain.errors import InvalidInput, UnknownOperation
-from stocksync.domain.identifiers import joined
-from stocksync.recording import Recorder, exceeds
+from stocksync.errors import InvalidInput, UnknownOperation
+from stocksync.orders.checkout_form import CANCELLED, SELLER_CANCELLED
+from stocksync.orders.recording import Recorder, exceeds
 from stocksync.store.context import Context, Part
+from stocksync.store.identifiers import joined
 from stocksync.store.interventions import OperationInterventions, OperationRow
 from stocksync.store.inventory import Change
 from stocksync.store.operations import OrderRow
 from stocksync.store.order_lines import Line
+from stocksync.store.values import check_word
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
-from stocksync.domain.answers import printable
-from stocksync.domain.errors import ConfigurationError, RemoteError
-from stocksync.remote.deadline import bounded
+from stocksync.delivery.deadline import bounded
+from stocksync.errors import ConfigurationError, RemoteError
+from stocksync.store.values import printable
 
 _OWN_METHODS = {"requests.sessions", "requests.adapters"}
 _CONNECT_TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout"}

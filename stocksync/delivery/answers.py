@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from stocksync.store.values import printable
+
 
 class Verdict(Enum):
     """Whose failure an answer is."""
@@ -36,11 +38,6 @@ class Answer:
     def success(self) -> bool:
         """Whether the remote accepted what it was told."""
         return self.verdict is Verdict.DELIVERED
-
-
-def printable(text: str) -> str:
-    """What a stranger said, in characters that a database can hold and a terminal can show."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 _INVALID = frozenset({400, 410, 422})

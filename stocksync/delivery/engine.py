@@ -14,16 +14,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.answers import Answer
-from stocksync.domain.errors import DatabaseUnavailable
-from stocksync.outages import Outage
-from stocksync.outcomes import Outcomes
-from stocksync.remote.breaker import CREDENTIALS, Breaker, Gate
-from stocksync.sending import Sender, SendPool, Sent, tell
-from stocksync.settling import DrainReport, Settlements
+from stocksync.delivery.answers import Answer
+from stocksync.delivery.breaker import CREDENTIALS, Breaker, Gate
+from stocksync.delivery.outcomes import Outcomes
+from stocksync.delivery.sender_pool import Sender, SendPool, Sent, tell
+from stocksync.delivery.settlement import DrainReport, Settlements
+from stocksync.errors import DatabaseUnavailable
 from stocksync.store.context import Context, Part
 from stocksync.store.deliveries import Claim, ClaimedOrder, Deliveries
 from stocksync.store.lanes import Lanes, LaneState
+from stocksync.store.outages import Outage
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from redis import Redis
 from redis.exceptions import RedisError
 
-from stocksync.domain.errors import StockSyncError
+from stocksync.errors import StockSyncError
 
 # Where bin/setup puts programs that no package for this Python brings.
 SERVERS = Path(sys.prefix, "servers")

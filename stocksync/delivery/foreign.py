@@ -8,9 +8,10 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from stocksync.domain.answers import Answer, Verdict, printable
-from stocksync.domain.errors import RemoteError
-from stocksync.remote.client import RemoteOrder, RemotePage, StatusClient, order_of, page_of
+from stocksync.delivery.answers import Answer, Verdict
+from stocksync.delivery.client import RemoteOrder, RemotePage, StatusClient, order_of, page_of
+from stocksync.errors import RemoteError
+from stocksync.store.values import printable
 
 T = TypeVar("T")
 

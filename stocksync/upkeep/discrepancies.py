@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+from stocksync.store.reconciliation import OurSide
 
 AGREES: Final = "agrees"
 MISSING_REMOTE: Final = "missing_remote"
@@ -21,24 +22,6 @@ CLASSES: Final = (
 MENDABLE: Final = frozenset({MISSING_REMOTE, CANCEL_MISMATCH})
 """What telling the remote again puts right."""
 DIFFERING: Final = MENDABLE | {EXTRA_REMOTE, PARTIAL_LOCAL, MISSING_ORDER}
-
-
-@dataclass(frozen=True, slots=True)
-class OurSide:
-    """An order as we have it.
-
-    `state`: what we say; None: nothing. `deducted`: units of it that are out, net. `settled`: no stock line waits to
-    be deducted. `resting`: neither due nor claimed, and not changed within the grace time. `stopped`: given up, in
-    doubt, or its delivery was cancelled by a person. `completed_at`: when the last of its
-    operations was; a repair does not renew it, so that what never stays repaired comes to a person.
-    """
-
-    state: bool | None = None
-    deducted: int = 0
-    settled: bool = True
-    resting: bool = True
-    stopped: bool = False
-    completed_at: datetime | None = None
 
 
 def classify(ours: OurSide | None, remote: bool | None) -> str:

@@ -17,8 +17,8 @@ from typing import Protocol
 from redis import Redis
 from redis.exceptions import RedisError
 
-from stocksync.domain.identifiers import Clock
-from stocksync.outages import REMOTE, Outage
+from stocksync.store.identifiers import Clock
+from stocksync.store.outages import REMOTE, Outage
 
 OUTAGE = "outage"
 CREDENTIALS = "credentials"

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr
 
 from stocksync.config import StockSyncConfig
-from stocksync.domain.answers import printable
+from stocksync.store.values import printable
 
 FIELDS = ("lane", "order", "operation", "attempt", "task")
 _SHORTEST_SECRET = 6

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from stocksync.domain.answers import Answer, Verdict
-from stocksync.domain.consequences import consequence_of, snooze_seconds
-from stocksync.domain.retry import RetryPolicy
-from stocksync.remote.breaker import CREDENTIALS, Breaker
-from stocksync.sending import Sender, Sent
+from stocksync.delivery.answers import Answer, Verdict
+from stocksync.delivery.breaker import CREDENTIALS, Breaker
+from stocksync.delivery.consequences import consequence_of, snooze_seconds
+from stocksync.delivery.retry import RetryPolicy
+from stocksync.delivery.sender_pool import Sender, Sent
 from stocksync.store.context import Context, Part
 from stocksync.store.deliveries import ClaimedOrder, Delivered, NotDelivered
 from stocksync.store.lanes import Lanes

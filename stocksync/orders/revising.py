@@ -11,12 +11,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from stocksync.domain.checkout_form import CheckoutForm, FormLine
-from stocksync.domain.errors import InvalidOrder, LineTaken
-from stocksync.domain.identifiers import stored_key
-from stocksync.domain.revisions import LineChange, changes, withdrawal
-from stocksync.recording import Recorder
-from stocksync.sales import deduction_key
+from stocksync.errors import InvalidOrder, LineTaken
+from stocksync.orders.checkout_form import CheckoutForm, FormLine
+from stocksync.orders.recording import Recorder
+from stocksync.orders.revisions import LineChange, changes, withdrawal
+from stocksync.orders.single_operations import deduction_key
+from stocksync.store.identifiers import stored_key
 from stocksync.store.operations import OperationDraft, OrderRow
 from stocksync.store.order_lines import Line
 

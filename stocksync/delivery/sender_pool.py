@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from stocksync.domain.answers import Answer, Verdict
-from stocksync.domain.identifiers import joined
+from stocksync.delivery.answers import Answer, Verdict
 from stocksync.store.deliveries import Claim, ClaimedOrder
+from stocksync.store.identifiers import joined
 
 _CPU_PER_SEND = 0.0005
 """Seconds one send keeps the interpreter busy; a remote slower than that leaves room for another connection."""

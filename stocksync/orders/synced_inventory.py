@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from rq.timeouts import BaseTimeoutException
+from stocksync.errors import InDoubt, InvalidInput, OpenTransaction, TransitionRefused
+from stocksync.orders.inventory import InventoryManager
+from stocksync.orders.service import StockSynchronizationService, SyncResult
+from stocksync.orders.single_operations import Record
+from stocksync.store.values import check_word, printable
 
-from stocksync.domain.answers import printable
-from stocksync.domain.checkout_form import check_word
-from stocksync.domain.errors import InDoubt, InvalidInput, OpenTransaction, TransitionRefused
-from stocksync.inventory import InventoryManager
-from stocksync.sales import Record
-from stocksync.service import StockSynchronizationService, SyncResult
-
-UNCERTAIN: tuple[type[Exception], ...] = (TimeoutError, ConnectionError, BaseTimeoutException)
-"""Errors after which nobody knows whether the inventory acted; the last: a job's time is up, wherever it was then."""
-_UNCERTAIN_NAMES = frozenset({"Timeout", "ConnectionError", "TimeoutException", "TransportError"})
-"""The same as HTTP libraries call theirs (requests, httpx), which need not be installed here."""
+UNCERTAIN: tuple[type[Exception], ...] = (TimeoutError, ConnectionError)
+"""Errors after which nobody knows whether the inventory acted."""
+_UNCERTAIN_NAMES = frozenset(
+    {"Timeout", "ConnectionError", "TimeoutException", "TransportError", "BaseTimeoutException"}
+)
+"""The same as requests and httpx call theirs, which need not be installed here; the last is RQ's, when a job's time is up."""
 
 Act = Callable[[str, str, int], Any]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from stocksync.domain.answers import Answer, Verdict
-from stocksync.domain.retry import RetryPolicy
+from stocksync.delivery.answers import Answer, Verdict
+from stocksync.delivery.retry import RetryPolicy
 
 SHORTEST_SNOOZE = 1.0
 LONGEST_SNOOZE = 3600.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from stocksync.domain.checkout_form import FormLine
+from stocksync.orders.checkout_form import FormLine
 
 
 class KnownLine(Protocol):

@@ -11,24 +11,24 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.domain.checkout_form import (
+from stocksync.orders.checkout_form import (
     CANCELLED,
     READY,
     SELLER_CANCELLED,
     CheckoutForm,
-    check_word,
     form_of,
     is_newer,
     parse_form,
     with_lines_apart,
 )
-from stocksync.domain.returned_goods import ReturnedGoods, parse_return
-from stocksync.domain.revisions import withdrawal
-from stocksync.revising import apply, follow, is_later
-from stocksync.sales import checked_token
-from stocksync.service import StockSynchronizationService
+from stocksync.orders.returned_goods import ReturnedGoods, parse_return
+from stocksync.orders.revising import apply, follow, is_later
+from stocksync.orders.revisions import withdrawal
+from stocksync.orders.service import StockSynchronizationService
+from stocksync.orders.single_operations import checked_token
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operations import OperationDraft, OrderRow
+from stocksync.store.values import check_word
 
 QUEUED = "queued"
 ALREADY_UPDATED = "already_updated"
@@ -200,7 +200,8 @@ class AllegroStockService:
                     # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
                     at.operations.note_status(order, standing, now)
                 return OrderResult(form.id, NOTED)
-        at.operations.take_form(order, form, CANCELLED if order.status == CANCELLED else standing, now)
+        status = CANCELLED if order.status == CANCELLED else standing
+        at.operations.take_form(order, status, form.revision, form.updated_at, now)
         cancelled = standing != READY or order.status == CANCELLED
         drafts = follow(at, order, form, carriers, warehouse, cancelled=cancelled)
         reason = _BY_SELLER if standing == SELLER_CANCELLED else _CANCELLED if cancelled else None
@@ -218,7 +219,7 @@ class AllegroStockService:
             return True
         if form.revision == order.revision and standing == order.status and is_later(form, order):
             # What the seller said before this moment, and comes later, is over.
-            self._recorder.operations.take_form(order, form, standing, now)
+            self._recorder.operations.take_form(order, standing, form.revision, form.updated_at, now)
         return False
 
     def _record(

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
-from stocksync.domain.answers import Answer, Verdict, understand
-from stocksync.domain.checkout_form import is_storable
-from stocksync.domain.errors import RemoteError, needs_extra
+from stocksync.delivery.answers import Answer, Verdict, understand
+from stocksync.errors import RemoteError, needs_extra
+from stocksync.store.values import is_storable
 
 if TYPE_CHECKING:
     from requests import Session
@@ -97,7 +97,7 @@ class OrdersClient:
             ConfigurationError: the address, the proxy's or a file of certificates can't be used.
         """
         with needs_extra("worker"):
-            from stocksync.remote.transport import Transport  # requests takes its time to import
+            from stocksync.delivery.transport import Transport  # requests takes its time to import
 
         self._transport = Transport(base_url.rstrip("/"), session, connect_timeout, monotonic)
         self._status_path = status_path

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
-from stocksync.delivery import DeliveryEngine
-from stocksync.domain.checkout_form import check_difference, check_quantity, check_word
-from stocksync.domain.errors import IdempotencyConflict, OpenTransaction, UnknownOrder
-from stocksync.interventions import Interventions
-from stocksync.sales import Record, Recorded, Sales, call_keys, checked_token
+from stocksync.delivery.engine import DeliveryEngine
+from stocksync.errors import IdempotencyConflict, OpenTransaction, UnknownOrder
+from stocksync.orders.interventions import Interventions
+from stocksync.orders.single_operations import Record, Recorded, Sales, call_keys, checked_token
 from stocksync.store.context import Context
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operations import OperationDraft, OrderRow
 from stocksync.store.queries import Queries
+from stocksync.store.values import check_difference, check_quantity, check_word
 
 
 @dataclass(frozen=True, slots=True)

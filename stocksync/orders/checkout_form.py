@@ -24,13 +24,11 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from stocksync.domain.errors import InvalidInput, InvalidOrder, InvalidReturn
+from stocksync.errors import InvalidInput, InvalidOrder, InvalidReturn
+from stocksync.store.values import MAX_QUANTITY, check_quantity, check_word, in_words, storable
 
-MAX_QUANTITY = 1_000_000_000
-"""Units in one line; far above any shop, far below what a database integer holds."""
 MAX_LINES = 5_000
 _SAYS_SOMETHING = r"^[^\x00]*[^\s\x00\x1c-\x1f][^\x00]*$"
-_NOT_STORABLE = "contains a NUL byte, or half of a surrogate pair"
 
 READY = "READY_FOR_PROCESSING"
 CANCELLED = "CANCELLED"
@@ -38,21 +36,10 @@ SELLER_CANCELLED = "SELLER_CANCELLED"
 """Ours: ready at Allegro, and marked as cancelled by the seller, who may take that back at any time."""
 
 
-def is_storable(text: str) -> bool:
-    """Whether a database can hold `text`: no NUL, no half of a surrogate pair."""
-    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _storable(text: str) -> str:
-    if not is_storable(text):
-        raise ValueError(_NOT_STORABLE)
-    return text
-
-
 Word = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
-    AfterValidator(_storable),
+    AfterValidator(storable),
     Field(json_schema_extra={"pattern": _SAYS_SOMETHING}),
 ]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
@@ -221,42 +208,6 @@ def _text(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def check_word(field: str, value: Any) -> str:
-    """`value` as a non-empty text of at most 200 characters. Raises InvalidInput naming `field`."""
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(field, f"a non-empty text is needed, got {value!r:.60}")
-    text = value.strip()
-    if len(text) > 200:
-        raise InvalidInput(field, f"at most 200 characters, got {len(text)}")
-    if not is_storable(text):
-        raise InvalidInput(field, _NOT_STORABLE)
-    return text
-
-
-def check_quantity(field: str, value: Any) -> int:
-    """`value` as a whole number from 1 to MAX_QUANTITY. Raises InvalidInput naming `field`."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
-    if not 1 <= value <= MAX_QUANTITY:
-        raise InvalidInput(field, f"must be between 1 and {MAX_QUANTITY}, got {_in_words(value)}")
-    return value
-
-
-def check_difference(field: str, value: Any) -> int:
-    """`value` as a signed whole number of at most MAX_QUANTITY, not zero. Raises InvalidInput naming `field`."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
-    if value == 0 or abs(value) > MAX_QUANTITY:
-        bounds = f"between -{MAX_QUANTITY} and {MAX_QUANTITY} and not 0"
-        raise InvalidInput(field, f"must be {bounds}, got {_in_words(value)}")
-    return value
-
-
-def _in_words(number: int) -> str:
-    # Python refuses to put a number of thousands of digits into words.
-    return repr(number) if number.bit_length() <= 128 else f"a number of {number.bit_length()} bits"
-
-
 def is_newer(
     form: CheckoutForm,
     known_revision: str | None,
@@ -283,6 +234,6 @@ def fault_in_words(fault: Any) -> str:
     """One of pydantic's faults, with its place and what was given."""
     place = ".".join(str(part) for part in fault["loc"])
     given = fault["input"]
-    got = _in_words(given) if isinstance(given, int) else f"{given!r:.40}"
+    got = in_words(given) if isinstance(given, int) else f"{given!r:.40}"
     said = fault["msg"].removeprefix("Value error, ")
     return f"{place}: {said}" + ("" if fault["type"] == "missing" else f", got {got}")

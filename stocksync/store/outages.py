@@ -6,8 +6,8 @@ import logging
 import threading
 from datetime import UTC, datetime, timedelta
 
-from stocksync.domain.errors import StockSyncError
-from stocksync.domain.identifiers import Clock
+from stocksync.errors import StockSyncError
+from stocksync.store.identifiers import Clock
 
 log = logging.getLogger(__name__)
 

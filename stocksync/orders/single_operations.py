@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from stocksync.domain.checkout_form import CANCELLED, check_quantity, check_word
-from stocksync.domain.errors import InvalidInput, LineTaken, OrderCancelled, OrderHasForm, OrphanRefund
-from stocksync.domain.identifiers import stored_key
-from stocksync.recording import Recorder, exceeds
+from stocksync.errors import InvalidInput, LineTaken, OrderCancelled, OrderHasForm, OrphanRefund
+from stocksync.orders.checkout_form import CANCELLED
+from stocksync.orders.recording import Recorder, exceeds
+from stocksync.store.identifiers import stored_key
 from stocksync.store.operations import OperationDraft, OrderRow
 from stocksync.store.order_lines import Line, unnamed_line
+from stocksync.store.values import check_quantity, check_word
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from stocksync.outcomes import Judged, Outcomes
-from stocksync.sending import Sent
+from stocksync.delivery.outcomes import Judged, Outcomes
+from stocksync.delivery.sender_pool import Sent
 from stocksync.store.context import Context, Part
 from stocksync.store.deliveries import Deliveries, Settled
 

@@ -1,0 +1,1 @@
+"""How the remote is told: claim, send, settle; what an answer means; the breaker."""

@@ -1,0 +1,1 @@
+"""What callers and people do to orders and stock; each call is one transaction."""

@@ -1,1 +1,0 @@
-"""The orders microservice, as seen from here."""

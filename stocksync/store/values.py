@@ -1,0 +1,65 @@
+"""What a column can hold: texts and quantities of callers, checked before anything is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stocksync.errors import InvalidInput
+
+MAX_QUANTITY = 1_000_000_000
+"""Units in one line; far above any shop, far below what a database integer holds."""
+_NOT_STORABLE = "contains a NUL byte, or half of a surrogate pair"
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold `text`: no NUL, no half of a surrogate pair."""
+    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def storable(text: str) -> str:
+    """`text`, if a database can hold it. Raises ValueError."""
+    if not is_storable(text):
+        raise ValueError(_NOT_STORABLE)
+    return text
+
+
+def printable(text: str) -> str:
+    """What a stranger said, in characters that a database can hold and a terminal can show."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def check_word(field: str, value: Any) -> str:
+    """`value` as a non-empty text of at most 200 characters. Raises InvalidInput naming `field`."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput(field, f"a non-empty text is needed, got {value!r:.60}")
+    text = value.strip()
+    if len(text) > 200:
+        raise InvalidInput(field, f"at most 200 characters, got {len(text)}")
+    if not is_storable(text):
+        raise InvalidInput(field, _NOT_STORABLE)
+    return text
+
+
+def check_quantity(field: str, value: Any) -> int:
+    """`value` as a whole number from 1 to MAX_QUANTITY. Raises InvalidInput naming `field`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
+    if not 1 <= value <= MAX_QUANTITY:
+        raise InvalidInput(field, f"must be between 1 and {MAX_QUANTITY}, got {in_words(value)}")
+    return value
+
+
+def check_difference(field: str, value: Any) -> int:
+    """`value` as a signed whole number of at most MAX_QUANTITY, not zero. Raises InvalidInput naming `field`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
+    if value == 0 or abs(value) > MAX_QUANTITY:
+        bounds = f"between -{MAX_QUANTITY} and {MAX_QUANTITY} and not 0"
+        raise InvalidInput(field, f"must be {bounds}, got {in_words(value)}")
+    return value
+
+
+def in_words(number: int) -> str:
+    """The number for a message."""
+    # Python refuses to put a number of thousands of digits into words.
+    return repr(number) if number.bit_length() <= 128 else f"a number of {number.bit_length()} bits"
