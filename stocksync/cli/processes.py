@@ -111,7 +111,8 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
         at.close()
         click.echo(f"the page: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")
         supervisor = Supervisor(commands, environment)
-        with on_stop_signals(supervisor.request_stop), supervisor:
+        on_stop_signals(supervisor.request_stop)
+        with supervisor:
             supervisor.wait()
 
 
@@ -131,7 +132,8 @@ def sandbox(host: str, port: int, token: str, **faults: Any) -> None:
 
     plan = FaultPlan(**{name: value for name, value in faults.items() if value is not None})
     stop = Event()
-    with on_stop_signals(stop.set), Sandbox(token, host, port, plan) as server:
+    on_stop_signals(stop.set)
+    with Sandbox(token, host, port, plan) as server:
         click.echo(f"the sandbox listens on {server.url}; set ALLEGRO_MICROSERVICE_BASE_URL to that")
         stop.wait()
 

@@ -65,8 +65,8 @@ def run_demo(exit_after: bool, port: int) -> int:
     port = free_port(_HOST, port)
     stop, token = threading.Event(), secrets.token_urlsafe()
     forms = [json.loads(line) for line in (_DATA / "orders.jsonl").read_text(encoding="utf-8").splitlines()]
+    on_stop_signals(stop.set)
     with (
-        on_stop_signals(stop.set),
         tempfile.TemporaryDirectory(prefix="stocksync-demo-", ignore_cleanup_errors=True) as folder,
         EmbeddedRedis(Path(folder)) as redis,
         Sandbox(token) as sandbox,
@@ -256,5 +256,4 @@ def _bar(label: str, length: int) -> Any:
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        click.echo(line, err=True)
+    click.echo("\n".join(lines), err=True)
