@@ -7,7 +7,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from threading import Event
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import click
@@ -18,6 +18,7 @@ from stocksync.cli.output import answer, json_option
 from stocksync.domain.errors import StockSyncError, needs_extra
 from stocksync.embedded import EmbeddedRedis
 from stocksync.queue import process
+from stocksync.stopping import Stop
 from stocksync.store.migrate import migrate as run_migrations
 from stocksync.store.migrate import pending
 
@@ -131,11 +132,11 @@ def sandbox(host: str, port: int, token: str, **faults: Any) -> None:
     from stocksync.sandbox.supervisor import on_stop_signals
 
     plan = FaultPlan(**{name: value for name, value in faults.items() if value is not None})
-    stop = Event()
+    stop = Stop()
     on_stop_signals(stop.set)
     with Sandbox(token, host, port, plan) as server:
         click.echo(f"the sandbox listens on {server.url}; set ALLEGRO_MICROSERVICE_BASE_URL to that")
-        stop.wait()
+        stop.wait(TIMEOUT_MAX)
 
 
 @click.command()
