@@ -235,3 +235,14 @@ def test_alerts_are_repeated_after_as_long_as_the_setting_says() -> None:
             shop.clock.advance(hours=hours)
             shop.runtime.monitor()
         assert len(told) == 2
+
+
+def test_an_outage_raises_an_alert_after_as_long_as_the_setting_says() -> None:
+    with harness(monitoring_breaker_minutes=3, monitoring_unclaimed_minutes=60) as shop:
+        shop.remote.fail()
+        sell(shop, *(f"order-{number}" for number in range(10)))
+        shop.deliver_now()
+        shop.clock.advance(minutes=2.9)
+        assert "breaker" not in raised(shop)
+        shop.clock.advance(minutes=0.2)
+        assert "breaker" in raised(shop)
