@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flask_openapi3_swagger
 from flask import Blueprint, Response, abort, current_app, jsonify, make_response, render_template, request
@@ -35,8 +35,7 @@ class _Json(DefaultJSONProvider):
 
 
 def _number(text: str) -> float:
-    number = float(text)
-    return int(number) if number.is_integer() else number
+    return int(float(text)) if float(text).is_integer() else float(text)
 
 
 def make_application(name: str) -> OpenAPI:
@@ -59,7 +58,7 @@ def make_application(name: str) -> OpenAPI:
 @docs.get("/api/v1/openapi.json")
 def document() -> Any:
     """The OpenAPI document."""
-    return jsonify(_document())
+    return jsonify(cast(OpenAPI, current_app).api_doc)
 
 
 @docs.get("/docs")
@@ -73,7 +72,11 @@ def page() -> str:
 def refuse_what_is_not_named() -> None:
     """Refuse parameters and bodies that the call does not name, which the models alone can't see."""
     path = re.sub(r"<(?:[^<>:]+:)?([^>]+)>", r"{\1}", str(request.url_rule))
-    call = _document()["paths"][path].get(request.method.lower().replace("head", "get"), {})
+    call = (
+        cast(OpenAPI, current_app)
+        .api_doc["paths"][path]
+        .get(request.method.lower().replace("head", "get"), {})
+    )
     known = {parameter["name"] for parameter in call.get("parameters", ())}
     for name, values in request.args.lists():
         if name not in known:
@@ -96,8 +99,3 @@ def _say_faults(error: ValidationError) -> Response:
     """What the models found wrong, as every other error is said."""
     faults = [fault_in_words(fault) for fault in error.errors(include_url=False)]
     return make_response(jsonify(detail="; ".join(faults)), 400)
-
-
-def _document() -> Any:
-    app: Any = current_app
-    return app.api_doc

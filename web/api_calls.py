@@ -40,7 +40,6 @@ from stocksync.web.auth import actor
 from stocksync.web.request_context import runtime
 
 log = logging.getLogger(__name__)
-View = Callable[..., Any]
 
 _COMMON: dict[str, Any] = {
     "abp_responses": dict.fromkeys((400, 401, 403, 404, 429, 503), answers.Fault),
@@ -50,10 +49,12 @@ stock_sync = APIBlueprint("stock_sync", __name__, url_prefix="/api/v1/stock-sync
 orders = APIBlueprint("api_orders", __name__, url_prefix="/api/v1/orders", **_COMMON)
 
 
-def call(route: Callable[..., Any], rule: str, answer: Any, *faults: int) -> Callable[[View], Any]:
+def call(
+    route: Callable[..., Any], rule: str, answer: Any, *faults: int
+) -> Callable[[Callable[..., Any]], Any]:
     """Decorator of a view, for one call: what the view returns is shown as `answer`; it may end with `faults` too."""
 
-    def decorate(view: View) -> Any:
+    def decorate(view: Callable[..., Any]) -> Any:
         @wraps(view)
         def shown(**given: Any) -> Response:
             return Response(

@@ -32,7 +32,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from stocksync.config import StockSyncConfig
 from stocksync.credentials import Credential, Role, owner_of, password_fits
-from stocksync.web.request_context import FOR_ALL, for_program, runtime
+from stocksync.web.request_context import FOR_ALL, for_program, own_path, runtime
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("auth", __name__)
@@ -205,9 +205,7 @@ def actor() -> str:
 
 def csrf_token() -> str:
     """The token that forms of this session must send back, as `csrf` or in the header X-CSRF-Token."""
-    if "csrf" not in session:
-        session["csrf"] = secrets.token_urlsafe(32)
-    return str(session["csrf"])
+    return str(session.setdefault("csrf", secrets.token_urlsafe(32)))
 
 
 def secure(response: Response) -> Response:
@@ -217,12 +215,6 @@ def secure(response: Response) -> Response:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers.setdefault("Cache-Control", "no-store")
     return response
-
-
-def own_path(path: str) -> str:
-    """`path` where it leads to a page of ours, else the first page."""
-    ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if ours else url_for("pages.overview")
 
 
 @blueprint.route("/login", methods=["GET", "POST"])
@@ -246,7 +238,7 @@ def _begin_session() -> tuple[str | None, int]:
     if not access.attempts.begin(address, who.name if who else None, runtime.clock()):
         return _("Too many attempts; try again in a quarter of an hour."), 429
     if not access.password_fits(request.form.get("password", ""), who) or who is None:
-        log.warning("a login failed from %s", request.remote_addr)
+        log.warning("a login failed from %s", address)
         return _("Name or password is wrong."), 401
     access.attempts.forgive(address, who.name)
     session.clear()  # nothing of what was there before goes on, the token neither

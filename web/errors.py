@@ -16,9 +16,6 @@ from stocksync.web import words
 from stocksync.web.pages.frame import back
 from stocksync.web.request_context import for_program, runtime
 
-_ON_THE_DATABASE = ("pages", "stock_sync", "api_orders")
-"""Blueprints of which no view answers without it."""
-
 # The first that fits counts: its code, and what the page says; None: the error's own words.
 _ANSWERS: tuple[tuple[type[StockSyncError], int, Any], ...] = (
     (
@@ -59,7 +56,6 @@ _ANSWERS: tuple[tuple[type[StockSyncError], int, Any], ...] = (
     ),
     (StockSyncError, 503, None),
 )
-_NO_REASON = _("Please give a reason, of at most 200 characters.")
 _OF_CODES = {
     404: _("There is no page at this address."),
     405: _("This address takes no such request."),
@@ -84,9 +80,9 @@ def _of_ours(error: StockSyncError) -> Any:
     if for_program():
         return jsonify(detail=str(error)), code
     if isinstance(error, errors.InvalidInput) and error.field == "reason":
-        said = _NO_REASON
-    status = words.word("STATUS", getattr(error, "status", None))
-    message = str(said) % {"status": status, "why": error} if said else str(error)
+        said = _("Please give a reason, of at most 200 characters.")
+    fields = {"status": words.word("STATUS", getattr(error, "status", None)), "why": error}
+    message = str(said) % fields if said else str(error)
     if request.method == "POST" and code not in (404, 503) and "back" in request.form:
         return back(message, "bad")  # it is said on the page that the form is on
     return _page(message, code), code
@@ -100,7 +96,8 @@ def _of_the_database(error: PeeweeException) -> Any:
 
 
 def _note_that_the_database_answers(response: Response) -> Response:
-    if response.status_code < 400 and request.blueprint in _ON_THE_DATABASE:
+    # No view of these blueprints answers without it.
+    if response.status_code < 400 and request.blueprint in ("pages", "stock_sync", "api_orders"):
         runtime.database_outage.ends()
     return response
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, Response, jsonify, request
 from peewee import PeeweeException
@@ -35,21 +35,6 @@ def healthz() -> Any:
 @blueprint.get("/readyz")
 def readyz() -> Any:
     """Every part with `ok` or what is wrong, without names of hosts; 503 where one is wrong."""
-    parts = readiness()
-    well = all(part["status"] == "ok" for part in parts.values())
-    return jsonify(status="ok" if well else "failing", parts=parts), 200 if well else 503
-
-
-@blueprint.get("/metrics")
-def metrics() -> Any:
-    """For Prometheus."""
-    collector: Any = SimpleNamespace(collect=_families)
-    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    return Response(encode(collector), content_type=content_type)
-
-
-def readiness() -> dict[str, dict[str, Any]]:
-    """The parts: database, schema, redis, worker, scheduler, deliveries; each with `status`."""
     now = runtime.clock()
     schema, _none = _asked(runtime.require_schema)
     redis, alive = _asked(runtime.heard_from)
@@ -58,13 +43,15 @@ def readiness() -> dict[str, dict[str, Any]]:
     if waits > _NOT_TAKEN and runtime.breaker.open_until() is None:
         deliveries = "not taken"
     silent = "silent" if alive else "unknown"
-    return {
+    parts: dict[str, dict[str, Any]] = {
         "database": {"status": "ok" if schema == "behind" else schema},
         "schema": {"status": schema},
         "redis": {"status": redis},
         **{name: {"status": "ok" if alive and alive[name] else silent} for name in ("worker", "scheduler")},
         "deliveries": {"status": deliveries, "oldest_due_seconds": round(waits.total_seconds())},
     }
+    well = all(part["status"] == "ok" for part in parts.values())
+    return jsonify(status="ok" if well else "failing", parts=parts), 200 if well else 503
 
 
 def _asked(ask: Callable[[], Any]) -> tuple[str, Any]:
@@ -75,6 +62,13 @@ def _asked(ask: Callable[[], Any]) -> tuple[str, Any]:
         return "behind", None
     except (RedisError, OSError, PeeweeException, StockSyncError):
         return "does not answer", None
+
+
+@blueprint.get("/metrics")
+def metrics() -> Any:
+    """For Prometheus."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return Response(encode(cast(Any, SimpleNamespace(collect=_families))), content_type=content_type)
 
 
 def _families() -> Iterator[Any]:

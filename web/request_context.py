@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import cast
 
 import flask_babel
@@ -13,7 +14,6 @@ from stocksync.runtime import Runtime
 LANGUAGES = {"ru": "Русский", "pl": "Polski", "en": "English"}
 FOR_ALL = frozenset({"/healthz", "/readyz"})
 _CHOICES = {"language": tuple(LANGUAGES), "theme": ("auto", "light", "dark")}
-_YEAR = 365 * 24 * 3600
 
 runtime = cast(Runtime, LocalProxy(lambda: current_app.extensions["stocksync"]()))  # noqa: PLW0108 (there is no application yet)
 """The process's own, or the one that the application was made with."""
@@ -42,8 +42,16 @@ def here(**changed: str | int | None) -> str:
     """The address of this page with some of its query changed; None takes a part away."""
     if request.endpoint is None or request.method not in ("GET", "HEAD"):
         return url_for("pages.overview")
-    kept = {name: text for name, text in request.args.items() if name not in _CHOICES}
+    # Nobody who makes up an address sets what `url_for` takes for itself.
+    left_out = (*_CHOICES, "endpoint", "_anchor", "_external", "_method", "_scheme")
+    kept = {name: text for name, text in request.args.items() if name not in left_out}
     return url_for(request.endpoint, **(kept | changed | (request.view_args or {})))
+
+
+def own_path(path: str) -> str:
+    """`path` where it leads to a page of ours, else the first page."""
+    ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if ours else url_for("pages.overview")
 
 
 def _chosen(name: str) -> str | None:
@@ -66,7 +74,7 @@ def _remember(response: Response) -> Response:
             response.set_cookie(
                 f"stocksync_{name}",
                 text,
-                max_age=_YEAR,
+                max_age=timedelta(days=365),
                 samesite="Lax",
                 httponly=True,
                 secure=request.is_secure,

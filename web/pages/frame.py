@@ -13,8 +13,7 @@ from flask import Blueprint, flash, redirect, request, url_for
 from stocksync.store.operation_lists import AGES, Filter
 from stocksync.store.states import can_be_cancelled, can_be_retried
 from stocksync.web import words
-from stocksync.web.auth import own_path
-from stocksync.web.request_context import runtime
+from stocksync.web.request_context import own_path, runtime
 
 blueprint = Blueprint("pages", __name__)
 blueprint.add_app_template_filter(datetime.fromisoformat, "moment")
@@ -22,7 +21,6 @@ PAGE_SIZE = 50
 LAST_PAGE = 2000
 """As far as a list can be turned over."""
 ACTIONS = {"retry": can_be_retried, "cancel": can_be_cancelled}
-_FILTERS = ("status", "q", "error", "age", "doubt")
 _PLAIN = re.compile(r"[\w-][\w.:@-]*")
 # An age by its name: older than the first, not older than the second.
 _AGES = dict(zip([*dict(AGES), "older"], pairwise([None, *dict(AGES).values(), None]), strict=True))
@@ -40,7 +38,8 @@ def page_number() -> int:
 
 def filter_of(given: Mapping[str, str]) -> tuple[Filter, dict[str, str]]:
     """The filter that an address (or a form) names, and its parts as they go into the next address."""
-    kept = {name: text for name in _FILTERS if (text := given.get(name, "").strip())}
+    names = ("status", "q", "error", "age", "doubt")
+    kept = {name: text for name in names if (text := given.get(name, "").strip())}
     stale = timedelta(hours=runtime.config.monitoring_stale_operation_hours)
     newest, oldest = {**_AGES, "stale": (stale, None)}.get(kept.get("age", ""), (None, None))
     now = runtime.clock()

@@ -10,11 +10,10 @@ from flask_babel import gettext as _
 
 from stocksync.store.states import DIFFERENCE_STATUSES
 from stocksync.store.values import check_word
-from stocksync.upkeep import alert_texts as texts
+from stocksync.upkeep import alert_texts
 from stocksync.upkeep.discrepancies import MENDABLE
 from stocksync.web.auth import actor
 from stocksync.web.pages.frame import PAGE_SIZE, back, blueprint, page_number
-from stocksync.web.request_context import language as spoken
 from stocksync.web.request_context import runtime
 
 
@@ -92,14 +91,11 @@ def leave(difference_id: str) -> Any:
 @blueprint.get("/alerts")
 def alerts() -> str:
     """What was brought up, the newest first."""
-    number, language = page_number(), spoken()
+    number = page_number()
     rows = runtime.alerts.find(limit=PAGE_SIZE + 1, offset=(number - 1) * PAGE_SIZE)
-    for row in rows:
-        row["title"] = texts.title(row["kind"], language)
-        row["text"] = texts.text(row["kind"], row["subject"], row["details"], language)
     shown = sorted(rows[:PAGE_SIZE], key=lambda row: row["resolved_at"] is not None)  # what lasts goes first
     pages = number + (len(rows) > PAGE_SIZE)
-    return render_template("alerts.html", alerts=shown, page=number, pages=pages)
+    return render_template("alerts.html", alerts=shown, texts=alert_texts, page=number, pages=pages)
 
 
 @blueprint.post("/alerts/<uuid:alert_id>")
@@ -132,6 +128,4 @@ def sku() -> str:
     wanted = request.args.get("sku", "")
     with runtime.database.scope():
         levels, sums = runtime.queries.stock(wanted), runtime.queries.movement_sums(wanted)
-    for level in levels:
-        level["sum"] = sums.get(level["warehouse"], 0)
-    return render_template("sku.html", sku=wanted, levels=levels)
+    return render_template("sku.html", sku=wanted, levels=levels, sums=sums)

@@ -21,8 +21,6 @@ from stocksync.web.request_context import language, runtime
 
 SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d": (timedelta(days=7), 21600)}
 """What the charts show: name -> (how long, seconds of a step)."""
-Finding = tuple[str, str, str | None]
-"""`bad` or `wait`, a sentence, where to look."""
 
 
 @blueprint.get("/")
@@ -38,7 +36,7 @@ def overview() -> str:
     breaker, alive = runtime.breaker.open_until(), _who_is_alive()
     return render_template(
         "overview.html",
-        findings=[*silent(alive), *findings(state, lanes, doubt, differences, breaker is not None)],
+        findings=findings(alive, state, lanes, doubt, differences, breaker is not None),
         health=health(alive, breaker),
         state=state,
         waited=(now - state["next_due_at"]).total_seconds() if state["next_due_at"] else 0,
@@ -63,14 +61,6 @@ def _who_is_alive() -> dict[str, bool]:
         return {"redis": False}
 
 
-def silent(alive: dict[str, bool]) -> list[Finding]:
-    """A part that is down is the worst of all: nothing goes out."""
-    kinds = {"redis": "redis_away", "worker": "worker_silent", "scheduler": "scheduler_silent"}
-    return [
-        ("bad", alerts.title(kinds[part], language()), None) for part, lives in alive.items() if not lives
-    ]
-
-
 def health(alive: dict[str, bool], breaker: datetime | None) -> list[tuple[str, str, str]]:
     """The parts: (name, `good`, `wait`, `bad` or `unknown`, a few words)."""
     fine, silence = ("good", _("answers")), ("bad", _("does not answer"))
@@ -85,99 +75,47 @@ def health(alive: dict[str, bool], breaker: datetime | None) -> list[tuple[str, 
 
 
 def findings(
-    state: dict[str, Any], lanes: list[dict[str, Any]], doubt: int, differences: int, outage: bool
-) -> list[Finding]:
-    """What is not well, the worst first. Empty: all is well."""
-    figures, waiting, lost = state["statistics"], state["orders_waiting"], state["lost"]
-    failed, stale = figures["failed_operations"], figures["stale_operations"]
+    alive: dict[str, bool],
+    state: dict[str, Any],
+    lanes: list[dict[str, Any]],
+    doubt: int,
+    differences: int,
+    outage: bool,
+) -> list[tuple[str, str, str | None]]:
+    """What is not well, the worst first, a part that is down before all else. Empty: all is well.
+
+    Each finding is `bad` or `wait`, a sentence, and where to look.
+    """
+    spoken, figures, waiting, lost = language(), state["statistics"], state["orders_waiting"], state["lost"]
+    failed, stale = figures["failed_operations"], 0 if outage else figures["stale_operations"]
     paused = sum(bool(lane["paused"]) for lane in lanes)
-    found: list[tuple[int, Finding]] = [
-        (
-            lost,
-            (
-                "bad",
-                ngettext(
-                    "%(num)s order would never be told. Call the developer.",
-                    "%(num)s orders would never be told. Call the developer.",
-                    lost,
-                ),
-                None,
-            ),
-        ),
-        (
-            failed,
-            (
-                "bad",
-                ngettext(
-                    "%(num)s operation was not delivered and waits for a person.",
-                    "%(num)s operations were not delivered and wait for a person.",
-                    failed,
-                ),
-                url_for("pages.operations", status="failed"),
-            ),
-        ),
-        (
-            doubt,
-            (
-                "bad",
-                ngettext(
-                    "Of %(num)s operation it is not known whether the stock was moved: please say.",
-                    "Of %(num)s operations it is not known whether the stock was moved: please say.",
-                    doubt,
-                ),
-                url_for("pages.operations", doubt=1),
-            ),
-        ),
-        (
-            outage,
-            (
-                "wait",
-                ngettext(
-                    "The orders service does not answer; %(num)s order waits and will go by itself.",
-                    "The orders service does not answer; %(num)s orders wait and will go by themselves.",
-                    waiting,
-                ),
-                url_for("pages.lanes"),
-            ),
-        ),
-        (
-            paused,
-            (
-                "wait",
-                ngettext(
-                    "%(num)s seller is paused: nothing is sent for them.",
-                    "%(num)s sellers are paused: nothing is sent for them.",
-                    paused,
-                ),
-                url_for("pages.lanes"),
-            ),
-        ),
-        (
-            differences,
-            (
-                "wait",
-                ngettext(
-                    "%(num)s order differs from the orders service and waits for a decision.",
-                    "%(num)s orders differ from the orders service and wait for a decision.",
-                    differences,
-                ),
-                url_for("pages.reconciliation"),
-            ),
-        ),
-        (
-            stale if not outage else 0,
-            (
-                "wait",
-                ngettext(
-                    "%(num)s operation has been waiting for too long.",
-                    "%(num)s operations have been waiting for too long.",
-                    stale,
-                ),
-                url_for("pages.operations", status="pending", age="stale"),
-            ),
-        ),
-    ]
-    return [finding for count, finding in found if count]
+    silent = {part for part, lives in alive.items() if not lives}
+    found: list[tuple[int, str, str, str | None]] = [
+        ("redis" in silent, "bad", alerts.title("redis_away", spoken), None),
+        ("worker" in silent, "bad", alerts.title("worker_silent", spoken), None),
+        ("scheduler" in silent, "bad", alerts.title("scheduler_silent", spoken), None),
+        (lost, "bad", ngettext("%(num)s order would never be told. Call the developer.",
+                               "%(num)s orders would never be told. Call the developer.", lost), None),
+        (failed, "bad", ngettext("%(num)s operation was not delivered and waits for a person.",
+                                 "%(num)s operations were not delivered and wait for a person.", failed),
+         url_for("pages.operations", status="failed")),
+        (doubt, "bad", ngettext("Of %(num)s operation it is not known whether the stock was moved: please say.",
+                                "Of %(num)s operations it is not known whether the stock was moved: please say.",
+                                doubt), url_for("pages.operations", doubt=1)),
+        (outage, "wait", ngettext("The orders service does not answer; %(num)s order waits and will go by itself.",
+                                  "The orders service does not answer; %(num)s orders wait and will go by themselves.",
+                                  waiting), url_for("pages.lanes")),
+        (paused, "wait", ngettext("%(num)s seller is paused: nothing is sent for them.",
+                                  "%(num)s sellers are paused: nothing is sent for them.", paused),
+         url_for("pages.lanes")),
+        (differences, "wait", ngettext("%(num)s order differs from the orders service and waits for a decision.",
+                                       "%(num)s orders differ from the orders service and wait for a decision.",
+                                       differences), url_for("pages.reconciliation")),
+        (stale, "wait", ngettext("%(num)s operation has been waiting for too long.",
+                                 "%(num)s operations have been waiting for too long.", stale),
+         url_for("pages.operations", status="pending", age="stale")),
+    ]  # fmt: skip
+    return [(kind, sentence, address) for count, kind, sentence, address in found if count]
 
 
 def _series(span: str, now: datetime) -> list[dict[str, Any]]:
