@@ -20,7 +20,7 @@ from stocksync.store.models import (
 from stocksync.web.api_requests import Status
 
 
-class Shown(BaseModel):
+class Answer(BaseModel):
     """An answer, or a part of one; of a row only what is named here is shown."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -36,7 +36,7 @@ def _columns(table: Any, names: str) -> dict[str, Any]:
     return {column.column_name: kind | None if column.null else kind for column, kind in types}
 
 
-def _answer(name: str, about: str | None = None, /, base: type[BaseModel] = Shown, **shown: Any) -> Any:
+def _answer(name: str, about: str | None = None, /, base: type[BaseModel] = Answer, **shown: Any) -> Any:
     """The model of an answer: `shown` holds each field's type, or its type and what it is when nothing is given."""
     given: dict[str, Any] = {
         field: kind if isinstance(kind, tuple) else (kind, ...) for field, kind in shown.items()

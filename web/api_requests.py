@@ -27,20 +27,20 @@ def _written_as(pattern: str, said: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-_whole = _written_as("-?[0-9]{1,18}", "a whole number is needed")
+_whole_number = _written_as("-?[0-9]{1,18}", "a whole number is needed")
 YesNo = Annotated[bool, _written_as("true|false", "true or false is needed")]
 Moment = Annotated[AwareDatetime, BeforeValidator(written_out)]
-Wanted = Annotated[str, Field(min_length=1, max_length=200)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 # One line that says something.
-Words = Annotated[Wanted, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")]
+OneLine = Annotated[ShortText, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")]
 
 
 class OperationPath(BaseModel):
-    operation_id: Wanted
+    operation_id: ShortText
 
 
 class DifferencePath(BaseModel):
-    difference_id: Wanted
+    difference_id: ShortText
 
 
 class AlertPath(BaseModel):
@@ -48,19 +48,19 @@ class AlertPath(BaseModel):
 
 
 class LanePath(BaseModel):
-    token_id: Wanted
+    token_id: ShortText
 
 
 class OrderPath(LanePath):
-    order_id: Wanted
+    order_id: ShortText
 
 
 class LimitQuery(BaseModel):
-    limit: Annotated[int, Field(ge=1, le=200), _whole] = 50
+    limit: Annotated[int, Field(ge=1, le=200), _whole_number] = 50
 
 
 class PageQuery(LimitQuery):
-    offset: Annotated[int, Field(ge=0, le=100_000), _whole] = 0
+    offset: Annotated[int, Field(ge=0, le=100_000), _whole_number] = 0
 
 
 class PendingQuery(PageQuery):
@@ -68,10 +68,10 @@ class PendingQuery(PageQuery):
 
 
 class MatchingQuery(BaseModel):
-    order_id: Wanted | None = None
-    sku: Wanted | None = None
-    token_id: Wanted | None = None
-    error_class: Wanted | None = None
+    order_id: ShortText | None = None
+    sku: ShortText | None = None
+    token_id: ShortText | None = None
+    error_class: ShortText | None = None
     in_doubt: YesNo = False
     since: Annotated[Moment | None, Field(description="recorded at or after this time")] = None
     until: Annotated[Moment | None, Field(description="recorded before this time")] = None
@@ -87,11 +87,11 @@ class OperationsQuery(MatchingQuery, PageQuery):
 
 
 class ReasonQuery(BaseModel):
-    reason: Words | None = None
+    reason: OneLine | None = None
 
 
 class WhyQuery(BaseModel):
-    reason: Words
+    reason: OneLine
 
 
 class CancelQuery(ReasonQuery):
@@ -114,15 +114,15 @@ class RetryAllQuery(BulkQuery, ReasonQuery):
 
 class CancelAllQuery(BulkQuery, CancelQuery):
     status: Literal["pending", "processing", "failed"]
-    reason: Words
+    reason: OneLine
 
 
 class ReconcileQuery(BaseModel):
-    token_id: Wanted | None = None
+    token_id: ShortText | None = None
 
 
 class ProcessQuery(BaseModel):
-    warehouse: Words = DEFAULT_WAREHOUSE
+    warehouse: OneLine = DEFAULT_WAREHOUSE
 
 
 class DifferencesQuery(LimitQuery):

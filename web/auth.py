@@ -59,7 +59,7 @@ class Attempts:
     Kept in this process, for at most 10,000 addresses (a /64 network counts as one) and the names that exist.
     """
 
-    of_address, of_name, span, most = 10, 50, timedelta(minutes=15), 10_000
+    per_address, per_name, span, most = 10, 50, timedelta(minutes=15), 10_000
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -68,8 +68,8 @@ class Attempts:
     def begin(self, address: str, name: str | None, now: datetime) -> bool:
         """Count one more, before it is looked at; False: there were too many."""
         with self._lock:
-            allowed = self._count("address", _network(address), self.of_address, now)
-            return allowed and (name is None or self._count("name", name, self.of_name, now))
+            allowed = self._count("address", _network(address), self.per_address, now)
+            return allowed and (name is None or self._count("name", name, self.per_name, now))
 
     def forgive(self, address: str, name: str) -> None:
         """It was the right password."""
@@ -110,13 +110,13 @@ class Access:
         finally:
             self._hashing.release()
 
-    def of_session(self) -> Credential | None:
+    def user_of_session(self) -> Credential | None:
         """Whose session it is, while it lasts and they still have the password they began it with."""
         who = self.users.get(str(session.get("user")))
         age = timedelta(seconds=runtime.clock().timestamp() - float(session.get("since", 0)))
         return who if who and age < SESSION_LASTS and session.get("mark") == _mark(who) else None
 
-    def of_key(self) -> Credential | None:
+    def user_of_key(self) -> Credential | None:
         """Whose key the request shows."""
         scheme, _space, key = request.headers.get("Authorization", "").partition(" ")
         return owner_of(key.strip(), self.keys) if scheme.lower() == "bearer" else None
@@ -172,7 +172,7 @@ def guard() -> Any:
         trusted = program and not any(header in request.headers for header in _FROM_BROWSER)
     else:
         trusted = program and "Authorization" in request.headers
-        g.user = access.of_key() if trusted else access.of_session()
+        g.user = access.user_of_key() if trusted else access.user_of_session()
     if g.user is None and request.endpoint not in _BEFORE_LOGIN:
         return _refuse_unknown(program)
     if request.method in ("GET", "HEAD", "OPTIONS") or (request.url_rule is None and trusted):

@@ -56,7 +56,7 @@ _ANSWERS: tuple[tuple[type[StockSyncError], int, Any], ...] = (
     ),
     (StockSyncError, 503, None),
 )
-_OF_CODES = {
+_MESSAGES = {
     404: _("There is no page at this address."),
     405: _("This address takes no such request."),
     413: _("That is more than a form may hold."),
@@ -67,13 +67,13 @@ _TITLES = {403: _("Not allowed"), 404: _("Not found"), 429: _("Too many attempts
 
 def set_up(app: Flask) -> None:
     """Have every error of `app` answered here."""
-    app.register_error_handler(HTTPException, _of_the_web)
-    app.register_error_handler(StockSyncError, _of_ours)
-    app.register_error_handler(PeeweeException, _of_the_database)
+    app.register_error_handler(HTTPException, _handle_http_error)
+    app.register_error_handler(StockSyncError, _handle_our_error)
+    app.register_error_handler(PeeweeException, _handle_database_error)
     app.after_request(_note_that_the_database_answers)
 
 
-def _of_ours(error: StockSyncError) -> Any:
+def _handle_our_error(error: StockSyncError) -> Any:
     if isinstance(error, DatabaseUnavailable):
         runtime.database_outage.begins(error)
     code, said = next((code, said) for kind, code, said in _ANSWERS if isinstance(error, kind))
@@ -88,11 +88,11 @@ def _of_ours(error: StockSyncError) -> Any:
     return _page(message, code), code
 
 
-def _of_the_database(error: PeeweeException) -> Any:
+def _handle_database_error(error: PeeweeException) -> Any:
     if not is_unavailable(error):
         raise error  # a fault of ours, logged with its traceback
     runtime.database_outage.begins(error)
-    return _of_ours(DatabaseUnavailable("the database does not answer"))
+    return _handle_our_error(DatabaseUnavailable("the database does not answer"))
 
 
 def _note_that_the_database_answers(response: Response) -> Response:
@@ -102,11 +102,11 @@ def _note_that_the_database_answers(response: Response) -> Response:
     return response
 
 
-def _of_the_web(error: HTTPException) -> Any:
+def _handle_http_error(error: HTTPException) -> Any:
     if error.response is not None:
         return error.response
     code, said = error.code or 500, error.description or error.name
-    body = jsonify(detail=said) if for_program() else _page(_OF_CODES.get(code) or said, code)
+    body = jsonify(detail=said) if for_program() else _page(_MESSAGES.get(code) or said, code)
     # What the code demands: Allow, Retry-After, WWW-Authenticate.
     headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
     return body, code, headers | ({"WWW-Authenticate": "Bearer"} if code == 401 else {})

@@ -238,7 +238,7 @@ def test_a_reader_changes_nothing(page: FlaskClient, shop: Shop, name: str, code
 
 
 def test_a_guesser_is_held_up_and_comes_back_later(page: FlaskClient, shop: Shop) -> None:
-    for _ in range(Attempts.of_address):
+    for _ in range(Attempts.per_address):
         assert log_in(page, password="wrong").status_code == 401
 
     held_up = log_in(page)
@@ -256,7 +256,7 @@ def test_a_guesser_with_many_addresses_is_held_up_by_the_name() -> None:
 
     let_through = [attempts.begin(f"10.0.{i // 250}.{i % 250}", "anna", START) for i in range(200)]
 
-    assert sum(let_through) == Attempts.of_name
+    assert sum(let_through) == Attempts.per_name
     assert attempts.begin("10.9.9.9", "boris", START)
 
 
@@ -265,13 +265,13 @@ def test_addresses_of_one_network_count_as_one() -> None:
 
     let_through = [attempts.begin(f"2001:db8:1:2::{i:x}", None, START) for i in range(50)]
 
-    assert sum(let_through) == Attempts.of_address
+    assert sum(let_through) == Attempts.per_address
     assert attempts.begin("2001:db8:1:3::1", None, START)
 
 
 def test_what_is_remembered_of_guessers_is_bounded() -> None:
     attempts = Attempts()
-    for _ in range(Attempts.of_address + 1):
+    for _ in range(Attempts.per_address + 1):
         held_up = not attempts.begin("192.0.2.1", None, START)
     assert held_up
 
@@ -339,7 +339,7 @@ def test_an_address_in_a_header_counts_as_far_as_proxies_are_trusted(sqlite_url:
             log_in(
                 page, password="wrong", headers={"X-Forwarded-For": f"10.0.0.{i}, 203.0.113.7"}
             ).status_code
-            for i in range(Attempts.of_address + 1)
+            for i in range(Attempts.per_address + 1)
         ]
 
         assert codes[-2:] == [401, 429]  # what the guesser wrote in front changes nothing
