@@ -1,0 +1,150 @@
+"""`sweep`, `cleanup`, `audit`, `reconcile`, `differences ...`, `monitor`, `alerts ...`: what keeps the house in order."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from uuid import UUID
+
+import click
+
+from stocksync.cli.frame import Answer, actor, cli, command, names_and_values, progress, table
+from stocksync.errors import StockSyncError
+from stocksync.runtime import Runtime
+from stocksync.upkeep.alert_texts import title
+from stocksync.upkeep.audit import audit as run_audit
+from stocksync.upkeep.audit import per_lane
+from stocksync.upkeep.discrepancies import DIFFERING
+
+_LONGEST_WAIT = 5.0
+
+
+@command()
+def sweep(at: Runtime) -> Answer:
+    """Return what dead workers left, and wake every lane with due work."""
+    return names_and_values(at.sweep().as_dict())
+
+
+@command()
+@click.option("--dry-run", is_flag=True, help="Count what would go, and take nothing away.")
+def cleanup(at: Runtime, dry_run: bool) -> Answer:
+    """Take away completed and cancelled operations, their logs and finished reports that are long at an end."""
+    return names_and_values(at.cleanup(dry_run=dry_run).as_dict())
+
+
+@command()
+def audit(at: Runtime) -> Answer:
+    """Prove that nothing was lost and nothing happened twice; exit code 1 and the rows when not."""
+    findings, lanes = run_audit(at.database), per_lane(at.database)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.check}: {finding.meaning}")
+        lines += [f"  {', '.join(map(str, row))}" for row in finding.rows]
+    for lane, numbers in lanes.items():
+        lines.append(f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}")
+    lines.append(f"{len(findings)} promise(s) broken" if findings else "every promise holds")
+    found = [{"check": f.check, "meaning": f.meaning, "rows": f.rows} for f in findings]
+    return Answer({"ok": not findings, "findings": found, "lanes": lanes}, lines, not findings)
+
+
+@command()
+@click.option("--token", help="Of this seller only; otherwise of every active one.")
+@click.option("--dry-run", is_flag=True, help="Compare only: nothing is repaired or kept but the report.")
+@click.option("--limit", type=click.IntRange(1), help="Orders looked at, of each seller.")
+def reconcile(at: Runtime, token: str | None, dry_run: bool, limit: int | None) -> Answer:
+    """Compare our orders with the remote's, and have told again what may be.
+
+    Exit code 1 when a run did not come to its end, or something waits for a person.
+    """
+    active = [lane for lane, _, _ in at.reconciliation.records.accounts()]
+    if token is not None and token not in active:
+        raise StockSyncError(f"account {token} is unknown or not active; `lanes list` shows all")
+    # What was delivered just before the command would be called in flight: a person means it too.
+    time.sleep(min(at.config.reconciliation_grace_seconds, _LONGEST_WAIT))
+    runs = [
+        at.reconciliation.run(lane, dry_run=dry_run, limit=limit, actor=actor())
+        for lane in progress([token] if token else active, "sellers")
+    ]
+    buckets = sum((Counter(run["buckets"]) for run in runs), Counter[str]())
+    waiting = [one for run in runs for one in run["discrepancies"] if one.get("status", "open") == "open"]
+    complete = all(run["complete"] for run in runs)
+    checked, fixed = sum(run["checked"] for run in runs), sum(run["fixed"] for run in runs)
+    totals = {"complete": complete, "dry_run": dry_run, "checked": checked, "fixed": fixed}
+    lines = [
+        *(
+            f"{run['token_id']}: {run['status']}" + (f" ({run['reason']})" if run["reason"] else "")
+            for run in runs
+        ),
+        *(f"  {count:>6} {kind}{'  <-' if kind in DIFFERING else ''}" for kind, count in buckets.items()),
+        f"{checked} orders compared, {fixed} told again",
+        *(f"  for a person: {one['kind']}, order {one['order_id']}" for one in waiting[:20]),
+    ]
+    document = totals | {"buckets": dict(sorted(buckets.items())), "runs": runs}
+    return Answer(document, lines, complete and not waiting)
+
+
+@cli.group()
+def differences() -> None:
+    """Orders of which we and the remote say different things."""
+
+
+@command(differences, "list")
+@click.option("--all", "every", is_flag=True, help="Those that ended, too.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=200, show_default=True)
+def list_differences(at: Runtime, every: bool, limit: int) -> Answer:
+    """What waits for a person."""
+    rows = at.reconciliation.records.differences(status=None if every else "open", limit=limit)
+    columns = ("id", "token_id", "order_id", "kind", "status", "ours", "remote", "first_seen_at")
+    return Answer({"differences": rows}, table(rows, *columns))
+
+
+@command(differences)
+@click.argument("difference")
+@click.option("--reason", required=True, help="Why, for the log.")
+def fix(at: Runtime, difference: str, reason: str) -> Answer:
+    """Tell the remote again what we say of this order; both sides are read again first."""
+    outcome = at.reconciliation.fix(difference, actor=actor(), reason=reason)
+    said = "the order is told again" if outcome == "fixed" else "both sides agree by now"
+    return Answer({"difference": difference, "outcome": outcome}, [said])
+
+
+@command(differences)
+@click.argument("difference")
+@click.option("--reason", required=True, help="Why, for whoever looks.")
+def leave(at: Runtime, difference: str, reason: str) -> Answer:
+    """Leave it as it is; it is not brought up again unless it changes."""
+    at.reconciliation.leave(difference, actor=actor(), reason=reason)
+    return Answer({"difference": difference, "outcome": "left"}, ["left as it is"])
+
+
+@command()
+def monitor(at: Runtime) -> Answer:
+    """Look at everything that can go wrong, and have people told. Exit code 1 while an alert is open."""
+    report = at.monitor()
+    kinds = report["open"]
+    said = f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} owed"
+    return Answer(report, [*(f"{n} x {title(kind, 'en')}" for kind, n in kinds.items()), said], not kinds)
+
+
+@cli.group()
+def alerts() -> None:
+    """What people were, or are to be, told."""
+
+
+@command(alerts, "list")
+@click.option("--all", "every", is_flag=True, help="Those that are over, too.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+def list_alerts(at: Runtime, every: bool, limit: int) -> Answer:
+    """Alerts, the newest first."""
+    rows = at.alerts.find(open_only=not every, limit=limit)
+    columns = ("id", "kind", "subject", "raised_at", "resolved_at", "acknowledged_by", "owed", "details")
+    return Answer({"alerts": rows}, table(rows, *columns))
+
+
+@command(alerts)
+@click.argument("alert", type=click.UUID)
+def acknowledge(at: Runtime, alert: UUID) -> Answer:
+    """Say that you have seen it: it is not repeated any more."""
+    if not at.alerts.acknowledge(alert, actor(), at.clock()):
+        raise StockSyncError(f"alert {alert} is unknown, or acknowledged already; `alerts list` shows all")
+    return Answer({"alert": alert, "acknowledged": True}, ["acknowledged"])
