@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
 import time
 from types import FrameType
+from typing import Any
 
-from redis.client import PubSub, PubSubWorkerThread
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from rq import worker_registration
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.queue import Queue
 from rq.worker import SimpleWorker, WorkerStatus
 
-from stocksync.queue.wakeups import StockSyncJob
+from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob
 from stocksync.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 _AWAY = (RedisConnectionError, RedisTimeoutError)
+_STAND_IN_SECONDS = 45
 
 
 class StockSyncWorker(SimpleWorker):
@@ -32,48 +33,43 @@ class StockSyncWorker(SimpleWorker):
     job_class = StockSyncJob
     max_connection_wait_time = 2.0
     log_result_lifespan = False
+    # Seconds. RQ's own would wait for a Redis that hangs for a minute before it sees a signal.
+    dequeue_timeout = BLOCKING_SECONDS - 1
+    connection_timeout = BLOCKING_SECONDS
 
     runtime: Runtime
+    _next_stand_in = 0.0
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM: the slice under way claims nothing more, settles what it sent, and the loop ends."""
         self.runtime.stop.set()
-        try:
+        self.connection = self.runtime.connect_redis()  # from here on a Redis that hangs is not waited for
+        with contextlib.suppress(RedisError, OSError):  # RQ notes the request in Redis, after it has taken it
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError):
-            self._stop_requested = True  # RQ notes the request in Redis; without Redis it must do without
 
     def _install_signal_handlers(self) -> None:
         super()._install_signal_handlers()  # type: ignore[no-untyped-call]
-        if self.runtime.stop.is_set():
-            self._stop_requested = True  # the signal came while the worker was being made
+        self._stop_requested = self.runtime.stop.is_set()  # the signal came while the worker was being made
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """A second signal changes nothing: stopping is bounded by the request under way."""
 
-    def heartbeat(self, timeout: int | None = None, pipeline: object = None) -> None:
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """RQ's, and after a flushed Redis the worker's registration again. Idle, it looks after the monitor too."""
-        super().heartbeat(timeout, pipeline)  # type: ignore[arg-type]
-        if pipeline is None:
-            self.runtime.redis_outage.ends()
-        if pipeline is None and self.get_state() == WorkerStatus.IDLE and not self.runtime.stop.is_set():
+        super().heartbeat(timeout, pipeline)
+        if pipeline is not None:
+            return
+        self.runtime.redis_outage.ends()
+        if self.birth_date is not None and not self.connection.hexists(self.key, "birth"):
+            self.connection.delete(self.key)
+            self.register_birth()  # type: ignore[no-untyped-call]
+        idle = self.get_state() == WorkerStatus.IDLE and not self.runtime.stop.is_set()
+        if idle and time.monotonic() >= self._next_stand_in:
+            self._next_stand_in = time.monotonic() + _STAND_IN_SECONDS
             self.runtime.stand_in()
-            if not self.runtime.database.is_closed():
-                self.runtime.database.close()
-        if (
-            pipeline is None
-            and self.birth_date is not None
-            and not self.connection.hexists(self.key, "birth")
-        ):
-            with self.connection.pipeline() as pipe:
-                pipe.hset(self.key, mapping=self.serialize())
-                worker_registration.register(self, pipe)
-                pipe.expire(self.key, self.worker_ttl + 60)
-                pipe.execute()
+            self._give_connection_back()
 
-    def _pubsub_exception_handler(
-        self, exc: Exception, pubsub: PubSub, pubsub_thread: PubSubWorkerThread
-    ) -> None:
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """RQ's, without a word: the loop says what is to be said of Redis. A time-out does not end the thread."""
         if not isinstance(exc, _AWAY):
             super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
@@ -89,6 +85,14 @@ class StockSyncWorker(SimpleWorker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """RQ's, with the database connection given back afterwards."""
         super().execute_job(job, queue)
+        self._give_connection_back()
+
+    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """RQ's, on the connection that does not wait once the worker is to stop."""
+        job.connection = self.connection
+        super().handle_execution_ended(job, queue, heartbeat_ttl)
+
+    def _give_connection_back(self) -> None:
         if not self.runtime.database.is_closed():
             self.runtime.database.close()
 
@@ -97,15 +101,13 @@ def run(runtime: Runtime) -> None:
     """Work until told to stop. RQ ends its loop on errors of Redis; it is begun again after a second."""
     runtime.require_schema()
     _ = runtime.sender, runtime.messenger  # what is missing must be said now, not at the first order
-    logging.getLogger("rq.worker").addFilter(lambda record: _is_news(record, runtime))
+    rq_log = logging.getLogger("rq.worker")
+    rq_log.addFilter(lambda record: _is_news(record, runtime))
     while not runtime.stop.is_set():
         try:
             worker = StockSyncWorker([runtime.worker_queue()], worker_ttl=60)
             worker.runtime = runtime
-            worker.log_job_description = True
-            worker.work(
-                logging_level=logging.getLevelName(logging.getLogger("rq.worker").getEffectiveLevel())
-            )
+            worker.work(logging_level=logging.getLevelName(rq_log.getEffectiveLevel()))
         except (RedisError, OSError) as error:
             runtime.redis_outage.begins(error)
         except StopRequested:
