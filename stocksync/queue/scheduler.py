@@ -73,7 +73,6 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         self._wakeups = wakeups
         self._tasks = {task.id: task for task in tasks}
         self._now = now
-        self._obsolete_removed = False
 
     def run_until(self, stop: Stop, every_minute: Callable[[], None] = lambda: None) -> None:
         """Tick until `stop` is set. A lost Redis is waited for, in steps of at most two seconds.
@@ -101,8 +100,6 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         """One round, of a bounded number of entries. Answers with how many were due. Raises RedisError."""
         if not self.acquire_lock():
             return 0
-        if not self._obsolete_removed:
-            self._remove_obsolete()
         self._restore_periodic()
         due = self.connection.zrangebyscore(self.scheduled_jobs_key, 0, self._now(), start=0, num=_BATCH)
         for raw in due:
@@ -155,30 +152,27 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
                 )
                 log.info("periodic task %s is scheduled: %s", task.id, description)
 
-    def _remove_obsolete(self) -> None:
-        """Once: entries of tasks that an earlier version had."""
-        for raw, _ in self.connection.zscan_iter(self.scheduled_jobs_key, match=f"{PERIODIC}*"):
-            entry = raw.decode("utf-8", "replace")
-            if entry not in self._tasks:
-                log.info("periodic task %s is no more", entry)
-                self.connection.zrem(self.scheduled_jobs_key, raw)
-                self.connection.delete(StockSyncJob.key_for(entry))
-        self._obsolete_removed = True
-
     def enqueue_job(self, job: Any) -> None:
         """Bring one due entry about."""
         lane = job.meta.get("lane")
-        if lane is None:
+        if task := self._tasks.get(job.id):
             # The next time first: a crash between the two steps costs one run, not the entry.
-            following = math.floor(self._now()) + int(job.meta["interval"])
-            self.connection.zadd(self.scheduled_jobs_key, {job.id: following})
+            self.connection.zadd(self.scheduled_jobs_key, {job.id: math.floor(self._now()) + task.interval})
             if self.connection.lpos(self._queue.key, job.id) is None:
                 self._queue.enqueue_job(job)
+        elif lane is None:
+            log.info("periodic task %s is no more", job.id)
+            self._forget(job)
         elif self._wakeups.wake(lane):
             score = self.connection.zscore(self.scheduled_jobs_key, job.id)
             if score is not None and score <= self._now():  # else a worker has just moved it on
-                self.connection.zrem(self.scheduled_jobs_key, job.id)
-                self.connection.delete(job.key)
+                self._forget(job)
+
+    def _forget(self, job: Any) -> None:
+        with self.connection.pipeline() as pipe:
+            pipe.zrem(self.scheduled_jobs_key, job.id)
+            pipe.delete(job.key)
+            pipe.execute()
 
     def _quarantine(self, raw: bytes, error: Exception) -> None:
         log.error("scheduler entry %r can't be read (%s); put aside", raw, error)

@@ -56,10 +56,9 @@ class StockSyncJob(Job):
                 name = self.func_name = TASKS + name.removeprefix(former)
         callbacks = (self._success_callback_name, self._failure_callback_name, self._stopped_callback_name)
         ours = isinstance(name, str) and name.startswith(TASKS) and name.removeprefix(TASKS).isidentifier()
-        if not ours or self.instance is not None:
-            raise DeserializationError(f"job {self.id} asks for {name!r}; only functions of {TASKS}* are run")
-        if any(isinstance(callback, str) for callback in callbacks):
-            raise DeserializationError(f"job {self.id} carries callbacks; none of ours do")
+        if not ours or self.instance is not None or any(isinstance(callback, str) for callback in callbacks):
+            only = f"only functions of {TASKS}* are run, without callbacks"
+            raise DeserializationError(f"job {self.id} asks for {name!r}; {only}")
 
 
 def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool = False) -> Redis:

@@ -67,34 +67,20 @@ class StockSyncWorker(SimpleWorker):
         if idle and time.monotonic() >= self._next_stand_in:
             self._next_stand_in = time.monotonic() + _STAND_IN_SECONDS
             self.runtime.stand_in()
-            self._give_connection_back()
+            self.runtime.database.close()
 
-    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
-        """RQ's, without a word: the loop says what is to be said of Redis. A time-out does not end the thread."""
-        if not isinstance(exc, _AWAY):
-            super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
-        time.sleep(2.0)
-
-    def teardown(self) -> None:
-        """RQ's, which without Redis would leave its listening thread behind."""
-        try:
-            super().teardown()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError):
-            self.pubsub_thread.stop()  # type: ignore[attr-defined]
+    def subscribe(self) -> None:
+        """Nothing: RQ's would listen, on a thread and a connection of its own, for orders sent through Redis."""
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """RQ's, with the database connection given back afterwards."""
         super().execute_job(job, queue)
-        self._give_connection_back()
+        self.runtime.database.close()
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
         """RQ's, on the connection that does not wait once the worker is to stop."""
         job.connection = self.connection
         super().handle_execution_ended(job, queue, heartbeat_ttl)
-
-    def _give_connection_back(self) -> None:
-        if not self.runtime.database.is_closed():
-            self.runtime.database.close()
 
 
 def run(runtime: Runtime) -> None:
