@@ -9,7 +9,6 @@ import secrets
 import sys
 from importlib import import_module
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import click
@@ -21,6 +20,7 @@ from stocksync.config import PREFIX
 from stocksync.errors import StockSyncError, needs_extra
 from stocksync.queue import process
 from stocksync.queue.embedded import EmbeddedRedis
+from stocksync.queue.stopping import Stop
 from stocksync.store.migrate import migrate as run_migrations
 from stocksync.store.migrate import pending
 
@@ -127,7 +127,8 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
         at.close()
         click.echo(f"the page: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")
         supervisor = Supervisor(commands, environment)
-        with on_stop_signals(supervisor.request_stop), supervisor:
+        on_stop_signals(supervisor.request_stop)
+        with supervisor:
             supervisor.wait()
 
 
@@ -146,8 +147,9 @@ def sandbox(host: str, port: int, token: str, **faults: Any) -> None:
     from stocksync.sandbox.supervisor import on_stop_signals
 
     plan = FaultPlan(**{name: value for name, value in faults.items() if value is not None})
-    stop = Event()
-    with on_stop_signals(stop.set), Sandbox(token, host, port, plan) as server:
+    stop = Stop()
+    on_stop_signals(stop.set)
+    with Sandbox(token, host, port, plan) as server:
         click.echo(f"the sandbox listens on {server.url}; set ALLEGRO_MICROSERVICE_BASE_URL to that")
         stop.wait()
 

@@ -8,7 +8,6 @@ import os
 import secrets
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ import urllib3
 from stocksync.config import PREFIX, StockSyncConfig
 from stocksync.orders.checkout_form import READY
 from stocksync.queue.embedded import EmbeddedRedis
+from stocksync.queue.stopping import Stop
 from stocksync.runtime import Runtime
 from stocksync.store.migrate import migrate
 from stocksync.store.models import DEFAULT_WAREHOUSE
@@ -63,14 +63,14 @@ def run_demo(exit_after: bool, port: int) -> int:
         click.Abort: told to stop before the report.
     """
     port = free_port(_HOST, port)
-    stop, token = threading.Event(), secrets.token_urlsafe()
+    stop, token = Stop(), secrets.token_urlsafe()
     forms = [json.loads(line) for line in (_DATA / "orders.jsonl").read_text(encoding="utf-8").splitlines()]
+    on_stop_signals(stop.set)
     with (
-        on_stop_signals(stop.set),
         tempfile.TemporaryDirectory(prefix="stocksync-demo-", ignore_cleanup_errors=True) as folder,
         EmbeddedRedis(Path(folder)) as redis,
         Sandbox(token) as sandbox,
-        open(f"{folder}/processes.log", "w+", encoding="utf-8", errors="replace") as log,
+        open(f"{folder}/processes.log", "w", encoding="utf-8") as log,
     ):
         _say(f"data in {folder}, what the processes say in processes.log there; all of it goes at the end")
         environment = _environment(folder, redis.url, sandbox.url, token, port)
@@ -81,8 +81,8 @@ def run_demo(exit_after: bool, port: int) -> int:
                 demo = _Demo(forms, runtime, sandbox, page, stop)
                 figures, all_is_well = demo.report(demo.play())
                 if not all_is_well:
-                    log.seek(0)
-                    complaints = [line.rstrip() for line in log if " INFO " not in line]
+                    said = Path(log.name).read_text(encoding="utf-8").splitlines()
+                    complaints = [line for line in said if " INFO " not in line]
                     _say("not all is well; the processes said last:", *complaints[-15:])
                 if not exit_after:
                     _say(f"the page stays at {page}   (Ctrl-C stops everything)")
@@ -101,7 +101,7 @@ class _Demo:
     runtime: Runtime
     sandbox: Sandbox
     page: str
-    stop: threading.Event
+    stop: Stop
 
     def play(self) -> float:
         """The story. Returns the seconds that it took."""
@@ -256,5 +256,4 @@ def _bar(label: str, length: int) -> Any:
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        click.echo(line, err=True)
+    click.echo("\n".join(lines), err=True)

@@ -19,14 +19,6 @@ class CannotStart(StockSyncError):
     """The processes can't be started. The message says why, and what to do."""
 
 
-class PortOccupied(CannotStart):
-    """The port can't be listened on."""
-
-    def __init__(self, host: str, port: int, error: OSError) -> None:
-        trouble = _PORT_TROUBLES.get(error.errno or 0, f"can't be listened on ({error.strerror or error})")
-        super().__init__(f"port {port} on {host} {trouble}; choose another with --port")
-
-
 def read_procfile(path: Path) -> dict[str, str]:
     """Process names and their shell commands, in the file's order, without `release`.
 
@@ -46,13 +38,15 @@ def read_procfile(path: Path) -> dict[str, str]:
 
 
 def free_port(host: str, port: int = 0) -> int:
-    """`port` of `host` if a server could listen on it; 0 finds one. Raises PortOccupied."""
+    """`port` of `host` if a server could listen on it; 0 finds one. Raises CannotStart, which says why not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # It sets SO_REUSEADDR, as servers do, so that the connections of one that has just ended do not count.
-        with socket.create_server((host, port)) as server:
+        with socket.create_server((host, port), family=family) as server:
             return int(server.getsockname()[1])
     except OSError as error:
-        raise PortOccupied(host, port, error) from error
+        trouble = _PORT_TROUBLES.get(error.errno or 0, f"can't be listened on ({error.strerror or error})")
+        raise CannotStart(f"port {port} on {host} {trouble}; choose another with --port") from error
 
 
 @contextmanager

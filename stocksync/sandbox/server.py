@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote
 
 from .faults import FaultPlan
 from .microservice import Answer, Microservice, contract_answer, json_answer, page_answer
-from .preflight import PortOccupied
+from .preflight import free_port
 
 _DRIP_SECONDS, _DROPS = 0.05, 1200
 _HUGE_BYTES = 10_000_000
@@ -51,7 +51,9 @@ class Sandbox(Microservice):
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def __enter__(self) -> Self:
-        """Listen. Raises PortOccupied."""
+        """Listen. Raises CannotStart when the port is taken."""
+        if self.port:
+            free_port(self.host, self.port)
         self._server = _Server(self)
         self.port = self._server.server_address[1]
         self._server.listen()
@@ -95,11 +97,7 @@ class _Server(ThreadingTCPServer):
         self.closing = threading.Event()
         self._connections: set[Any] = set()
         self._thread: threading.Thread | None = None
-        try:
-            self.server_bind()
-        except OSError as error:
-            self.server_close()
-            raise PortOccupied(sandbox.host, sandbox.port, error) from error
+        self.server_bind()
 
     def listen(self) -> None:
         """Accept connections from now on."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import cycle
 from typing import IO, Self, TextIO
 
@@ -22,16 +22,10 @@ _COMPOUND = frozenset("();<>|&")
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 
 
-@contextlib.contextmanager
-def on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Meanwhile SIGTERM, SIGINT and SIGHUP call `stop`, in the main thread and in the middle of anything."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def on_stop_signals(stop: Callable[[], None]) -> None:
+    """From now on SIGTERM, SIGINT and SIGHUP call `stop`, in the main thread and in the middle of anything."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop())
 
 
 class Supervisor:
@@ -157,7 +151,8 @@ class Supervisor:
         width = max(map(len, (*self._commands, "system")))
         try:
             with self._printing:
-                click.echo(f"{click.style(f'{name:<{width}} |', fg=colour)} {text}", self._out)
+                prefix = click.style(f"{name:<{width}} |", fg=None if "NO_COLOR" in os.environ else colour)
+                click.echo(f"{prefix} {text}", self._out)
         except (OSError, ValueError):
             # Nobody reads any more: the terminal is gone, or `up | head` has seen enough.
             self._stops_asked = max(self._stops_asked, 1)

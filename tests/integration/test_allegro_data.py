@@ -17,6 +17,7 @@ from tests.shop import SELLER, WAREHOUSE, Shop, open_shop
 ALLEGRO_DATA = SHOP_DATA.parent / "allegro"
 pytestmark = [
     pytest.mark.shop_data,
+    pytest.mark.pgbouncer,
     pytest.mark.skipif(not ALLEGRO_DATA.is_dir(), reason="the made-up orders are not beside this checkout"),
 ]
 OLD, NEW = "3a1f0c10-a6db-11ef-beb1-2953ecce8d01", "5c3f0c10-a6db-11ef-beb1-2953ecce8d03"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ from stocksync.store.database import Database, Statement, bind_models, open_data
 from stocksync.store.migrate import migrate, pending
 from stocksync.store.models import MODELS
 from tests.processes import ROOT
-from tests.shop import REFUSED, SELLER, START, form, open_shop
+from tests.shop import SELLER, open_shop
 
-APPLIED = ["0001_initial", "0002_moving_lines", "0003_upkeep", "0004_moved_lines"]
+APPLIED = ["0001_initial"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
 
 
@@ -139,82 +138,6 @@ def test_our_tables_stay_out_of_the_monoliths_way(database_url: str) -> None:
 
     plan = {"pending_stock_operations", "stock_synchronization_logs"}
     assert all(name.startswith("stock_sync_") for name in tables - plan - {"sqlite_sequence"})
-
-
-def test_lines_that_moved_our_stock_before_the_second_migration_are_known_to(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_shop(database_url) as shop:
-        shop.stock(A=10)
-        shop.orders.process_order_stock_update(form())
-        shop.deduct("order-2", line_item_id="L")
-        shop.deduct("order-3")
-        second = import_module("stocksync.store.migrations.0002_moving_lines")
-        with shop.runtime.database.transaction_scope():
-            shop.runtime.database.execute_sql("DROP INDEX pending_stock_operations_in_doubt")
-            shop.runtime.database.execute_sql("ALTER TABLE stock_sync_order_lines DROP COLUMN moves_stock")
-            second.up(None, shop.runtime.database)
-
-        moved = [
-            shop.line(line, order)["moves_stock"]
-            for line, order in [("line-1", "order-1"), ("L", "order-2"), ("A@Ирина", "order-3")]
-        ]
-    assert moved == [True, False, False]
-
-
-def test_the_third_migration_counts_what_was_completed_before_it(database_url: str) -> None:
-    with open_shop(database_url) as shop:
-        shop.deduct("told")
-        shop.drain()
-        shop.remote.answer = lambda _: REFUSED
-        failed = shop.deduct("refused")
-        shop.drain()
-        first_failed_at = shop.operation(failed)["first_failed_at"]
-        database, third = shop.runtime.database, import_module("stocksync.store.migrations.0003_upkeep")
-        with database.transaction_scope():
-            for table in ("tallies", "discrepancies", "reconciliations", "alerts", "task_runs"):
-                database.execute_sql(f"DROP TABLE stock_sync_{table}")
-            for name in ("status_id", "sku_id", "token_id_id", "error"):
-                database.execute_sql(f"DROP INDEX pending_stock_operations_{name}")
-            for name in ("token_id_updated_at", "untold"):
-                database.execute_sql(f"DROP INDEX stock_sync_orders_{name}")
-            database.execute_sql("DROP INDEX stock_sync_keys_passing")
-            database.execute_sql("CREATE INDEX stock_sync_keys_created_at ON stock_sync_keys (created_at)")
-            database.execute_sql("ALTER TABLE stock_sync_pruned DROP COLUMN moves_stock")
-            database.execute_sql("ALTER TABLE pending_stock_operations DROP COLUMN first_failed_at")
-            database.execute_sql(
-                "CREATE INDEX pending_stock_operations_status_created_at"
-                " ON pending_stock_operations (status, created_at)"
-            )
-            third.up(None, database)
-
-        assert first_failed_at == shop.operation(failed)["first_failed_at"] == START
-        assert shop.runtime.operation_lists.by_status()["completed"] == 1
-        assert shop.runtime.tallies.fold(shop.clock()) == 0
-
-
-def test_of_lines_that_two_orders_had_before_the_fourth_migration_the_newest_is_carried(
-    database_url: str,
-) -> None:
-    line, other = "d026dd20-7694-11ef-99fc-d3c5743b6101", "d026dd20-7694-11ef-99fc-d3c5743b6102"
-    with open_shop(database_url) as shop:
-        shop.deduct("old", line_item_id=line)
-        shop.deduct("new", line_item_id=other)
-        shop.deduct("new", "B")
-        database, fourth = shop.runtime.database, import_module("stocksync.store.migrations.0004_moved_lines")
-        with database.transaction_scope():
-            database.execute_sql("DROP INDEX stock_sync_order_lines_without_sku")
-            database.execute_sql("ALTER TABLE stock_sync_order_lines DROP COLUMN moved_to")
-            database.execute_sql("DROP INDEX stock_sync_order_lines_carried")
-            database.execute_sql("ALTER TABLE stock_sync_order_lines DROP COLUMN carried")
-            database.execute_sql(
-                f"UPDATE stock_sync_order_lines SET line_id = '{line.upper()}' WHERE line_id = '{other}'"
-            )
-            fourth.up(None, database)
-
-        assert shop.line(line, "old")["carried"] is None
-        assert shop.line(line.upper(), "new")["carried"] == f"{SELLER}:{line}"
-        assert shop.line("B@Ирина", "new")["carried"] is None
 
 
 def test_the_database_refuses_a_line_in_two_orders(database_url: str) -> None:

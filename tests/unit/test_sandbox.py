@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,8 @@ import pytest
 import requests
 
 from stocksync.sandbox import FaultPlan, Sandbox
-from stocksync.sandbox.preflight import PortOccupied
+from stocksync.sandbox.preflight import CannotStart
+from tests.servers import wait_until
 
 NOON = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 NOON_TEXT = "2024-05-01T12:00:00.000000Z"
@@ -70,13 +71,6 @@ def assert_refused(answer: requests.Response, status: int, word: str = "") -> No
     content = answer.json()
     assert content["success"] is False
     assert word in content["error"]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 2) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.005)
 
 
 # The contract
@@ -390,7 +384,6 @@ def test_a_client_that_gave_up_waiting_was_served_all_the_same(sandbox: Sandbox,
         client.put(
             "/orders/A/stock-status", b'{"token_id": "t1", "is_stock_updated": true}', None, timeout=0.05
         )
-    assert sandbox.orders() == []
     wait_until(lambda: sandbox.stats()["applied"] == 1)
 
 
@@ -539,11 +532,10 @@ def test_kept_alive_requests_are_not_held_up_by_delayed_acknowledgements(client:
     assert time.monotonic() - began < 20 * 0.04
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_an_address_that_cannot_be_listened_on_is_named(sandbox: Sandbox, host: str) -> None:
+def test_a_taken_port_is_named(sandbox: Sandbox) -> None:
     with (
-        pytest.raises(PortOccupied, match=f"port {sandbox.port} on "),
-        Sandbox("abc", host, sandbox.port),
+        pytest.raises(CannotStart, match=f"port {sandbox.port} .*is taken"),
+        Sandbox("abc", port=sandbox.port),
     ):
         pass
 

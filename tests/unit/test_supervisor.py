@@ -187,7 +187,8 @@ def supervising_process(command: str) -> Iterator[tuple[subprocess.Popen[str], i
     program = (
         "from stocksync.sandbox.supervisor import Supervisor, on_stop_signals\n"
         f"supervisor = Supervisor({{'web': {command!r}}})\n"
-        "with on_stop_signals(supervisor.request_stop), supervisor: supervisor.wait()"
+        "on_stop_signals(supervisor.request_stop)\n"
+        "with supervisor: supervisor.wait()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=PROJECT
