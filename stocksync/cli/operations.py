@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import timedelta
 
 import click
@@ -137,23 +138,24 @@ def deliver(at: Runtime, wait: float) -> Answer:
     at = Runtime(at.config, wakeups=NoWakeups())
     _ = at.sender  # a missing address is said before anything else
     until = at.clock() + timedelta(seconds=wait)
-    succeeded = failed = given_up = 0
+    totals = Counter(succeeded=0, failed=0, max_retries_reached=0)
     while True:
         moments = []
         with at.database.scope():
             for lane in at.deliveries.due_lanes():
                 report = at.engine.drain(lane)
-                succeeded += report.operations_completed
-                failed += report.operations_retrying
-                given_up += report.operations_failed
+                totals.update(
+                    succeeded=report.operations_completed,
+                    failed=report.operations_retrying,
+                    max_retries_reached=report.operations_failed,
+                )
                 moments.append(report.next_due)
         moment = min(filter(None, moments), default=None)  # a lane that a person paused has none
         if moment is None or moment > max(until, at.clock()):
             break
         time.sleep(max(0.0, (moment - at.clock()).total_seconds()))
     at.close()
-    totals = {"succeeded": succeeded, "failed": failed, "max_retries_reached": given_up}
-    return names_and_values({"processed": sum(totals.values()), **totals, "next_due_at": moment})
+    return names_and_values({"processed": totals.total(), **totals, "next_due_at": moment})
 
 
 @command()

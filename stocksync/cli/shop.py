@@ -221,10 +221,8 @@ def _with_order(order: object, reason: str) -> str:
 
 def _decoded(line: bytes, unreadable: type[InvalidOrder | InvalidReturn]) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise unreadable(None, [f"not UTF-8 (byte {error.start})"]) from None
-    except (ValueError, RecursionError) as error:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:  # what is not UTF-8, too
         raise unreadable(None, [f"not JSON: {error}"]) from None
 
 

@@ -11,6 +11,7 @@ from redis import Redis
 
 from stocksync.delivery.settlement import DrainReport
 from stocksync.queue.wakeups import NoWakeups, RedisWakeups, StockSyncJob, connect_redis, make_queue
+from stocksync.runtime import Runtime
 from tests.servers import RedisServer, free_port
 from tests.shop import SELLER, Shop, open_shop
 
@@ -101,10 +102,11 @@ def test_a_restarted_redis_is_not_mistaken_for_one_that_is_down(
 def worker(sqlite_url: str, redis_url: str) -> Iterator[Shop]:
     """A shop whose engine wakes lanes through Redis, as a worker's does."""
     with open_shop(sqlite_url, REDIS_URL=redis_url) as opened:
-        opened.runtime._wakeups = None
-        opened.runtime.__dict__.pop("wakeups", None)
-        opened.service.recorder.wakeups = opened.runtime.wakeups
+        opened.runtime = Runtime(opened.runtime.config, clock=opened.clock)
+        opened.runtime.sender = opened.remote
+        opened.service = opened.runtime.service
         yield opened
+        opened.runtime.close()
 
 
 def lanes(redis: Redis) -> list[str]:
