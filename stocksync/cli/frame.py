@@ -1,7 +1,5 @@
 """What every command shares: the group, the runtime it works with, and its answer as lines or (`--json`) as one object."""
 
-from __future__ import annotations
-
 import functools
 import getpass
 import json

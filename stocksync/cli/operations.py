@@ -1,7 +1,5 @@
 """`operations ...`, `lanes ...`, `deliver`, `status`: what is delivered, what waits, and what a person does about it."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from datetime import timedelta

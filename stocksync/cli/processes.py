@@ -1,7 +1,5 @@
 """`worker`, `scheduler`, `web`, `migrate`, `check`, `up`, `sandbox`, `demo`, `users ...`: bringing the parts up."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

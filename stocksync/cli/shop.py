@@ -1,7 +1,5 @@
 """`stock ...`, `orders ...` and `returns process`: what the shop counts, sells and takes back."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import Counter

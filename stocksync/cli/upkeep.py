@@ -1,7 +1,5 @@
 """`sweep`, `cleanup`, `audit`, `reconcile`, `differences ...`, `monitor`, `alerts ...`: what keeps the house in order."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from uuid import UUID

@@ -1,7 +1,5 @@
 """A Redis server of our own for machines without one: found, started on a Unix socket, stopped again."""
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import importlib.util

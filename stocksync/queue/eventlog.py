@@ -3,8 +3,6 @@
 Events carry `lane`, `order`, `operation`, `attempt` and `task` as `extra`, where they concern one.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """What both processes share: logging, signals, and errors said in words."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import sys

@@ -5,8 +5,6 @@ everything behind it; so does a lost connection; its lock is neither renewed nor
 removing are two steps; its keys are shared with every other scheduler on the same Redis.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

@@ -1,7 +1,5 @@
 """The wish to stop, as a signal handler may say it: in the middle of anything, a wait for it included."""
 
-from __future__ import annotations
-
 import contextlib
 import queue
 

@@ -1,7 +1,5 @@
 """The RQ queue, its JSON job class, and wake-ups: the jobs that say 'this lane has due work' and carry no data."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The worker process: one warm process on one queue, which stops cleanly and outlives its Redis."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import signal

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from stocksync.delivery.settlement import DrainReport
-from stocksync.queue.wakeups import NoWakeups, RedisWakeups, StockSyncJob, connect_redis, make_queue
+from stocksync.queue.wakeups import RedisWakeups, StockSyncJob, connect_redis, make_queue
 from stocksync.runtime import Runtime
 from tests.servers import RedisServer, free_port
 from tests.shop import SELLER, Shop, open_shop
@@ -154,11 +154,3 @@ def test_a_lane_waits_for_its_turn_once_and_not_for_ever(worker: Shop, redis: Re
 
     assert at.deliver_lane(SELLER).held_back == "turn"
     assert at.deliver_lane(SELLER).delivered == 1
-
-
-def test_a_lane_alone_in_the_queue_goes_on_at_once(worker: Shop) -> None:
-    worker.runtime.deliver_lane(SELLER)
-    worker.service.recorder.wakeups = NoWakeups()
-    worker.deduct("large")
-
-    assert worker.runtime.deliver_lane(SELLER).delivered == 1

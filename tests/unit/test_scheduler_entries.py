@@ -99,14 +99,6 @@ def test_a_lane_that_is_due_later_waits(bench: SchedulerBench) -> None:
     assert bench.queued() == ["stocksync.queue.tasks.sweep"]
 
 
-def test_a_lane_whose_wake_up_waits_already_gets_no_second_job(bench: SchedulerBench) -> None:
-    bench.wakeups.wake("a")
-    bench.wakeups.wake_at("a", START)
-    bench.scheduler.tick()
-
-    assert bench.queued().count("stocksync.queue.tasks.deliver_lane") == 1
-
-
 def test_an_undecodable_entry_is_put_aside_and_those_behind_it_go_on(
     bench: SchedulerBench, caplog: pytest.LogCaptureFixture
 ) -> None:
