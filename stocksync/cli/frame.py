@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from stocksync import __version__, runtime
+from stocksync import __version__
+from stocksync.runtime import current
 
 T = TypeVar("T")
 
@@ -53,10 +54,10 @@ def command(
         def run(as_json: bool, **options: Any) -> None:
             if not on_runtime:
                 return show(act(**options), as_json)
-            at = runtime.current()
-            at.require_schema()
-            with at.database.scope():
-                return show(act(at, **options), as_json)
+            runtime = current()
+            runtime.require_schema()
+            with runtime.database.scope():
+                return show(act(runtime, **options), as_json)
 
         return run
 

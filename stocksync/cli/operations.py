@@ -26,11 +26,11 @@ def operations() -> None:
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
 @click.option("--offset", type=click.IntRange(0, 100_000), default=0)
 def list_(
-    at: Runtime, status: str | None, order_id: str | None, in_doubt: bool, limit: int, offset: int
+    runtime: Runtime, status: str | None, order_id: str | None, in_doubt: bool, limit: int, offset: int
 ) -> Answer:
     """The newest operations."""
     wanted = Filter(status=status, order_id=order_id, in_doubt=in_doubt)
-    page = at.operation_lists.page(wanted, at.clock(), limit=limit, offset=offset)
+    page = runtime.operation_lists.page(wanted, runtime.clock(), limit=limit, offset=offset)
     columns = (
         "id",
         "order_id",
@@ -48,9 +48,9 @@ def list_(
 
 @command(operations)
 @click.argument("operation_id")
-def show(at: Runtime, operation_id: str) -> Answer:
+def show(runtime: Runtime, operation_id: str) -> Answer:
     """One operation and what happened to it."""
-    row = at.queries.operation(operation_id)
+    row = runtime.queries.operation(operation_id)
     about = [f"{name:>16}: {value}" for name, value in row.items() if name != "log" and value is not None]
     entries = table(row["log"], "timestamp", "action", "status", "execution_time_ms", "details")
     return Answer(row, [*about, "", *entries])
@@ -59,9 +59,9 @@ def show(at: Runtime, operation_id: str) -> Answer:
 @command(operations)
 @click.argument("operation_id")
 @click.option("--reason", help="Why, for the log.")
-def retry(at: Runtime, operation_id: str, reason: str | None) -> Answer:
+def retry(runtime: Runtime, operation_id: str, reason: str | None) -> Answer:
     """Have a waiting or given-up operation delivered now."""
-    at.service.retry(operation_id, actor=actor(), reason=reason)
+    runtime.service.retry(operation_id, actor=actor(), reason=reason)
     return _done(operation_id, "queued for retry")
 
 
@@ -69,9 +69,9 @@ def retry(at: Runtime, operation_id: str, reason: str | None) -> Answer:
 @click.argument("operation_id")
 @click.option("--reason", required=True, help="Why, for the log.")
 @click.option("--put-back", is_flag=True, help="The deduction never was: its units come back into our stock.")
-def cancel(at: Runtime, operation_id: str, reason: str, put_back: bool) -> Answer:
+def cancel(runtime: Runtime, operation_id: str, reason: str, put_back: bool) -> Answer:
     """Stop the delivery of an operation; its stock stays deducted unless it is put back."""
-    at.service.cancel(operation_id, actor=actor(), reason=reason, put_back=put_back)
+    runtime.service.cancel(operation_id, actor=actor(), reason=reason, put_back=put_back)
     return _done(operation_id, "cancelled, its stock put back" if put_back else "cancelled")
 
 
@@ -80,11 +80,13 @@ def cancel(at: Runtime, operation_id: str, reason: str, put_back: bool) -> Answe
 @click.option("--deducted", is_flag=True, help="The foreign inventory did it.")
 @click.option("--not-deducted", is_flag=True, help="It did not: the operation is cancelled.")
 @click.option("--reason", help="How you know, for the log.")
-def confirm(at: Runtime, operation_id: str, deducted: bool, not_deducted: bool, reason: str | None) -> Answer:
+def confirm(
+    runtime: Runtime, operation_id: str, deducted: bool, not_deducted: bool, reason: str | None
+) -> Answer:
     """Say what an operation in doubt came to: the inventory did it (for a refund: took the goods back), or not."""
     if deducted is not_deducted:
         raise click.UsageError("say either --deducted or --not-deducted; nothing is guessed")
-    at.service.confirm(operation_id, deducted, actor=actor(), reason=reason)
+    runtime.service.confirm(operation_id, deducted, actor=actor(), reason=reason)
     return _done(operation_id, "confirmed as done" if deducted else "confirmed as not done")
 
 
@@ -99,9 +101,9 @@ def lanes() -> None:
 
 
 @command(lanes, "list")
-def list_lanes(at: Runtime) -> Answer:
+def list_lanes(runtime: Runtime) -> Answer:
     """Every lane, what waits in it, and why it is held back; the breaker of the remote."""
-    rows, until = at.queries.lanes(), at.breaker.open_until()
+    rows, until = runtime.queries.lanes(), runtime.breaker.open_until()
     columns = ("token_id", "orders_waiting", "next_due_at", "paused", "snoozed_until", "paused_reason")
     remote = f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}"
     return Answer({"lanes": rows, "breaker_open_until": until}, [*table(rows, *columns), remote])
@@ -110,20 +112,20 @@ def list_lanes(at: Runtime) -> Answer:
 @command(lanes)
 @click.argument("token")
 @click.option("--reason", required=True, help="Why, for whoever looks.")
-def pause(at: Runtime, token: str, reason: str) -> Answer:
+def pause(runtime: Runtime, token: str, reason: str) -> Answer:
     """Deliver nothing of this seller until it is resumed."""
-    if not at.lanes.pause(token, reason):
+    if not runtime.lanes.pause(token, reason):
         raise StockSyncError(f"lane {token} is unknown or paused already; `lanes list` shows all")
     return Answer({"token_id": token, "paused": True}, [f"lane {token} is paused"])
 
 
 @command(lanes)
 @click.argument("token")
-def resume(at: Runtime, token: str) -> Answer:
+def resume(runtime: Runtime, token: str) -> Answer:
     """Deliver this seller's orders again, at once."""
-    if not at.lanes.resume(token):
+    if not runtime.lanes.resume(token):
         raise StockSyncError(f"lane {token} is unknown; `lanes list` shows all")
-    at.wakeups.wake(token, force=True)
+    runtime.wakeups.wake(token, force=True)
     return Answer({"token_id": token, "paused": False}, [f"lane {token} is worked on again"])
 
 
@@ -131,17 +133,17 @@ def resume(at: Runtime, token: str) -> Answer:
 @click.option(
     "--wait", type=click.FloatRange(0, 86400), default=0.0, help="Seconds to wait for what is due later."
 )
-def deliver(at: Runtime, wait: float) -> Answer:
+def deliver(runtime: Runtime, wait: float) -> Answer:
     """Deliver what is due in this process, without RQ."""
-    at = Runtime(at.config, wakeups=NoWakeups())
-    _ = at.sender  # a missing address is said before anything else
-    until = at.clock() + timedelta(seconds=wait)
+    runtime = Runtime(runtime.config, wakeups=NoWakeups())
+    _ = runtime.sender  # a missing address is said before anything else
+    until = runtime.clock() + timedelta(seconds=wait)
     totals = Counter(succeeded=0, failed=0, max_retries_reached=0)
     while True:
         moments = []
-        with at.database.scope():
-            for lane in at.deliveries.due_lanes():
-                report = at.engine.drain(lane)
+        with runtime.database.scope():
+            for lane in runtime.deliveries.due_lanes():
+                report = runtime.engine.drain(lane)
                 totals.update(
                     succeeded=report.operations_completed,
                     failed=report.operations_retrying,
@@ -149,18 +151,18 @@ def deliver(at: Runtime, wait: float) -> Answer:
                 )
                 moments.append(report.next_due)
         moment = min(filter(None, moments), default=None)  # a lane that a person paused has none
-        if moment is None or moment > max(until, at.clock()):
+        if moment is None or moment > max(until, runtime.clock()):
             break
-        time.sleep(max(0.0, (moment - at.clock()).total_seconds()))
-    at.close()
+        time.sleep(max(0.0, (moment - runtime.clock()).total_seconds()))
+    runtime.close()
     return names_and_values({"processed": totals.total(), **totals, "next_due_at": moment})
 
 
 @command()
-def status(at: Runtime) -> Answer:
+def status(runtime: Runtime) -> Answer:
     """How things stand: counts, what waits, what needs a person."""
-    found = at.queries.status(at.clock(), at.config.monitoring_stale_operation_hours)
-    found["tasks"] = at.tasks()
+    found = runtime.queries.status(runtime.clock(), runtime.config.monitoring_stale_operation_hours)
+    found["tasks"] = runtime.tasks()
     lines = [
         f"{found['status']}: {found['orders_waiting']} orders wait, next at {found['next_due_at'] or '-'}",
         *(f"  {name}: {value}" for name, value in found["statistics"].items()),

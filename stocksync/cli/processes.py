@@ -12,13 +12,14 @@ from typing import Any
 import click
 from redis.exceptions import RedisError
 
-from stocksync import credentials, runtime
+from stocksync import credentials
 from stocksync.cli.frame import Answer, cli, command
 from stocksync.config import PREFIX
 from stocksync.errors import StockSyncError, needs_extra
 from stocksync.queue import process
 from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.queue.stopping import Stop
+from stocksync.runtime import current
 from stocksync.store.migrate import migrate as run_migrations
 from stocksync.store.migrate import pending
 
@@ -57,24 +58,24 @@ def web(**bind: Any) -> None:
 @command(on_runtime=False)
 def migrate() -> Answer:
     """Bring the database schema up to date; safe when two start it at once."""
-    applied = run_migrations(runtime.current().database)
+    applied = run_migrations(current().database)
     return Answer({"applied": applied}, [f"applied {name}" for name in applied] or ["nothing to do"])
 
 
 @command(on_runtime=False)
 def check() -> Answer:
     """Is everything in place to start? Configuration, database, schema, Redis, the microservice's address."""
-    at = runtime.current()
+    runtime = current()
     missing: list[str] = []
-    database = _said(lambda: missing.extend(pending(at.database)))
+    database = _said(lambda: missing.extend(pending(runtime.database)))
     behind = f"behind by {len(missing)}: run `python -m stocksync migrate`"
     parts = {
         "configuration": "ok",
         "database": database,
         "schema": behind if missing else database,
-        "redis": _said(lambda: at.connect_redis().ping()),
-        "microservice": _said(lambda: at.sender),
-        "alerts": _said(lambda: at.messenger),
+        "redis": _said(lambda: runtime.connect_redis().ping()),
+        "microservice": _said(lambda: runtime.sender),
+        "alerts": _said(lambda: runtime.messenger),
     }
     ok = set(parts.values()) == {"ok"}
     return Answer({"ok": ok, "parts": parts}, [f"{name:>14}: {said}" for name, said in parts.items()], ok)
@@ -100,7 +101,7 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
     from stocksync.sandbox.preflight import free_port, pid_file, read_procfile
     from stocksync.sandbox.supervisor import Supervisor, on_stop_signals
 
-    at = runtime.current()
+    runtime = current()
     commands = read_procfile(procfile)
     environment = dict(os.environ) | {"HOST": "127.0.0.1", "PORT": str(port)}
     if with_sandbox:
@@ -114,15 +115,15 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
             "no_proxy": "127.0.0.1",
         }
     else:
-        _ = at.sender
+        _ = runtime.sender
     free_port("127.0.0.1", port)
-    data = at.config.data_dir
+    data = runtime.config.data_dir
     with contextlib.ExitStack() as running:
         running.enter_context(pid_file(data / "up.pid"))
-        if at.config.redis_url is None:
+        if runtime.config.redis_url is None:
             environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(data)).url
-        run_migrations(at.database)
-        at.close()
+        run_migrations(runtime.database)
+        runtime.close()
         click.echo(f"the page: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")
         supervisor = Supervisor(commands, environment)
         on_stop_signals(supervisor.request_stop)

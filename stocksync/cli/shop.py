@@ -30,7 +30,7 @@ def stock() -> None:
 
 @command(stock, "import")
 @_FILE
-def import_(at: Runtime, file: BinaryIO) -> Answer:
+def import_(runtime: Runtime, file: BinaryIO) -> Answer:
     """Set on hand from a count: a CSV with the columns sku, warehouse, quantity.
 
     All or nothing: when a line can't be taken, every fault is named and nothing is written.
@@ -40,9 +40,11 @@ def import_(at: Runtime, file: BinaryIO) -> Answer:
         click.echo(f"nothing was imported: {len(faults)} line(s) can't be taken", err=True)
         lines = [f"line {fault['line']}: {fault['reason']}" for fault in faults]
         return Answer({"imported": 0, "changed": 0, "refused": faults}, lines, ok=False)
-    with at.database.transaction_scope():
+    with runtime.database.transaction_scope():
         changed = sum(
-            at.inventory.set_on_hand(levels, warehouse, actor="stock import", reason=f"count in {file.name}")
+            runtime.inventory.set_on_hand(
+                levels, warehouse, actor="stock import", reason=f"count in {file.name}"
+            )
             for warehouse, levels in sorted(counted.items())  # in one order, so that no two imports deadlock
         )
     skus = sum(map(len, counted.values()))
@@ -54,9 +56,9 @@ def import_(at: Runtime, file: BinaryIO) -> Answer:
 
 @command(stock)
 @click.argument("sku", required=False)
-def show(at: Runtime, sku: str | None) -> Answer:
+def show(runtime: Runtime, sku: str | None) -> Answer:
     """Levels, or one SKU with its last movements."""
-    rows = at.queries.stock(sku)
+    rows = runtime.queries.stock(sku)
     if sku is not None and not rows:
         raise StockSyncError(f"SKU {sku} was never seen; `stock show` lists all")
     units = sum(row["on_hand"] for row in rows)
@@ -69,9 +71,9 @@ def show(at: Runtime, sku: str | None) -> Answer:
 
 @command(stock)
 @click.option("--yes", is_flag=True, help="Do it without asking.")
-def rebuild(at: Runtime, yes: bool) -> Answer:
+def rebuild(runtime: Runtime, yes: bool) -> Answer:
     """Set on hand to the sum of the movements wherever it is not; what differs is shown first."""
-    differing = [asdict(difference) for difference in at.inventory.differing()]
+    differing = [asdict(difference) for difference in runtime.inventory.differing()]
     if differing and not click.get_current_context().params["as_json"]:
         click.echo("\n".join(table(differing, "warehouse", "sku", "on_hand", "moved")))
     if differing and not yes:
@@ -79,7 +81,7 @@ def rebuild(at: Runtime, yes: bool) -> Answer:
     refused: list[str] = []
     for row in differing:
         try:
-            at.inventory.rebuild(row["warehouse"], row["sku"], actor=actor())
+            runtime.inventory.rebuild(row["warehouse"], row["sku"], actor=actor())
         except NegativeStock as error:
             refused.append(str(error))
     rebuilt = len(differing) - len(refused)
@@ -96,14 +98,14 @@ def orders() -> None:
 @_FILE
 @click.option("--warehouse", default=DEFAULT_WAREHOUSE, show_default=True, help="Where the goods go out.")
 @click.option("--token", help="The seller account, for forms that do not name it.")
-def process(at: Runtime, file: BinaryIO, warehouse: str, token: str | None) -> Answer:
+def process(runtime: Runtime, file: BinaryIO, warehouse: str, token: str | None) -> Answer:
     """Make stock follow the orders of FILE (`-`: stdin): one checkout form a line, as JSON.
 
     A line that can't be taken is reported with its number and reason; the others go through. The exit code is
     then 1. Processing a file again deducts nothing again.
     """
-    at.orders.require_warehouse(warehouse)
-    take = partial(at.orders.process_order_stock_update, warehouse=warehouse, token_id=token)
+    runtime.orders.require_warehouse(warehouse)
+    take = partial(runtime.orders.process_order_stock_update, warehouse=warehouse, token_id=token)
     return _take_lines(file, "orders", take, InvalidOrder)
 
 
@@ -112,12 +114,12 @@ def process(at: Runtime, file: BinaryIO, warehouse: str, token: str | None) -> A
 @_SELLER
 @click.option("--reason", help="Why, kept with the refunds.")
 @_NO_RESTOCK
-def cancel(at: Runtime, order: str, token: str, reason: str | None, no_restock: bool) -> Answer:
+def cancel(runtime: Runtime, order: str, token: str, reason: str | None, no_restock: bool) -> Answer:
     """Give back what is still deducted of an order, for good: its forms deduct nothing any more.
 
     An unknown order is remembered as cancelled.
     """
-    result = at.orders.cancel_order(order, token, restock=not no_restock, actor=actor(), reason=reason)
+    result = runtime.orders.cancel_order(order, token, restock=not no_restock, actor=actor(), reason=reason)
     is_or_was = "was cancelled before" if result.status == "already_cancelled" else "is cancelled"
     said = f"order {order} {is_or_was}, {len(result.operations)} refunds recorded"
     return Answer(result.as_dict(), [said])
@@ -126,9 +128,9 @@ def cancel(at: Runtime, order: str, token: str, reason: str | None, no_restock: 
 @command(orders, "show")
 @click.argument("order")
 @_SELLER
-def show_order(at: Runtime, order: str, token: str) -> Answer:
+def show_order(runtime: Runtime, order: str, token: str) -> Answer:
     """One order: its lines, its operations, what we say and what the remote says."""
-    row = at.queries.order(token, order)
+    row = runtime.queries.order(token, order)
     operations = ("id", "operation_type", "status", "sku", "quantity", "retry_count", "reason")
     return Answer(
         row,
@@ -146,12 +148,12 @@ def show_order(at: Runtime, order: str, token: str) -> Answer:
 
 @command(orders)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
-def unlinked(at: Runtime, limit: int) -> Answer:
+def unlinked(runtime: Runtime, limit: int) -> Answer:
     """Lines sold without an external id, the newest first: nothing is deducted for them.
 
     Give the offer its external id at Allegro; orders after that are deducted.
     """
-    rows = at.queries.lines_without_sku(limit)
+    rows = runtime.queries.lines_without_sku(limit)
     return Answer({"lines": rows}, table(rows, "created_at", "token_id", "order_id", "line_id", "quantity"))
 
 
@@ -164,14 +166,14 @@ def returns() -> None:
 @_FILE
 @_NO_RESTOCK
 @click.option("--token", help="The seller account, for returns that do not name it.")
-def process_returns(at: Runtime, file: BinaryIO, no_restock: bool, token: str | None) -> Answer:
+def process_returns(runtime: Runtime, file: BinaryIO, no_restock: bool, token: str | None) -> Answer:
     """Take the returns of FILE (`-`: stdin) back: one a line, as JSON.
 
     Each needs return_id, order_id, line_item_id, sku, quantity and the seller's token_id. A return without a known
     sale is refused as an orphan, for a person; repeat it once the sale is recorded. Processing a file again changes
     nothing.
     """
-    take = partial(at.orders.process_return, restock=not no_restock, token_id=token)
+    take = partial(runtime.orders.process_return, restock=not no_restock, token_id=token)
     return _take_lines(file, "returns", take, InvalidReturn)
 
 

@@ -18,22 +18,22 @@ _LONGEST_WAIT = 5.0
 
 
 @command()
-def sweep(at: Runtime) -> Answer:
+def sweep(runtime: Runtime) -> Answer:
     """Return what dead workers left, and wake every lane with due work."""
-    return names_and_values(at.sweep().as_dict())
+    return names_and_values(runtime.sweep().as_dict())
 
 
 @command()
 @click.option("--dry-run", is_flag=True, help="Count what would go, and take nothing away.")
-def cleanup(at: Runtime, dry_run: bool) -> Answer:
+def cleanup(runtime: Runtime, dry_run: bool) -> Answer:
     """Take away completed and cancelled operations, their logs and finished reports that are long at an end."""
-    return names_and_values(at.cleanup(dry_run=dry_run).as_dict())
+    return names_and_values(runtime.cleanup(dry_run=dry_run).as_dict())
 
 
 @command()
-def audit(at: Runtime) -> Answer:
+def audit(runtime: Runtime) -> Answer:
     """Prove that nothing was lost and nothing happened twice; exit code 1 and the rows when not."""
-    findings, lanes = run_audit(at.database), per_lane(at.database)
+    findings, lanes = run_audit(runtime.database), per_lane(runtime.database)
     lines = []
     for finding in findings:
         lines.append(f"{finding.check}: {finding.meaning}")
@@ -49,18 +49,18 @@ def audit(at: Runtime) -> Answer:
 @click.option("--token", help="Of this seller only; otherwise of every active one.")
 @click.option("--dry-run", is_flag=True, help="Compare only: nothing is repaired or kept but the report.")
 @click.option("--limit", type=click.IntRange(1), help="Orders looked at, of each seller.")
-def reconcile(at: Runtime, token: str | None, dry_run: bool, limit: int | None) -> Answer:
+def reconcile(runtime: Runtime, token: str | None, dry_run: bool, limit: int | None) -> Answer:
     """Compare our orders with the remote's, and have told again what may be.
 
     Exit code 1 when a run did not come to its end, or something waits for a person.
     """
-    active = [lane for lane, _, _ in at.reconciliation.records.accounts()]
+    active = [lane for lane, _, _ in runtime.reconciliation.records.accounts()]
     if token is not None and token not in active:
         raise StockSyncError(f"account {token} is unknown or not active; `lanes list` shows all")
     # What was delivered just before the command would be called in flight: a person means it too.
-    time.sleep(min(at.config.reconciliation_grace_seconds, _LONGEST_WAIT))
+    time.sleep(min(runtime.config.reconciliation_grace_seconds, _LONGEST_WAIT))
     runs = [
-        at.reconciliation.run(lane, dry_run=dry_run, limit=limit, actor=actor())
+        runtime.reconciliation.run(lane, dry_run=dry_run, limit=limit, actor=actor())
         for lane in progress([token] if token else active, "sellers")
     ]
     buckets = sum((Counter(run["buckets"]) for run in runs), Counter[str]())
@@ -89,9 +89,9 @@ def differences() -> None:
 @command(differences, "list")
 @click.option("--all", "every", is_flag=True, help="Those that ended, too.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=200, show_default=True)
-def list_differences(at: Runtime, every: bool, limit: int) -> Answer:
+def list_differences(runtime: Runtime, every: bool, limit: int) -> Answer:
     """What waits for a person."""
-    rows = at.reconciliation.records.differences(status=None if every else "open", limit=limit)
+    rows = runtime.reconciliation.records.differences(status=None if every else "open", limit=limit)
     columns = ("id", "token_id", "order_id", "kind", "status", "ours", "remote", "first_seen_at")
     return Answer({"differences": rows}, table(rows, *columns))
 
@@ -99,9 +99,9 @@ def list_differences(at: Runtime, every: bool, limit: int) -> Answer:
 @command(differences)
 @click.argument("difference")
 @click.option("--reason", required=True, help="Why, for the log.")
-def fix(at: Runtime, difference: str, reason: str) -> Answer:
+def fix(runtime: Runtime, difference: str, reason: str) -> Answer:
     """Tell the remote again what we say of this order; both sides are read again first."""
-    outcome = at.reconciliation.fix(difference, actor=actor(), reason=reason)
+    outcome = runtime.reconciliation.fix(difference, actor=actor(), reason=reason)
     said = "the order is told again" if outcome == "fixed" else "both sides agree by now"
     return Answer({"difference": difference, "outcome": outcome}, [said])
 
@@ -109,16 +109,16 @@ def fix(at: Runtime, difference: str, reason: str) -> Answer:
 @command(differences)
 @click.argument("difference")
 @click.option("--reason", required=True, help="Why, for whoever looks.")
-def leave(at: Runtime, difference: str, reason: str) -> Answer:
+def leave(runtime: Runtime, difference: str, reason: str) -> Answer:
     """Leave it as it is; it is not brought up again unless it changes."""
-    at.reconciliation.leave(difference, actor=actor(), reason=reason)
+    runtime.reconciliation.leave(difference, actor=actor(), reason=reason)
     return Answer({"difference": difference, "outcome": "left"}, ["left as it is"])
 
 
 @command()
-def monitor(at: Runtime) -> Answer:
+def monitor(runtime: Runtime) -> Answer:
     """Look at everything that can go wrong, and have people told. Exit code 1 while an alert is open."""
-    report = at.monitor()
+    report = runtime.monitor()
     kinds = report["open"]
     said = f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} owed"
     return Answer(report, [*(f"{n} x {title(kind, 'en')}" for kind, n in kinds.items()), said], not kinds)
@@ -132,17 +132,17 @@ def alerts() -> None:
 @command(alerts, "list")
 @click.option("--all", "every", is_flag=True, help="Those that are over, too.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
-def list_alerts(at: Runtime, every: bool, limit: int) -> Answer:
+def list_alerts(runtime: Runtime, every: bool, limit: int) -> Answer:
     """Alerts, the newest first."""
-    rows = at.alerts.find(open_only=not every, limit=limit)
+    rows = runtime.alerts.find(open_only=not every, limit=limit)
     columns = ("id", "kind", "subject", "raised_at", "resolved_at", "acknowledged_by", "owed", "details")
     return Answer({"alerts": rows}, table(rows, *columns))
 
 
 @command(alerts)
 @click.argument("alert", type=click.UUID)
-def acknowledge(at: Runtime, alert: UUID) -> Answer:
+def acknowledge(runtime: Runtime, alert: UUID) -> Answer:
     """Say that you have seen it: it is not repeated any more."""
-    if not at.alerts.acknowledge(alert, actor(), at.clock()):
+    if not runtime.alerts.acknowledge(alert, actor(), runtime.clock()):
         raise StockSyncError(f"alert {alert} is unknown, or acknowledged already; `alerts list` shows all")
     return Answer({"alert": alert, "acknowledged": True}, ["acknowledged"])

@@ -73,7 +73,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         self._now = now
 
     def run_until(self, stop: Stop, every_minute: Callable[[], None] = lambda: None) -> None:
-        """Tick until `stop` is set. A lost Redis is waited for, in steps of at most two seconds.
+        """Tick until `stop` is set. Without Redis it tries again, every two seconds at least.
 
         Args:
             every_minute: called once a minute, with Redis or without; must not raise.
@@ -95,7 +95,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
             self.remove_lock()
 
     def tick(self) -> int:
-        """One round, of a bounded number of entries. Answers with how many were due. Raises RedisError."""
+        """One round, of a bounded number of entries. Returns how many were due. Raises RedisError."""
         if not self.acquire_lock():
             return 0
         self._restore_periodic()
@@ -109,7 +109,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
                 self.connection.zrem(self.scheduled_jobs_key, raw)
             except (RedisError, OSError):
                 raise
-            except Exception as error:  # whatever an entry does to us, the ones behind it must go on
+            except Exception as error:  # whatever is wrong with an entry, those behind it go on
                 self._quarantine(raw, error)
         return len(due)
 
@@ -129,7 +129,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         return bool(self.connection.get(self.scheduler_lock_key) == self.name.encode())
 
     def _restore_periodic(self) -> None:
-        """Put back every periodic entry that is missing or has another interval; leave the others' times alone."""
+        """Schedule every periodic task whose entry is missing or has another interval; leave the others as they are."""
         now = self._now()
         with self.connection.pipeline() as pipe:
             for id in self._tasks:
@@ -151,7 +151,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
                 log.info("periodic task %s is scheduled: %s", task.id, description)
 
     def enqueue_job(self, job: Any) -> None:
-        """Bring one due entry about."""
+        """Queue what a due entry stands for, and set its next time or remove it."""
         lane = job.meta.get("lane")
         if task := self._tasks.get(job.id):
             # The next time first: a crash between the two steps costs one run, not the entry.

@@ -31,7 +31,7 @@ class StockSyncWorker(SimpleWorker):
     job_class = StockSyncJob
     max_connection_wait_time = 2.0
     log_result_lifespan = False
-    # Seconds. RQ's own would wait for a Redis that hangs for a minute before it sees a signal.
+    # Seconds. With RQ's own, a Redis that hangs would hold up the end for a minute.
     dequeue_timeout = BLOCKING_SECONDS - 1
     connection_timeout = BLOCKING_SECONDS
 
@@ -41,8 +41,8 @@ class StockSyncWorker(SimpleWorker):
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM: the slice under way claims nothing more, settles what it sent, and the loop ends."""
         self.runtime.stop.set()
-        self.connection = self.runtime.connect_redis()  # from here on a Redis that hangs is not waited for
-        with contextlib.suppress(RedisError, OSError):  # RQ notes the request in Redis, after it has taken it
+        self.connection = self.runtime.connect_redis()  # it has short timeouts: Redis may hang
+        with contextlib.suppress(RedisError, OSError):  # RQ also notes the request in Redis
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def _install_signal_handlers(self) -> None:
@@ -53,7 +53,7 @@ class StockSyncWorker(SimpleWorker):
         """A second signal changes nothing: stopping is bounded by the request under way."""
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """RQ's, and after a flushed Redis the worker's registration again. Idle, it looks after the monitor too."""
+        """RQ's heartbeat. After a flush of Redis it registers the worker again; idle, it runs a monitor that is late."""
         super().heartbeat(timeout, pipeline)
         if pipeline is not None:
             return
@@ -68,21 +68,21 @@ class StockSyncWorker(SimpleWorker):
             self.runtime.database.close()
 
     def subscribe(self) -> None:
-        """Nothing: RQ's would listen, on a thread and a connection of its own, for orders sent through Redis."""
+        """Nothing. RQ's listens for commands that come through Redis, with a thread and a connection of its own."""
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """RQ's, with the database connection given back afterwards."""
+        """RQ's; then the database connection goes back to the pool."""
         super().execute_job(job, queue)
         self.runtime.database.close()
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
-        """RQ's, on the connection that does not wait once the worker is to stop."""
+        """RQ's, on the worker's connection: once a stop is requested, that one does not wait for Redis."""
         job.connection = self.connection
         super().handle_execution_ended(job, queue, heartbeat_ttl)
 
 
 def run(runtime: Runtime) -> None:
-    """Work until told to stop. RQ ends its loop on errors of Redis; it is begun again after a second."""
+    """Work until told to stop. RQ ends its loop on errors of Redis; a new one starts after a second."""
     runtime.require_schema()
     _ = runtime.sender, runtime.messenger  # what is missing must be said now, not at the first order
     rq_log = logging.getLogger("rq.worker")
@@ -104,7 +104,7 @@ def run(runtime: Runtime) -> None:
 
 
 def _is_news(record: logging.LogRecord, runtime: Runtime) -> bool:
-    """RQ complains of each failed attempt, with a traceback as often as not: say that Redis is away instead, once."""
+    """RQ logs each failed attempt, often with a traceback. Instead say once that Redis is away."""
     error = sys.exc_info()[1]
     if record.levelno < logging.WARNING or not isinstance(error, _AWAY):
         return True
