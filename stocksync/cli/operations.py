@@ -60,7 +60,7 @@ def show(runtime: Runtime, operation_id: str) -> Answer:
 @click.argument("operation_id")
 @click.option("--reason", help="Why, for the log.")
 def retry(runtime: Runtime, operation_id: str, reason: str | None) -> Answer:
-    """Have a waiting or given-up operation delivered now."""
+    """Deliver a waiting or failed operation now."""
     runtime.service.retry(operation_id, actor=actor(), reason=reason)
     return _done(operation_id, "queued for retry")
 
@@ -83,7 +83,7 @@ def cancel(runtime: Runtime, operation_id: str, reason: str, put_back: bool) -> 
 def confirm(
     runtime: Runtime, operation_id: str, deducted: bool, not_deducted: bool, reason: str | None
 ) -> Answer:
-    """Say what an operation in doubt came to: the inventory did it (for a refund: took the goods back), or not."""
+    """Say whether the inventory did what an operation in doubt asked for (a refund: took the goods back)."""
     if deducted is not_deducted:
         raise click.UsageError("say either --deducted or --not-deducted; nothing is guessed")
     runtime.service.confirm(operation_id, deducted, actor=actor(), reason=reason)
@@ -97,7 +97,7 @@ def _done(operation_id: str, what: str) -> Answer:
 
 @cli.group()
 def lanes() -> None:
-    """The sellers' accounts: all work of one takes turns with that of the others."""
+    """The sellers' accounts; their work takes turns."""
 
 
 @command(lanes, "list")

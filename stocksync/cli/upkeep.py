@@ -1,4 +1,4 @@
-"""`sweep`, `cleanup`, `audit`, `reconcile`, `differences ...`, `monitor`, `alerts ...`: what keeps the house in order."""
+"""`sweep`, `cleanup`, `audit`, `reconcile`, `differences ...`, `monitor`, `alerts ...`: what runs by itself, run by hand."""
 
 import time
 from collections import Counter
@@ -19,14 +19,14 @@ _LONGEST_WAIT = 5.0
 
 @command()
 def sweep(runtime: Runtime) -> Answer:
-    """Return what dead workers left, and wake every lane with due work."""
+    """Release what dead workers hold, and wake every lane with due work."""
     return names_and_values(runtime.sweep().as_dict())
 
 
 @command()
-@click.option("--dry-run", is_flag=True, help="Count what would go, and take nothing away.")
+@click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
 def cleanup(runtime: Runtime, dry_run: bool) -> Answer:
-    """Take away completed and cancelled operations, their logs and finished reports that are long at an end."""
+    """Delete old operations that are completed or cancelled, their logs, and old reports."""
     return names_and_values(runtime.cleanup(dry_run=dry_run).as_dict())
 
 
@@ -50,14 +50,14 @@ def audit(runtime: Runtime) -> Answer:
 @click.option("--dry-run", is_flag=True, help="Compare only: nothing is repaired or kept but the report.")
 @click.option("--limit", type=click.IntRange(1), help="Orders looked at, of each seller.")
 def reconcile(runtime: Runtime, token: str | None, dry_run: bool, limit: int | None) -> Answer:
-    """Compare our orders with the remote's, and have told again what may be.
+    """Compare our orders with the remote's, and repair what may be repaired.
 
-    Exit code 1 when a run did not come to its end, or something waits for a person.
+    Exit code 1 when a run did not finish, or a difference waits for a person.
     """
     active = [lane for lane, _, _ in runtime.reconciliation.records.accounts()]
     if token is not None and token not in active:
         raise StockSyncError(f"account {token} is unknown or not active; `lanes list` shows all")
-    # What was delivered just before the command would be called in flight: a person means it too.
+    # Wait a little: what was delivered just before would count as in flight.
     time.sleep(min(runtime.config.reconciliation_grace_seconds, _LONGEST_WAIT))
     runs = [
         runtime.reconciliation.run(lane, dry_run=dry_run, limit=limit, actor=actor())
@@ -83,11 +83,11 @@ def reconcile(runtime: Runtime, token: str | None, dry_run: bool, limit: int | N
 
 @cli.group()
 def differences() -> None:
-    """Orders of which we and the remote say different things."""
+    """Orders where we and the remote differ."""
 
 
 @command(differences, "list")
-@click.option("--all", "every", is_flag=True, help="Those that ended, too.")
+@click.option("--all", "every", is_flag=True, help="Those that are settled, too.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=200, show_default=True)
 def list_differences(runtime: Runtime, every: bool, limit: int) -> Answer:
     """What waits for a person."""
@@ -100,7 +100,7 @@ def list_differences(runtime: Runtime, every: bool, limit: int) -> Answer:
 @click.argument("difference")
 @click.option("--reason", required=True, help="Why, for the log.")
 def fix(runtime: Runtime, difference: str, reason: str) -> Answer:
-    """Tell the remote again what we say of this order; both sides are read again first."""
+    """Send our state of this order to the remote again; reads both sides first."""
     outcome = runtime.reconciliation.fix(difference, actor=actor(), reason=reason)
     said = "the order is told again" if outcome == "fixed" else "both sides agree by now"
     return Answer({"difference": difference, "outcome": outcome}, [said])
@@ -110,14 +110,14 @@ def fix(runtime: Runtime, difference: str, reason: str) -> Answer:
 @click.argument("difference")
 @click.option("--reason", required=True, help="Why, for whoever looks.")
 def leave(runtime: Runtime, difference: str, reason: str) -> Answer:
-    """Leave it as it is; it is not brought up again unless it changes."""
+    """Leave the difference as it is; it is shown again only if it changes."""
     runtime.reconciliation.leave(difference, actor=actor(), reason=reason)
     return Answer({"difference": difference, "outcome": "left"}, ["left as it is"])
 
 
 @command()
 def monitor(runtime: Runtime) -> Answer:
-    """Look at everything that can go wrong, and have people told. Exit code 1 while an alert is open."""
+    """Check everything that can go wrong, and send the alerts. Exit code 1 while an alert is open."""
     report = runtime.monitor()
     kinds = report["open"]
     said = f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} owed"
@@ -126,7 +126,7 @@ def monitor(runtime: Runtime) -> Answer:
 
 @cli.group()
 def alerts() -> None:
-    """What people were, or are to be, told."""
+    """Alerts that were sent, or are to be sent."""
 
 
 @command(alerts, "list")
@@ -142,7 +142,7 @@ def list_alerts(runtime: Runtime, every: bool, limit: int) -> Answer:
 @command(alerts)
 @click.argument("alert", type=click.UUID)
 def acknowledge(runtime: Runtime, alert: UUID) -> Answer:
-    """Say that you have seen it: it is not repeated any more."""
+    """Say that you have seen the alert: it is not sent again."""
     if not runtime.alerts.acknowledge(alert, actor(), runtime.clock()):
         raise StockSyncError(f"alert {alert} is unknown, or acknowledged already; `alerts list` shows all")
     return Answer({"alert": alert, "acknowledged": True}, ["acknowledged"])
