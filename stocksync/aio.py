@@ -6,8 +6,6 @@
 The coroutines are made from the sync classes, so none is missing and none differs. They need asyncio's event loop.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import functools

@@ -1,7 +1,5 @@
 """Who may come in: people with passwords and programs with keys, as two settings hold them; only hashes are kept."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import secrets

@@ -1,51 +1,36 @@
-"""`operations ...`, `deliver`, `sweep`, `status`, `audit`."""
-
-from __future__ import annotations
+"""`operations ...`, `lanes ...`, `deliver`, `status`: what is delivered, what waits, and what a person does about it."""
 
 import time
-from collections.abc import Iterator
+from collections import Counter
 from datetime import timedelta
-from typing import Any
 
 import click
 
-from stocksync import runtime
-from stocksync.cli.intake import who
-from stocksync.cli.output import answer, json_option, table
+from stocksync.cli.frame import Answer, actor, cli, command, names_and_values, table
+from stocksync.errors import StockSyncError
 from stocksync.queue.wakeups import NoWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.store.states import STATUSES
-from stocksync.upkeep.audit import audit as run_audit
-from stocksync.upkeep.audit import per_lane
 
 
-def _ready() -> Runtime:
-    at = runtime.current()
-    at.require_schema()
-    return at
-
-
-@click.group()
+@cli.group()
 def operations() -> None:
     """Operations and their log."""
 
 
-@operations.command("list")
+@command(operations, "list")
 @click.option("--status", type=click.Choice(STATUSES))
-@click.option("--order", help="Of this order only.")
+@click.option("--order", "order_id", help="Of this order only.")
 @click.option("--in-doubt", is_flag=True, help="Those to be confirmed by a person only.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
 @click.option("--offset", type=click.IntRange(0, 100_000), default=0)
-@json_option
 def list_(
-    status: str | None, order: str | None, in_doubt: bool, limit: int, offset: int, as_json: bool
-) -> None:
+    runtime: Runtime, status: str | None, order_id: str | None, in_doubt: bool, limit: int, offset: int
+) -> Answer:
     """The newest operations."""
-    at = _ready()
-    wanted = Filter(status=status, order_id=order, in_doubt=in_doubt)
-    page = at.operation_lists.page(wanted, at.clock(), limit=limit, offset=offset)
-    rows, total = page.operations, page.total
+    wanted = Filter(status=status, order_id=order_id, in_doubt=in_doubt)
+    page = runtime.operation_lists.page(wanted, runtime.clock(), limit=limit, offset=offset)
     columns = (
         "id",
         "order_id",
@@ -56,162 +41,144 @@ def list_(
         "retry_count",
         "next_retry_at",
     )
-
-    def lines() -> Iterator[str]:
-        yield from table(rows, columns)
-        yield f"{len(rows)} of {'more than ' if page.more else ''}{total}"
-
-    answer({"operations": rows, "total": total, "limit": limit, "offset": offset}, as_json, lines)
+    said = f"{len(page.operations)} of {'more than ' if page.more else ''}{page.total}"
+    document = {"operations": page.operations, "total": page.total, "limit": limit, "offset": offset}
+    return Answer(document, [*table(page.operations, *columns), said])
 
 
-@operations.command()
+@command(operations)
 @click.argument("operation_id")
-@json_option
-def show(operation_id: str, as_json: bool) -> None:
+def show(runtime: Runtime, operation_id: str) -> Answer:
     """One operation and what happened to it."""
-    row = _ready().queries.operation(operation_id)
-
-    def lines() -> Iterator[str]:
-        yield from (
-            f"{name:>16}: {value}" for name, value in row.items() if name != "log" and value is not None
-        )
-        yield ""
-        yield from table(row["log"], ("timestamp", "action", "status", "execution_time_ms", "details"))
-
-    answer(row, as_json, lines)
+    row = runtime.queries.operation(operation_id)
+    about = [f"{name:>16}: {value}" for name, value in row.items() if name != "log" and value is not None]
+    entries = table(row["log"], "timestamp", "action", "status", "execution_time_ms", "details")
+    return Answer(row, [*about, "", *entries])
 
 
-@operations.command()
+@command(operations)
 @click.argument("operation_id")
 @click.option("--reason", help="Why, for the log.")
-@json_option
-def retry(operation_id: str, reason: str | None, as_json: bool) -> None:
-    """Have a waiting or given-up operation delivered now."""
-    _ready().service.retry(operation_id, actor=who(), reason=reason)
-    _said(operation_id, "queued for retry", as_json)
+def retry(runtime: Runtime, operation_id: str, reason: str | None) -> Answer:
+    """Deliver a waiting or failed operation now."""
+    runtime.service.retry(operation_id, actor=actor(), reason=reason)
+    return _done(operation_id, "queued for retry")
 
 
-@operations.command()
+@command(operations)
 @click.argument("operation_id")
 @click.option("--reason", required=True, help="Why, for the log.")
 @click.option("--put-back", is_flag=True, help="The deduction never was: its units come back into our stock.")
-@json_option
-def cancel(operation_id: str, reason: str, put_back: bool, as_json: bool) -> None:
+def cancel(runtime: Runtime, operation_id: str, reason: str, put_back: bool) -> Answer:
     """Stop the delivery of an operation; its stock stays deducted unless it is put back."""
-    _ready().service.cancel(operation_id, actor=who(), reason=reason, put_back=put_back)
-    _said(operation_id, "cancelled, its stock put back" if put_back else "cancelled", as_json)
+    runtime.service.cancel(operation_id, actor=actor(), reason=reason, put_back=put_back)
+    return _done(operation_id, "cancelled, its stock put back" if put_back else "cancelled")
 
 
-@operations.command()
+@command(operations)
 @click.argument("operation_id")
 @click.option("--deducted", is_flag=True, help="The foreign inventory did it.")
 @click.option("--not-deducted", is_flag=True, help="It did not: the operation is cancelled.")
 @click.option("--reason", help="How you know, for the log.")
-@json_option
-def confirm(operation_id: str, deducted: bool, not_deducted: bool, reason: str | None, as_json: bool) -> None:
-    """Say what an operation in doubt came to: the inventory did it (for a refund: took the goods back), or not."""
+def confirm(
+    runtime: Runtime, operation_id: str, deducted: bool, not_deducted: bool, reason: str | None
+) -> Answer:
+    """Say whether the inventory did what an operation in doubt asked for (a refund: took the goods back)."""
     if deducted is not_deducted:
         raise click.UsageError("say either --deducted or --not-deducted; nothing is guessed")
-    _ready().service.confirm(operation_id, deducted, actor=who(), reason=reason)
-    _said(operation_id, "confirmed as done" if deducted else "confirmed as not done", as_json)
+    runtime.service.confirm(operation_id, deducted, actor=actor(), reason=reason)
+    return _done(operation_id, "confirmed as done" if deducted else "confirmed as not done")
 
 
-@click.command()
+def _done(operation_id: str, what: str) -> Answer:
+    document = {"operation_id": operation_id, "message": f"operation {what}"}
+    return Answer(document, [f"operation {operation_id} {what}"])
+
+
+@cli.group()
+def lanes() -> None:
+    """The sellers' accounts; their work takes turns."""
+
+
+@command(lanes, "list")
+def list_lanes(runtime: Runtime) -> Answer:
+    """Every lane, what waits in it, and why it is held back; the breaker of the remote."""
+    rows, until = runtime.queries.lanes(), runtime.breaker.open_until()
+    columns = ("token_id", "orders_waiting", "next_due_at", "paused", "snoozed_until", "paused_reason")
+    remote = f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}"
+    return Answer({"lanes": rows, "breaker_open_until": until}, [*table(rows, *columns), remote])
+
+
+@command(lanes)
+@click.argument("token")
+@click.option("--reason", required=True, help="Why, for whoever looks.")
+def pause(runtime: Runtime, token: str, reason: str) -> Answer:
+    """Deliver nothing of this seller until it is resumed."""
+    if not runtime.lanes.pause(token, reason):
+        raise StockSyncError(f"lane {token} is unknown or paused already; `lanes list` shows all")
+    return Answer({"token_id": token, "paused": True}, [f"lane {token} is paused"])
+
+
+@command(lanes)
+@click.argument("token")
+def resume(runtime: Runtime, token: str) -> Answer:
+    """Deliver this seller's orders again, at once."""
+    if not runtime.lanes.resume(token):
+        raise StockSyncError(f"lane {token} is unknown; `lanes list` shows all")
+    runtime.wakeups.wake(token, force=True)
+    return Answer({"token_id": token, "paused": False}, [f"lane {token} is worked on again"])
+
+
+@command()
 @click.option(
     "--wait", type=click.FloatRange(0, 86400), default=0.0, help="Seconds to wait for what is due later."
 )
-@json_option
-def deliver(wait: float, as_json: bool) -> None:
+def deliver(runtime: Runtime, wait: float) -> Answer:
     """Deliver what is due in this process, without RQ."""
-    at = Runtime(runtime.current().config, wakeups=NoWakeups())
-    at.require_schema()
-    _ = at.sender  # a missing address is said before anything else
-    until = at.clock() + timedelta(seconds=wait)
-    totals = dict.fromkeys(("processed", "succeeded", "failed", "max_retries_reached"), 0)
+    runtime = Runtime(runtime.config, wakeups=NoWakeups())
+    _ = runtime.sender  # a missing address is said before anything else
+    until = runtime.clock() + timedelta(seconds=wait)
+    totals = Counter(succeeded=0, failed=0, max_retries_reached=0)
     while True:
         moments = []
-        with at.database.scope():
-            for lane in at.deliveries.due_lanes():
-                report = at.engine.drain(lane)
-                totals["succeeded"] += report.operations_completed
-                totals["failed"] += report.operations_retrying
-                totals["max_retries_reached"] += report.operations_failed
-                if report.next_due is not None:  # a lane that a person paused has none
-                    moments.append(report.next_due)
-        moment = min(moments, default=None)
-        if moment is None or moment > max(until, at.clock()):
+        with runtime.database.scope():
+            for lane in runtime.deliveries.due_lanes():
+                report = runtime.engine.drain(lane)
+                totals.update(
+                    succeeded=report.operations_completed,
+                    failed=report.operations_retrying,
+                    max_retries_reached=report.operations_failed,
+                )
+                moments.append(report.next_due)
+        moment = min(filter(None, moments), default=None)  # a lane that a person paused has none
+        if moment is None or moment > max(until, runtime.clock()):
             break
-        time.sleep(max(0.0, (moment - at.clock()).total_seconds()))
-    totals["processed"] = sum(totals.values())
-    at.close()
-    document = totals | {"next_due_at": moment}
-    answer(document, as_json, lambda: [f"{name}: {value}" for name, value in document.items()])
+        time.sleep(max(0.0, (moment - runtime.clock()).total_seconds()))
+    runtime.close()
+    return names_and_values({"processed": totals.total(), **totals, "next_due_at": moment})
 
 
-@click.command()
-@json_option
-def sweep(as_json: bool) -> None:
-    """Return what dead workers left, and wake every lane with due work."""
-    report = _ready().sweep().as_dict()
-    answer(report, as_json, lambda: [f"{name}: {value}" for name, value in report.items()])
-
-
-@click.command()
-@json_option
-def status(as_json: bool) -> None:
+@command()
+def status(runtime: Runtime) -> Answer:
     """How things stand: counts, what waits, what needs a person."""
-    at = _ready()
-    document = at.queries.status(at.clock(), at.config.monitoring_stale_operation_hours)
-    document["tasks"] = at.tasks()
-
-    def lines() -> Iterator[str]:
-        yield f"{document['status']}: {document['orders_waiting']} orders wait, next at {document['next_due_at'] or '-'}"
-        yield from (f"  {name}: {value}" for name, value in document["statistics"].items())
-        yield f"  lost: {document['lost']}"
-        yield f"  lines sold without an external id in 30 days: {document['lines_without_sku']}"
-        for span, figures in document["success"].items():
-            share, retry = figures["first_attempt_share"], figures["mean_retry_seconds"]
-            yield (
-                f"  last {span}: {figures['delivered_operations']} delivered, "
-                f"{'-' if share is None else f'{share:.2%}'} at the first attempt, "
-                f"mean retry {'-' if retry is None else f'{retry:.0f} s'}"
-            )
-        for task in document["tasks"]:
-            last = task["last"] or {"status": "never ran", "started_at": "-"}
-            yield f"  {task['task']} (every {task['interval']} s): {last['status']}, begun {last['started_at']}"
-
-    answer(document, as_json, lines)
-
-
-@click.command()
-@json_option
-def audit(as_json: bool) -> None:
-    """Prove that nothing was lost and nothing happened twice; exit code 1 and the rows when not."""
-    database = _ready().database
-    findings = run_audit(database)
-    lanes = per_lane(database)
-    document: dict[str, Any] = {
-        "ok": not findings,
-        "findings": [{"check": f.check, "meaning": f.meaning, "rows": f.rows} for f in findings],
-        "lanes": lanes,
-    }
-
-    def lines() -> Iterator[str]:
-        for finding in findings:
-            yield f"{finding.check}: {finding.meaning}"
-            yield from (f"  {', '.join(map(str, row))}" for row in finding.rows)
-        for lane, numbers in lanes.items():
-            yield f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}"
-        yield "every promise holds" if not findings else f"{len(findings)} promise(s) broken"
-
-    answer(document, as_json, lines)
-    if findings:
-        raise click.exceptions.Exit(1)
-
-
-def _said(operation_id: str, what: str, as_json: bool) -> None:
-    document = {"operation_id": operation_id, "message": f"operation {what}"}
-    answer(document, as_json, lambda: [f"operation {operation_id} {what}"])
-
-
-COMMANDS = (operations, deliver, sweep, status, audit)
+    found = runtime.queries.status(runtime.clock(), runtime.config.monitoring_stale_operation_hours)
+    found["tasks"] = runtime.tasks()
+    lines = [
+        f"{found['status']}: {found['orders_waiting']} orders wait, next at {found['next_due_at'] or '-'}",
+        *(f"  {name}: {value}" for name, value in found["statistics"].items()),
+        f"  lost: {found['lost']}",
+        f"  lines sold without an external id in 30 days: {found['lines_without_sku']}",
+    ]
+    for span, figures in found["success"].items():
+        share, seconds = figures["first_attempt_share"], figures["mean_retry_seconds"]
+        lines.append(
+            f"  last {span}: {figures['delivered_operations']} delivered, "
+            f"{'-' if share is None else f'{share:.2%}'} at the first attempt, "
+            f"mean retry {'-' if seconds is None else f'{seconds:.0f} s'}"
+        )
+    for task in found["tasks"]:
+        last = task["last"] or {"status": "never ran", "started_at": "-"}
+        lines.append(
+            f"  {task['task']} (every {task['interval']} s): {last['status']}, begun {last['started_at']}"
+        )
+    return Answer(found, lines)

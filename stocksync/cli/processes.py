@@ -1,32 +1,35 @@
-"""`worker`, `scheduler`, `web`, `migrate`, `check`, `up`, `sandbox`, `demo`: bringing the parts up."""
-
-from __future__ import annotations
+"""`worker`, `scheduler`, `web`, `migrate`, `check`, `up`, `sandbox`, `demo`, `users ...`: bringing the parts up."""
 
 import contextlib
 import os
+import re
+import secrets
 import sys
 from importlib import import_module
 from pathlib import Path
-from threading import TIMEOUT_MAX
 from typing import Any
 
 import click
 from redis.exceptions import RedisError
 
-from stocksync import runtime
-from stocksync.cli.output import answer, json_option
+from stocksync import credentials
+from stocksync.cli.frame import Answer, cli, command
+from stocksync.config import PREFIX
 from stocksync.errors import StockSyncError, needs_extra
 from stocksync.queue import process
 from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.queue.stopping import Stop
+from stocksync.runtime import current
 from stocksync.store.migrate import migrate as run_migrations
 from stocksync.store.migrate import pending
 
-SANDBOX_TOKEN = "sandbox"
+_SANDBOX_TOKEN = "sandbox"
+_SHORTEST_PASSWORD = 10
 _PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
+_ROLE = click.Choice([role.name.lower() for role in credentials.Role])
 
 
-@click.command()
+@cli.command()
 def worker() -> None:
     """Deliver what is due until told to stop; run more of them to share the work."""
     from stocksync.queue.worker import run
@@ -34,13 +37,13 @@ def worker() -> None:
     raise click.exceptions.Exit(process.main("worker", run))
 
 
-@click.command()
+@cli.command()
 def scheduler() -> None:
     """Bring failed work back on time and run the periodic tasks, until told to stop."""
     raise click.exceptions.Exit(process.main("scheduler", process.tick))
 
 
-@click.command()
+@cli.command()
 @click.option("--host", help="Address to listen at; default: HOST, or every one.")
 @click.option("--port", type=_PORT, help="Default: PORT, or 8000.")
 def web(**bind: Any) -> None:
@@ -52,38 +55,43 @@ def web(**bind: Any) -> None:
     os.execve(sys.executable, (*words, "stocksync.web:create_app()"), os.environ | environment)
 
 
-@click.command()
-@json_option
-def migrate(as_json: bool) -> None:
+@command(on_runtime=False)
+def migrate() -> Answer:
     """Bring the database schema up to date; safe when two start it at once."""
-    applied = run_migrations(runtime.current().database)
-    said = [f"applied {name}" for name in applied] or ["nothing to do"]
-    answer({"applied": applied}, as_json, lambda: said)
+    applied = run_migrations(current().database)
+    return Answer({"applied": applied}, [f"applied {name}" for name in applied] or ["nothing to do"])
 
 
-@click.command()
-@json_option
-def check(as_json: bool) -> None:
+@command(on_runtime=False)
+def check() -> Answer:
     """Is everything in place to start? Configuration, database, schema, Redis, the microservice's address."""
-    at = runtime.current()
+    runtime = current()
     missing: list[str] = []
-    database = _said(lambda: missing.extend(pending(at.database)))
+    database = _said(lambda: missing.extend(pending(runtime.database)))
     behind = f"behind by {len(missing)}: run `python -m stocksync migrate`"
     parts = {
         "configuration": "ok",
         "database": database,
         "schema": behind if missing else database,
-        "redis": _said(lambda: at.connect_redis().ping()),
-        "microservice": _said(lambda: at.sender),
-        "alerts": _said(lambda: at.messenger),
+        "redis": _said(lambda: runtime.connect_redis().ping()),
+        "microservice": _said(lambda: runtime.sender),
+        "alerts": _said(lambda: runtime.messenger),
     }
-    ok = all(part == "ok" for part in parts.values())
-    answer({"ok": ok, "parts": parts}, as_json, lambda: [f"{name:>14}: {parts[name]}" for name in parts])
-    if not ok:
-        raise click.exceptions.Exit(1)
+    ok = set(parts.values()) == {"ok"}
+    return Answer({"ok": ok, "parts": parts}, [f"{name:>14}: {said}" for name, said in parts.items()], ok)
 
 
-@click.command()
+def _said(ask: Any) -> str:
+    try:
+        ask()
+    except (RedisError, OSError) as error:
+        return f"does not answer ({type(error).__name__}: {error})"
+    except StockSyncError as error:
+        return str(error).replace("\n", " ")
+    return "ok"
+
+
+@cli.command()
 @click.option("--port", type=_PORT, default=8000, show_default=True, help="Of the page.")
 @click.option("--procfile", type=click.Path(path_type=Path), default=Path("Procfile"), show_default=True)
 @click.option("--with-sandbox", is_flag=True, help="Deliver to a stand-in instead of a real microservice.")
@@ -93,23 +101,29 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
     from stocksync.sandbox.preflight import free_port, pid_file, read_procfile
     from stocksync.sandbox.supervisor import Supervisor, on_stop_signals
 
-    at = runtime.current()
+    runtime = current()
     commands = read_procfile(procfile)
     environment = dict(os.environ) | {"HOST": "127.0.0.1", "PORT": str(port)}
     if with_sandbox:
         free_port("127.0.0.1", sandbox_port)
         commands = {"sandbox": f"python -m stocksync sandbox --port {sandbox_port}"} | commands
-        environment |= sandbox_environment(f"http://127.0.0.1:{sandbox_port}")
+        environment |= {
+            "ALLEGRO_MICROSERVICE_BASE_URL": f"http://127.0.0.1:{sandbox_port}",
+            "ALLEGRO_MICROSERVICE_JWT_TOKEN": _SANDBOX_TOKEN,
+            # A person's proxy must not be asked for what is on this machine.
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
     else:
-        _ = at.sender
+        _ = runtime.sender
     free_port("127.0.0.1", port)
-    data = at.config.data_dir
+    data = runtime.config.data_dir
     with contextlib.ExitStack() as running:
         running.enter_context(pid_file(data / "up.pid"))
-        if at.config.redis_url is None:
+        if runtime.config.redis_url is None:
             environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(data)).url
-        run_migrations(at.database)
-        at.close()
+        run_migrations(runtime.database)
+        runtime.close()
         click.echo(f"the page: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")
         supervisor = Supervisor(commands, environment)
         on_stop_signals(supervisor.request_stop)
@@ -117,10 +131,10 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
             supervisor.wait()
 
 
-@click.command()
+@cli.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=_PORT, default=8900, show_default=True)
-@click.option("--token", default=SANDBOX_TOKEN, show_default=True, help="The bearer it accepts.")
+@click.option("--token", default=_SANDBOX_TOKEN, show_default=True, help="The bearer it accepts.")
 @click.option("--seed", type=int, help="Of its randomness, to repeat a run.")
 @click.option("--latency-ms", type=click.FloatRange(0), default=0)
 @click.option("--error-share", type=_SHARE, default=0, help="Share of requests answered with an error.")
@@ -136,10 +150,10 @@ def sandbox(host: str, port: int, token: str, **faults: Any) -> None:
     on_stop_signals(stop.set)
     with Sandbox(token, host, port, plan) as server:
         click.echo(f"the sandbox listens on {server.url}; set ALLEGRO_MICROSERVICE_BASE_URL to that")
-        stop.wait(TIMEOUT_MAX)
+        stop.wait()
 
 
-@click.command()
+@cli.command()
 @click.option("--exit", "exit_after", is_flag=True, help="End after the report; exits 0 only if all is well.")
 @click.option("--port", type=_PORT, default=0, help="Of the page; 0: a free one.")
 def demo(exit_after: bool, port: int) -> None:
@@ -149,25 +163,39 @@ def demo(exit_after: bool, port: int) -> None:
     raise click.exceptions.Exit(run_demo(exit_after, port))
 
 
-def sandbox_environment(url: str) -> dict[str, str]:
-    """The variables that make every process deliver to the sandbox at `url`."""
-    return {
-        "ALLEGRO_MICROSERVICE_BASE_URL": url,
-        "ALLEGRO_MICROSERVICE_JWT_TOKEN": SANDBOX_TOKEN,
-        # A person's proxy must not be asked for what is on this machine.
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
+@cli.group()
+def users() -> None:
+    """Who may look at the page and call the API."""
 
 
-def _said(ask: Any) -> str:
-    try:
-        ask()
-    except (RedisError, OSError) as error:
-        return f"does not answer ({type(error).__name__}: {error})"
-    except StockSyncError as error:
-        return str(error).replace("\n", " ")
-    return "ok"
+@command(users, "hash", on_runtime=False)
+@click.argument("name")
+@click.option("--role", type=_ROLE, default="operator", show_default=True)
+def hash_password(name: str, role: str) -> Answer:
+    """Ask for NAME's password (on a pipe: read it) and print the line for STOCK_SYNC_USERS."""
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not _SHORTEST_PASSWORD <= len(password) <= credentials.MAX_PASSWORD:
+        needed = f"{_SHORTEST_PASSWORD} to {credentials.MAX_PASSWORD} characters"
+        raise click.UsageError(f"a password of {needed} is needed")
+    line = f"{name}:{role}:{credentials.hash_password(password)}"
+    return Answer({"line": line}, _to_add("USERS", line, credentials.PASSWORD_HASH))
 
 
-COMMANDS = (worker, scheduler, web, migrate, check, up, sandbox, demo)
+@command(users, on_runtime=False)
+@click.argument("name")
+@click.option("--role", type=_ROLE, default="reader", show_default=True)
+def key(name: str, role: str) -> Answer:
+    """Make a key for the program NAME: shown once, with the line for STOCK_SYNC_API_KEYS."""
+    made = f"stocksync_{secrets.token_urlsafe(32)}"
+    line = f"{name}:{role}:{credentials.hash_key(made)}"
+    to_add = _to_add("API_KEYS", line, credentials.KEY_HASH)
+    return Answer({"key": made, "line": line}, [f"key: {made}", *to_add])
+
+
+def _to_add(variable: str, line: str, hashes: re.Pattern[str]) -> list[str]:
+    if credentials.read_credentials(line, hashes)[1]:
+        raise click.UsageError("NAME: up to 50 letters, digits and . _ @ -")
+    return [f"add to {PREFIX}{variable} (apart by commas; in single quotes, for the $ in it):", line]

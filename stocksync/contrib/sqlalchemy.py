@@ -3,8 +3,6 @@
 The tables of stocksync must be in the session's database (`python -m stocksync migrate`, with DATABASE_URL naming it).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,10 +12,6 @@ from uuid import UUID
 
 from stocksync.delivery.engine import DeliveryEngine
 from stocksync.errors import SessionUnsuitable, TablesMissing, needs_extra
-from stocksync.orders.inventory import InventoryManager
-from stocksync.orders.service import StockSynchronizationService
-from stocksync.orders.synced_inventory import InventoryManagerWithSync
-from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.runtime import Runtime, current
 from stocksync.store.database import Database
 from stocksync.store.dialects import Dialect, PostgresDialect, SqliteDialect, Statement
@@ -36,19 +30,26 @@ _MISSING_STATES = ("42P01", "42703")
 _MISSING_WORDS = re.compile(r"no such (?:table|column): |has no column named ")
 
 
-class SessionSync:
-    """The calls of stocksync for the length of one session; see `with_session`."""
+class SessionSync(Runtime):
+    """The calls of stocksync for the length of one session; see `with_session`.
+
+    Made for `service` (single operations: `immediate=True` only queues, and nothing can be delivered here), `orders`
+    (whole orders, deducted from stocksync's own stock), `inventory` (that stock) and `inventory_with_sync` (it is moved
+    and recorded in one call).
+    """
 
     def __init__(self, session: Session, runtime: Runtime) -> None:
-        parts = _RuntimeOnSession(session, runtime)
-        self.service: StockSynchronizationService = parts.service
-        """Single operations. `immediate=True` only queues, and nothing can be delivered here."""
-        self.orders: AllegroStockService = parts.orders
-        """Whole orders, deducted from stocksync's own stock."""
-        self.inventory: InventoryManager = parts.inventory
-        """stocksync's own stock."""
-        self.inventory_with_sync: InventoryManagerWithSync = parts.inventory_with_sync
-        """stocksync's own stock, moved and recorded in one call."""
+        super().__init__(runtime.config, clock=runtime.clock, rng=runtime._rng, wakeups=runtime.wakeups)
+        self._new_id = runtime._new_id  # one factory: ids of one moment keep their order
+        self.database = cast(Database, _SessionDatabase(session))
+        self._reporting = _SessionReporting(session)
+
+    @cached_property
+    def engine(self) -> DeliveryEngine:
+        raise SessionUnsuitable(
+            "nothing is delivered inside a session's transaction; deliver with the runtime's own service, "
+            "or leave it to the worker"
+        )
 
 
 def with_session(session: Session | scoped_session[Any], runtime: Runtime | None = None) -> SessionSync:
@@ -82,23 +83,6 @@ def with_session(session: Session | scoped_session[Any], runtime: Runtime | None
             "of an AsyncSession, call inside `await session.run_sync(...)`"
         )
     return SessionSync(session, runtime or current())
-
-
-class _RuntimeOnSession(Runtime):
-    """The composition of `runtime`, with its store on a session."""
-
-    def __init__(self, session: Session, runtime: Runtime) -> None:
-        super().__init__(runtime.config, clock=runtime.clock, rng=runtime._rng, wakeups=runtime.wakeups)
-        self._new_id = runtime._new_id  # one factory: ids of one moment keep their order
-        self.database = cast(Database, _SessionDatabase(session))
-        self._reporting = _SessionReporting(session)
-
-    @cached_property
-    def engine(self) -> DeliveryEngine:
-        raise SessionUnsuitable(
-            "nothing is delivered inside a session's transaction; deliver with the runtime's own service, "
-            "or leave it to the worker"
-        )
 
 
 class _SessionReporting:

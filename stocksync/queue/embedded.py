@@ -1,7 +1,5 @@
 """A Redis server of our own for machines without one: found, started on a Unix socket, stopped again."""
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import importlib.util
@@ -93,7 +91,6 @@ class EmbeddedRedis:
         self.directory = directory
         self.socket_path = _socket_path(directory)
         self.url = embedded_redis_url(directory)
-        self.log_path = directory / "redis.log"
 
     def __enter__(self) -> Self:
         """Return once the server answers, 10 s at most.
@@ -103,10 +100,9 @@ class EmbeddedRedis:
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_path.unlink(missing_ok=True)  # what a killed server left behind
-        options = ("--port", "0", "--unixsocket", self.socket_path, "--save", "")
-        with self.log_path.open("wb") as log:
+        with (self.directory / "redis.log").open("w+b") as log:
             self.process = subprocess.Popen(
-                [find_redis_server(), *options],
+                [find_redis_server(), "--port", "0", "--unixsocket", self.socket_path, "--save", ""],
                 umask=0o077,  # nobody else may connect
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
@@ -116,11 +112,23 @@ class EmbeddedRedis:
                 start_new_session=True,
                 preexec_fn=die_with_parent(),  # noqa: PLW1509
             )
-        try:
-            self._wait_until_it_answers()
-        except BaseException:
-            self.__exit__()
-            raise
+            ends = time.monotonic() + _START_SECONDS
+            try:
+                while not self._answers():
+                    code = self.process.poll()
+                    if code is not None or time.monotonic() >= ends:
+                        how = (
+                            "did not answer in time"
+                            if code is None
+                            else f"ended at once with exit code {code}"
+                        )
+                        log.seek(0)
+                        said = b" / ".join(log.read().splitlines()[-3:]).decode(errors="replace")
+                        raise EmbeddedServerError(f"the embedded Redis {how}; it said: {said}")
+                    time.sleep(_POLL_SECONDS)
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,16 +138,6 @@ class EmbeddedRedis:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-
-    def _wait_until_it_answers(self) -> None:
-        ends = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            code = self.process.poll()
-            if code is not None or time.monotonic() >= ends:
-                how = f"ended at once with exit code {code}" if code is not None else "did not answer in time"
-                said = " / ".join(self.log_path.read_text(errors="replace").splitlines()[-3:])
-                raise EmbeddedServerError(f"the embedded Redis {how}; it said: {said}")
-            time.sleep(_POLL_SECONDS)
 
     def _answers(self) -> bool:
         try:

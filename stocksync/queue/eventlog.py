@@ -3,8 +3,6 @@
 Events carry `lane`, `order`, `operation`, `attempt` and `task` as `extra`, where they concern one.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -24,48 +22,27 @@ _SHORTEST_SECRET = 6
 """Characters; what is shorter would take ordinary words out of the log."""
 
 
-class _Formatter(logging.Formatter):
-    """What both have in common: one line, without secrets."""
+class EventFormatter(logging.Formatter):
+    """One line an event, UTC, without secrets: words and then the fields for people, or a JSON object for a platform."""
 
-    def __init__(self, secrets: Collection[str]) -> None:
+    def __init__(self, secrets: Collection[str], as_json: bool) -> None:
         super().__init__()
         self._secrets = sorted(secrets, key=len, reverse=True)  # a URL before the password in it
+        self._as_json = as_json
 
-    def said(self, record: logging.LogRecord) -> str:
-        """The message with its traceback."""
-        text = record.getMessage()
-        if record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
+    def format(self, record: logging.LogRecord) -> str:
+        """For people a traceback's lines are joined with ⏎."""
+        said = super().format(record)
         for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    @staticmethod
-    def moment(record: logging.LogRecord) -> str:
-        """When it was, UTC."""
-        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-
-
-class Lines(_Formatter):
-    """For people: time, level, words, then the fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line; a traceback's lines are joined with ⏎."""
-        fields = "".join(
-            f" {name}={_word(record.__dict__[name])}" for name in FIELDS if name in record.__dict__
-        )
-        text = printable(self.said(record).replace("\n", " ⏎ "))
-        return f"{self.moment(record)} {record.levelname:<7} {text}{fields}"
-
-
-class JsonLines(_Formatter):
-    """For a platform: one JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Time, level, logger, message, and the fields."""
-        event = {"time": self.moment(record), "level": record.levelname, "logger": record.name}
+            said = said.replace(secret, "***")
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields = {name: record.__dict__[name] for name in FIELDS if name in record.__dict__}
-        return json.dumps({**event, "message": self.said(record), **fields}, ensure_ascii=False, default=str)
+        if self._as_json:
+            event = {"time": at, "level": record.levelname, "logger": record.name, "message": said, **fields}
+            return json.dumps(event, ensure_ascii=False, default=str)
+        line = printable(said.replace("\n", " ⏎ "))
+        about = "".join(f" {name}={_word(value)}" for name, value in fields.items())
+        return f"{at} {record.levelname:<7} {line}{about}"
 
 
 def set_up(config: StockSyncConfig, stream: TextIO | None = None) -> None:
@@ -73,7 +50,7 @@ def set_up(config: StockSyncConfig, stream: TextIO | None = None) -> None:
     on_platform = "DYNO" in os.environ
     as_json = config.log_format == "json" or (config.log_format == "auto" and on_platform)
     handler = logging.StreamHandler(stream or sys.stdout)
-    handler.setFormatter((JsonLines if as_json else Lines)(secrets_of(config)))
+    handler.setFormatter(EventFormatter(secrets_of(config), as_json))
     logging.basicConfig(level=config.log_level, handlers=[handler], force=True)
 
 

@@ -1,24 +1,21 @@
-"""What both processes share: logging, signals, and errors said in words."""
-
-from __future__ import annotations
+"""What the worker and the scheduler process share: logging, signals, and errors in words."""
 
 import logging
 import signal
 import sys
 from collections.abc import Callable
 
-from stocksync import runtime as composition
 from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
 from stocksync.queue import eventlog
-from stocksync.runtime import Runtime
+from stocksync.runtime import Runtime, current
 
 log = logging.getLogger(__name__)
 
 
 def main(name: str, run: Callable[[Runtime], None]) -> int:
-    """Run one process to its end. Answers with the exit code: 0 stopped, 1 can't go on, 2 wrong configuration."""
+    """Run one process to its end. Returns the exit code: 0 stopped, 1 can't go on, 2 wrong configuration."""
     try:
-        runtime = composition.current()
+        runtime = current()
         eventlog.set_up(runtime.config)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: runtime.stop.set())
@@ -36,5 +33,5 @@ def main(name: str, run: Callable[[Runtime], None]) -> int:
 
 
 def tick(runtime: Runtime) -> None:
-    """What the scheduler process does: bring due entries to the queue every second until told to stop."""
+    """The scheduler process: queue what is due, every second, until told to stop."""
     runtime.scheduler().run_until(runtime.stop, runtime.stand_in)

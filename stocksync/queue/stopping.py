@@ -1,7 +1,5 @@
 """The wish to stop, as a signal handler may say it: in the middle of anything, a wait for it included."""
 
-from __future__ import annotations
-
 import contextlib
 import queue
 
@@ -25,8 +23,8 @@ class Stop:
         """Whether the end was asked for."""
         return self._asked
 
-    def wait(self, timeout: float) -> bool:
-        """Wait for at most `timeout` seconds. True: the end was asked for."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for at most `timeout` seconds; None: without end. True: the end was asked for."""
         if not self._asked:
             with contextlib.suppress(queue.Empty):
                 self._bell.get(timeout=timeout)

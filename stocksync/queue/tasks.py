@@ -1,7 +1,5 @@
 """The functions that RQ jobs name. A job carries a lane or nothing; the function's report is the job's result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,13 +1,10 @@
 """The RQ queue, its JSON job class, and wake-ups: the jobs that say 'this lane has due work' and carry no data."""
 
-from __future__ import annotations
-
 import math
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import NAMESPACE_URL, uuid5
 
 from redis import Redis
@@ -27,10 +24,11 @@ TASKS = "stocksync.queue.tasks."
 _FORMER_TASKS = ("jobs.delivery.", "jobs.periodic.")
 """Where they were; jobs that wait under these names, and periodic entries, are still done."""
 _MARKER_SECONDS = 60
-_RESULT_TTL = 300
-_FAILURE_TTL = 7 * 86400
+_TTL: dict[str, Any] = {"result_ttl": 300, "failure_ttl": 7 * 86400}
 _JOB_TIMEOUT = 180
-# Idle, a worker is heard every 45 s; during a job it is not.
+BLOCKING_SECONDS = 3
+"""For which the worker and the scheduler wait for Redis at most; SIGTERM must end them in ten, though it hangs."""
+# Idle, a worker is heard every few seconds; during a job it is not.
 _SILENT_AFTER = timedelta(seconds=_JOB_TIMEOUT + 60)
 
 
@@ -56,48 +54,33 @@ class StockSyncJob(Job):
                 name = self.func_name = TASKS + name.removeprefix(former)
         callbacks = (self._success_callback_name, self._failure_callback_name, self._stopped_callback_name)
         ours = isinstance(name, str) and name.startswith(TASKS) and name.removeprefix(TASKS).isidentifier()
-        if not ours or self.instance is not None:
-            raise DeserializationError(f"job {self.id} asks for {name!r}; only functions of {TASKS}* are run")
-        if any(isinstance(callback, str) for callback in callbacks):
-            raise DeserializationError(f"job {self.id} carries callbacks; none of ours do")
+        if not ours or self.instance is not None or any(isinstance(callback, str) for callback in callbacks):
+            only = f"only functions of {TASKS}* are run, without callbacks"
+            raise DeserializationError(f"job {self.id} asks for {name!r}; {only}")
 
 
 def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool = False) -> Redis:
-    """A client for `url`; connects at first use.
+    """A client for `url`, which connects at first use and never tries again by itself.
 
     Args:
-        timeout: seconds for connecting and for each command, without retries: for callers and the page.
-            None: for the worker and the scheduler, whose library sets its own for blocking calls.
+        timeout: seconds for connecting and for each command. None: as the worker and the scheduler need it.
         self_signed: accept any certificate of a `rediss://` server (an explicit choice of who deploys).
     """
-    options: dict[str, Any] = {"health_check_interval": 0}
-    if timeout is not None:
+    options: dict[str, Any] = {"socket_timeout": timeout or BLOCKING_SECONDS, "retry": Retry(NoBackoff(), 0)}
+    if not url.startswith("unix"):
         options |= {
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": timeout or BLOCKING_SECONDS,
+            "socket_keepalive": timeout is None,
         }
-    else:
-        options |= {"socket_connect_timeout": 5, "socket_keepalive": not url.startswith("unix")}
-        if url.startswith("unix"):
-            del options["socket_connect_timeout"], options["socket_keepalive"]
-    if timeout is not None and url.startswith("unix"):
-        del options["socket_connect_timeout"]
     if self_signed and url.startswith("rediss"):
         options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    client: Redis = Redis.from_url(url, **options)
+    client: Redis = Redis.from_url(url, health_check_interval=0, **options)
     return client
 
 
 def make_queue(connection: Redis, name: str) -> Queue:
     """The one queue: JSON, our job class, bounded times."""
-    return Queue(
-        name,
-        connection=connection,
-        job_class=StockSyncJob,
-        serializer=JSONSerializer,
-        default_timeout=_JOB_TIMEOUT,
-    )
+    return Queue(name, connection, _JOB_TIMEOUT, job_class=StockSyncJob, serializer=JSONSerializer)
 
 
 def heard_from(connection: Redis, queue_name: str, prefix: str, now: datetime) -> dict[str, bool]:
@@ -106,14 +89,10 @@ def heard_from(connection: Redis, queue_name: str, prefix: str, now: datetime) -
     A worker notes when it was last heard; the scheduler renews a lock of some seconds at every tick.
     """
     keys = worker_registration.get_keys(Queue(queue_name, connection=connection))
-    with connection.pipeline(transaction=False) as pipe:
-        for key in keys:
-            pipe.hget(key, "last_heartbeat")
-        pipe.exists(scheduler_lock(prefix))
-        *beats, ticking = pipe.execute()
-    heard = [datetime.fromisoformat(beat.decode()) for beat in beats if beat]
-    recent = [moment for moment in heard if now - moment.astimezone(UTC) < _SILENT_AFTER]
-    return {"worker": bool(recent), "scheduler": bool(ticking)}
+    beats = [cast(bytes | None, connection.hget(key, "last_heartbeat")) for key in keys]
+    heard = [datetime.fromisoformat(beat.decode()).astimezone(UTC) for beat in beats if beat]
+    worker = any(now - moment < _SILENT_AFTER for moment in heard)
+    return {"worker": worker, "scheduler": bool(connection.exists(scheduler_lock(prefix)))}
 
 
 def scheduler_lock(prefix: str) -> str:
@@ -146,17 +125,13 @@ class RedisWakeups:
         self._queue = queue
         self._redis: Redis = queue.connection
         self._prefix = prefix
+        self.scheduled_jobs_key = f"{prefix}:scheduler:scheduled_jobs"
+        """The sorted set of rq-scheduler's entries."""
         self.outage = outage or Outage(REDIS)
         self._pause = pause
         self._monotonic = monotonic
-        self._lock = threading.Lock()
         self._resting_until = -math.inf
         self.failures = 0
-
-    @property
-    def scheduled_jobs_key(self) -> str:
-        """The sorted set of rq-scheduler's entries."""
-        return f"{self._prefix}:scheduler:scheduled_jobs"
 
     def wake(self, lane: str, *, force: bool = False) -> bool:
         """Have the lane drained soon: one job, however often it is asked for while that job waits.
@@ -169,25 +144,15 @@ class RedisWakeups:
         """
 
         def push() -> None:
-            marked = self._redis.set(self.marker(lane), "1", nx=not force, ex=_MARKER_SECONDS)
-            if marked:
-                self._queue.enqueue_call(
-                    f"{TASKS}deliver_lane",
-                    args=(lane,),
-                    result_ttl=_RESULT_TTL,
-                    failure_ttl=_FAILURE_TTL,
-                    description=f"deliver what is due of {lane}",
-                )
+            if self._redis.set(self.marker(lane), "1", nx=not force, ex=_MARKER_SECONDS):
+                description = f"deliver what is due of {lane}"
+                self._queue.enqueue_call(f"{TASKS}deliver_lane", (lane,), description=description, **_TTL)
 
         return self._attempt(push)
 
     def again(self, function: str, job_id: str | None = None) -> bool:
         """Queue one of our functions behind what waits, for what is left of its work."""
-        return self._attempt(
-            lambda: self._queue.enqueue_call(
-                function, job_id=job_id, result_ttl=_RESULT_TTL, failure_ttl=_FAILURE_TTL
-            )
-        )
+        return self._attempt(lambda: self._queue.enqueue_call(function, job_id=job_id, **_TTL))
 
     def clear_marker(self, lane: str) -> None:
         """From here on a new wake-up makes a new job: called by the job before it looks for work."""
@@ -195,33 +160,31 @@ class RedisWakeups:
 
     def others_wait(self) -> bool:
         """Whether more jobs wait in the queue. Without Redis: no."""
-        waiting: list[int] = []
+        waiting = [0]
         self._attempt(lambda: waiting.append(self._queue.count))
-        return bool(waiting and waiting[0])
+        return waiting[-1] > 0
 
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Have the lane's one entry at `moment`, rounded up to the second; None: have none."""
 
         def plan() -> None:
-            job_id = self.entry_id(lane)
+            job = StockSyncJob.create(
+                f"{TASKS}deliver_lane",
+                args=(lane,),
+                id=self.entry_id(lane),
+                connection=self._redis,
+                origin=self._queue.name,
+                status=JobStatus.SCHEDULED,
+                description=f"deliver what is due of {lane}",
+                meta={"lane": lane},
+            )
             with self._redis.pipeline() as pipe:
                 if moment is None:
-                    pipe.zrem(self.scheduled_jobs_key, job_id)
-                    pipe.delete(StockSyncJob.key_for(job_id))
+                    pipe.zrem(self.scheduled_jobs_key, job.id)
+                    pipe.delete(job.key)
                 else:
-                    job = StockSyncJob.create(
-                        f"{TASKS}deliver_lane",
-                        args=(lane,),
-                        id=job_id,
-                        connection=self._redis,
-                        origin=self._queue.name,
-                        status=JobStatus.SCHEDULED,
-                        description=f"deliver what is due of {lane} at {moment.astimezone(UTC):%H:%M:%S} UTC",
-                        meta={"lane": lane},
-                    )
                     job.save(pipeline=pipe)
-                    pipe.persist(job.key)
-                    pipe.zadd(self.scheduled_jobs_key, {job_id: math.ceil(moment.timestamp())})
+                    pipe.zadd(self.scheduled_jobs_key, {job.id: math.ceil(moment.timestamp())})
                 pipe.execute()
 
         self._attempt(plan)
@@ -236,19 +199,16 @@ class RedisWakeups:
         return f"retry-{uuid5(NAMESPACE_URL, lane)}"
 
     def _attempt(self, action: Callable[[], object]) -> bool:
-        if self._monotonic() < self._resting_until:
-            self.failures += 1
-            return False
-        try:
-            action()
-            self.outage.ends()
-            return True
-        except (RedisError, OSError) as error:
-            with self._lock:
-                self.failures += 1
+        if self._monotonic() >= self._resting_until:
+            try:
+                action()
+                self.outage.ends()
+                return True
+            except (RedisError, OSError) as error:
                 self._resting_until = self._monotonic() + self._pause
-            self.outage.begins(error)
-            return False
+                self.outage.begins(error)
+        self.failures += 1
+        return False
 
 
 class NoWakeups:

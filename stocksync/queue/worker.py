@@ -1,29 +1,28 @@
 """The worker process: one warm process on one queue, which stops cleanly and outlives its Redis."""
 
-from __future__ import annotations
-
+import contextlib
 import logging
 import signal
 import sys
 import time
 from types import FrameType
+from typing import Any
 
-from redis.client import PubSub, PubSubWorkerThread
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from rq import worker_registration
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.queue import Queue
 from rq.worker import SimpleWorker, WorkerStatus
 
-from stocksync.queue.wakeups import StockSyncJob
+from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob
 from stocksync.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 _AWAY = (RedisConnectionError, RedisTimeoutError)
+_STAND_IN_SECONDS = 45
 
 
 class StockSyncWorker(SimpleWorker):
@@ -32,80 +31,67 @@ class StockSyncWorker(SimpleWorker):
     job_class = StockSyncJob
     max_connection_wait_time = 2.0
     log_result_lifespan = False
+    # Seconds. With RQ's own, a Redis that hangs would hold up the end for a minute.
+    dequeue_timeout = BLOCKING_SECONDS - 1
+    connection_timeout = BLOCKING_SECONDS
 
     runtime: Runtime
+    _next_stand_in = 0.0
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM: the slice under way claims nothing more, settles what it sent, and the loop ends."""
         self.runtime.stop.set()
-        try:
+        self.connection = self.runtime.connect_redis()  # it has short timeouts: Redis may hang
+        with contextlib.suppress(RedisError, OSError):  # RQ also notes the request in Redis
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError):
-            self._stop_requested = True  # RQ notes the request in Redis; without Redis it must do without
 
     def _install_signal_handlers(self) -> None:
         super()._install_signal_handlers()  # type: ignore[no-untyped-call]
-        if self.runtime.stop.is_set():
-            self._stop_requested = True  # the signal came while the worker was being made
+        self._stop_requested = self.runtime.stop.is_set()  # the signal came while the worker was being made
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """A second signal changes nothing: stopping is bounded by the request under way."""
 
-    def heartbeat(self, timeout: int | None = None, pipeline: object = None) -> None:
-        """RQ's, and after a flushed Redis the worker's registration again. Idle, it looks after the monitor too."""
-        super().heartbeat(timeout, pipeline)  # type: ignore[arg-type]
-        if pipeline is None:
-            self.runtime.redis_outage.ends()
-        if pipeline is None and self.get_state() == WorkerStatus.IDLE and not self.runtime.stop.is_set():
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """RQ's heartbeat. After a flush of Redis it registers the worker again; idle, it runs a monitor that is late."""
+        super().heartbeat(timeout, pipeline)
+        if pipeline is not None:
+            return
+        self.runtime.redis_outage.ends()
+        if self.birth_date is not None and not self.connection.hexists(self.key, "birth"):
+            self.connection.delete(self.key)
+            self.register_birth()  # type: ignore[no-untyped-call]
+        idle = self.get_state() == WorkerStatus.IDLE and not self.runtime.stop.is_set()
+        if idle and time.monotonic() >= self._next_stand_in:
+            self._next_stand_in = time.monotonic() + _STAND_IN_SECONDS
             self.runtime.stand_in()
-            if not self.runtime.database.is_closed():
-                self.runtime.database.close()
-        if (
-            pipeline is None
-            and self.birth_date is not None
-            and not self.connection.hexists(self.key, "birth")
-        ):
-            with self.connection.pipeline() as pipe:
-                pipe.hset(self.key, mapping=self.serialize())
-                worker_registration.register(self, pipe)
-                pipe.expire(self.key, self.worker_ttl + 60)
-                pipe.execute()
+            self.runtime.database.close()
 
-    def _pubsub_exception_handler(
-        self, exc: Exception, pubsub: PubSub, pubsub_thread: PubSubWorkerThread
-    ) -> None:
-        """RQ's, without a word: the loop says what is to be said of Redis. A time-out does not end the thread."""
-        if not isinstance(exc, _AWAY):
-            super()._pubsub_exception_handler(exc, pubsub, pubsub_thread)
-        time.sleep(2.0)
-
-    def teardown(self) -> None:
-        """RQ's, which without Redis would leave its listening thread behind."""
-        try:
-            super().teardown()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError):
-            self.pubsub_thread.stop()  # type: ignore[attr-defined]
+    def subscribe(self) -> None:
+        """Nothing. RQ's listens for commands that come through Redis, with a thread and a connection of its own."""
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """RQ's, with the database connection given back afterwards."""
+        """RQ's; then the database connection goes back to the pool."""
         super().execute_job(job, queue)
-        if not self.runtime.database.is_closed():
-            self.runtime.database.close()
+        self.runtime.database.close()
+
+    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """RQ's, on the worker's connection: once a stop is requested, that one does not wait for Redis."""
+        job.connection = self.connection
+        super().handle_execution_ended(job, queue, heartbeat_ttl)
 
 
 def run(runtime: Runtime) -> None:
-    """Work until told to stop. RQ ends its loop on errors of Redis; it is begun again after a second."""
+    """Work until told to stop. RQ ends its loop on errors of Redis; a new one starts after a second."""
     runtime.require_schema()
     _ = runtime.sender, runtime.messenger  # what is missing must be said now, not at the first order
-    logging.getLogger("rq.worker").addFilter(lambda record: _is_news(record, runtime))
+    rq_log = logging.getLogger("rq.worker")
+    rq_log.addFilter(lambda record: _is_news(record, runtime))
     while not runtime.stop.is_set():
         try:
             worker = StockSyncWorker([runtime.worker_queue()], worker_ttl=60)
             worker.runtime = runtime
-            worker.log_job_description = True
-            worker.work(
-                logging_level=logging.getLevelName(logging.getLogger("rq.worker").getEffectiveLevel())
-            )
+            worker.work(logging_level=logging.getLevelName(rq_log.getEffectiveLevel()))
         except (RedisError, OSError) as error:
             runtime.redis_outage.begins(error)
         except StopRequested:
@@ -118,7 +104,7 @@ def run(runtime: Runtime) -> None:
 
 
 def _is_news(record: logging.LogRecord, runtime: Runtime) -> bool:
-    """RQ complains of each failed attempt, with a traceback as often as not: say that Redis is away instead, once."""
+    """RQ logs each failed attempt, often with a traceback. Instead say once that Redis is away."""
     error = sys.exc_info()[1]
     if record.levelno < logging.WARNING or not isinstance(error, _AWAY):
         return True

@@ -8,7 +8,6 @@ import os
 import secrets
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -87,7 +86,7 @@ def run_demo(exit_after: bool, port: int) -> int:
                     _say("not all is well; the processes said last:", *complaints[-15:])
                 if not exit_after:
                     _say(f"the page stays at {page}   (Ctrl-C stops everything)")
-                    stop.wait(threading.TIMEOUT_MAX)
+                    stop.wait()
                 _say("stopping everything")
     if exit_after:
         click.echo(json.dumps(figures))

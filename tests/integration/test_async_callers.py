@@ -97,16 +97,6 @@ def test_every_public_method_is_offered_with_its_signature(sqlite_shop: Shop, na
         assert method in dir(offered)
 
 
-def test_a_method_added_later_is_offered_by_itself(
-    sqlite_shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def doubled(self: StockSynchronizationService, number: int) -> int:
-        return number * 2
-
-    monkeypatch.setattr(StockSynchronizationService, "doubled", doubled, raising=False)
-    assert asyncio.run(AsyncStockSync(sqlite_shop.runtime).service.doubled(21)) == 42
-
-
 @pytest.mark.parametrize("name", ["_operations", "nothing_of_the_kind"])
 def test_nothing_else_is_offered(sqlite_shop: Shop, name: str) -> None:
     with pytest.raises(AttributeError, match=name):

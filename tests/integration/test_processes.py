@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -136,6 +138,31 @@ def test_without_redis_a_process_waits_for_it_and_still_stops(
 
     assert process.poll() is None
     assert shop.end(process) == 0
+    assert "Traceback" not in shop.logs()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("module", "orders"), [("jobs.worker", 1), ("jobs.worker", 400), ("jobs.scheduler", 1)]
+)
+def test_a_redis_that_hangs_does_not_keep_a_process_from_stopping_in_time(
+    shop: Processes, sandbox: Sandbox, redis_url: str, module: str, orders: int
+) -> None:
+    sandbox.set_faults(latency_ms=50)
+    take_orders(shop, range(orders))
+    process = shop.start(module)
+    words = {"jobs.worker": "Listening", "jobs.scheduler": "periodic task"}
+    wait_until(lambda: words[module] in shop.logs(), message="the process")
+    if module == "jobs.worker":
+        wait_until(lambda: len(flagged(sandbox)) >= min(orders, 20), message="some deliveries")
+    redis_process: Any = Redis.from_url(redis_url).info("server")
+    os.kill(redis_process["process_id"], signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        assert shop.end(process) == 0
+        assert time.monotonic() - started < 10
+    finally:
+        os.kill(redis_process["process_id"], signal.SIGCONT)
     assert "Traceback" not in shop.logs()
 
 

@@ -25,7 +25,7 @@ def test_it_goes_on_after_redis_was_away(redis_server: RedisServer, redis_url: s
     thread = threading.Thread(target=scheduler.run_until, args=(stop,))
     thread.start()
     try:
-        wait_until(lambda: bench.redis.exists(scheduler.key), message="the scheduler's heartbeat")
+        wait_until(lambda: bench.redis.exists(scheduler.scheduler_lock_key), message="the scheduler's lock")
         redis_server.stop()
         redis_server.start()
         wait_until(

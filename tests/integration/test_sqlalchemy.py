@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from stocksync import IdempotencyConflict, InsufficientStock, SyncResult
 from stocksync.contrib.sqlalchemy import SessionSync, with_session
-from stocksync.errors import OrderHasForm, SessionUnsuitable, TablesMissing
+from stocksync.errors import SessionUnsuitable, TablesMissing
 from tests.servers import wait_until
 from tests.shop import SELLER, WAREHOUSE, Shop, form, open_shop
 
@@ -133,34 +133,12 @@ def test_a_rollback_leaves_neither_and_wakes_nobody(
     assert monolith.seen() == (["order-3"], [], [])
 
 
-def test_an_exception_half_way_leaves_neither(monolith: Monolith) -> None:
-    def sells() -> None:
-        with monolith.open() as session, session.begin():
-            session.add(Sale(order_id="order-1"))
-            monolith.deduct(session)
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        sells()
-    assert monolith.seen() == NOTHING
-
-
 def test_a_commit_that_fails_wakes_nobody(monolith: Monolith) -> None:
     with monolith.open() as session:
         monolith.deduct(session)
         session.add_all([Sale(order_id="order-1"), Sale(order_id="order-1")])
         with pytest.raises(IntegrityError):
             session.commit()
-
-    assert monolith.seen() == NOTHING
-
-
-def test_reading_before_and_after_changes_nothing_of_it(monolith: Monolith) -> None:
-    with monolith.open() as session:
-        session.execute(text("SELECT 1"))
-        monolith.deduct(session)
-        session.execute(text("SELECT 1"))
-        session.rollback()
 
     assert monolith.seen() == NOTHING
 
@@ -183,19 +161,6 @@ def test_each_transaction_of_one_session_wakes_for_itself(monolith: Monolith) ->
     assert monolith.shop.wakeups.woken == [SELLER] * 3
 
 
-def test_a_wake_up_that_raises_does_not_fail_the_caller(
-    monolith: Monolith, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(lane: str) -> bool:
-        raise RuntimeError(lane)
-
-    monkeypatch.setattr(monolith.shop.wakeups, "wake", broken)
-    with monolith.open() as session:
-        monolith.deduct(session)
-        session.commit()
-    assert monolith.shop.statuses() == ["pending"]
-
-
 def test_a_scoped_session_is_taken_too(monolith: Monolith) -> None:
     session = scoped_session(sessionmaker(monolith.engine))
     with_session(session, monolith.shop.runtime).service.sync_stock_deduction(SELLER, "order-1", "A", 1)
@@ -207,17 +172,6 @@ def test_a_scoped_session_is_taken_too(monolith: Monolith) -> None:
 
 
 # Savepoints
-
-
-def test_the_release_of_a_savepoint_wakes_nobody_yet(monolith: Monolith) -> None:
-    with monolith.open() as session:
-        session.add(Sale(order_id="order-1"))
-        with session.begin_nested():
-            monolith.deduct(session)
-        assert monolith.shop.wakeups.woken == []
-        session.commit()
-
-    assert monolith.seen() == ALL_OF_ONE
 
 
 def test_a_rolled_back_savepoint_takes_only_its_own_along(monolith: Monolith) -> None:
@@ -347,14 +301,6 @@ def test_what_a_session_recorded_the_engine_delivers(monolith: Monolith) -> None
         assert monolith.deduct(session).status == "completed"
         session.rollback()
     assert monolith.shop.broken_promises() == []
-
-
-def test_an_order_with_a_form_refuses_a_call_of_a_session_that_names_no_line(monolith: Monolith) -> None:
-    monolith.shop.stock(A=5)
-    monolith.shop.orders.process_order_stock_update(form())
-
-    with monolith.open() as session, pytest.raises(OrderHasForm):
-        monolith.deduct(session, line_item_id=None)
 
 
 # Several sessions at once

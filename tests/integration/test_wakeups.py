@@ -10,7 +10,8 @@ import pytest
 from redis import Redis
 
 from stocksync.delivery.settlement import DrainReport
-from stocksync.queue.wakeups import NoWakeups, RedisWakeups, StockSyncJob, connect_redis, make_queue
+from stocksync.queue.wakeups import RedisWakeups, StockSyncJob, connect_redis, make_queue
+from stocksync.runtime import Runtime
 from tests.servers import RedisServer, free_port
 from tests.shop import SELLER, Shop, open_shop
 
@@ -101,10 +102,11 @@ def test_a_restarted_redis_is_not_mistaken_for_one_that_is_down(
 def worker(sqlite_url: str, redis_url: str) -> Iterator[Shop]:
     """A shop whose engine wakes lanes through Redis, as a worker's does."""
     with open_shop(sqlite_url, REDIS_URL=redis_url) as opened:
-        opened.runtime._wakeups = None
-        opened.runtime.__dict__.pop("wakeups", None)
-        opened.service.recorder.wakeups = opened.runtime.wakeups
+        opened.runtime = Runtime(opened.runtime.config, clock=opened.clock)
+        opened.runtime.sender = opened.remote
+        opened.service = opened.runtime.service
         yield opened
+        opened.runtime.close()
 
 
 def lanes(redis: Redis) -> list[str]:
@@ -152,11 +154,3 @@ def test_a_lane_waits_for_its_turn_once_and_not_for_ever(worker: Shop, redis: Re
 
     assert at.deliver_lane(SELLER).held_back == "turn"
     assert at.deliver_lane(SELLER).delivered == 1
-
-
-def test_a_lane_alone_in_the_queue_goes_on_at_once(worker: Shop) -> None:
-    worker.runtime.deliver_lane(SELLER)
-    worker.service.recorder.wakeups = NoWakeups()
-    worker.deduct("large")
-
-    assert worker.runtime.deliver_lane(SELLER).delivered == 1

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from stocksync import ConfigurationError, StockSyncConfig, credentials
-from stocksync.cli import cli
+from stocksync.cli.frame import cli
 from stocksync.credentials import (
     PASSWORD_HASH,
     Role,

@@ -10,7 +10,7 @@ from redis import Redis
 from stocksync.queue.scheduler import PeriodicTask, StockSyncScheduler
 from stocksync.queue.stopping import Stop
 from stocksync.queue.wakeups import StockSyncJob, make_queue
-from tests.scheduling import TASK, SchedulerBench
+from tests.scheduling import QUEUE, TASK, SchedulerBench
 from tests.shop import START
 
 
@@ -99,14 +99,6 @@ def test_a_lane_that_is_due_later_waits(bench: SchedulerBench) -> None:
     assert bench.queued() == ["stocksync.queue.tasks.sweep"]
 
 
-def test_a_lane_whose_wake_up_waits_already_gets_no_second_job(bench: SchedulerBench) -> None:
-    bench.wakeups.wake("a")
-    bench.wakeups.wake_at("a", START)
-    bench.scheduler.tick()
-
-    assert bench.queued().count("stocksync.queue.tasks.deliver_lane") == 1
-
-
 def test_an_undecodable_entry_is_put_aside_and_those_behind_it_go_on(
     bench: SchedulerBench, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,14 +168,16 @@ def test_stopped_it_gives_up_its_lock(bench: SchedulerBench) -> None:
     assert bench.redis.keys("stock-sync:scheduler:lock") == []
 
 
-def test_a_task_that_is_no_more_is_removed_at_the_first_tick(bench: SchedulerBench) -> None:
+def test_a_task_that_is_no_more_is_not_run_again_and_its_entry_goes(bench: SchedulerBench) -> None:
     bench.scheduler.tick()
-    bench.wakeups.wake_at("a", START)
+    bench.redis.delete(QUEUE)
     following = StockSyncScheduler(
         make_queue(bench.redis, "stock-sync"), bench.wakeups, [], "stock-sync", now=bench.scheduler._now
     )
     bench.scheduler.remove_lock()
+    bench.clock.advance(60)
     following.tick()
 
+    assert bench.queued() == []
     assert "periodic-sweep" not in bench.entries()
     assert not bench.redis.exists(StockSyncJob.key_for("periodic-sweep"))

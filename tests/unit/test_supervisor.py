@@ -71,12 +71,6 @@ def test_a_last_line_without_an_end_is_shown_too() -> None:
         run.shows(r"(?m)^web    \| unfinished$")
 
 
-def test_a_process_that_ends_is_started_again_and_it_says_so() -> None:
-    with running({"web": "sh -c 'echo here; exit 3'"}) as run:
-        run.shows(r"web ended with exit code 3; starting it again in 0\.5 s")
-        run.shows(r"\| here", times=2)
-
-
 def test_the_delay_doubles_up_to_ten_seconds_and_a_long_life_resets_it() -> None:
     now = [1000.0]
     with running({"web": "sleep 600"}, clock=lambda: now[0]) as run:

@@ -41,13 +41,6 @@ def test_any_number_of_deductions_share_one_job_while_it_waits(
     assert (job.func_name, list(job.args)) == ("stocksync.queue.tasks.deliver_lane", [SELLER])
 
 
-def test_each_lane_has_its_own_job(redis: Redis, wakeups: RedisWakeups) -> None:
-    for lane in ("a", "b", "a"):
-        wakeups.wake(lane)
-
-    assert [list(job.args) for job in jobs(redis)] == [["a"], ["b"]]
-
-
 def test_once_the_job_has_begun_a_new_deduction_makes_a_new_one(redis: Redis, wakeups: RedisWakeups) -> None:
     wakeups.wake("a")
     wakeups.clear_marker("a")
@@ -76,17 +69,6 @@ def test_a_job_carries_a_lane_and_no_data_as_json(redis: Redis, wakeups: RedisWa
     (job,) = jobs(redis)
     assert job.data.startswith(b'["stocksync.queue.tasks.deliver_lane"')
     assert "продавец 1" in (job.description or "")
-
-
-def test_a_hundred_thousand_waiting_operations_take_no_more_of_redis_than_one(
-    redis: Redis, wakeups: RedisWakeups
-) -> None:
-    wakeups.wake("a")
-    before = redis.dbsize()
-    for _ in range(1000):
-        wakeups.wake("a")
-
-    assert redis.dbsize() == before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,261 @@
+"""`stock ...`, `orders ...` and `returns process`: what the shop counts, sells and takes back."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any, BinaryIO
+
+import click
+from peewee import PeeweeException
+
+from stocksync.cli.frame import Answer, actor, cli, command, database_says, progress, table
+from stocksync.errors import InvalidOrder, InvalidReturn, NegativeStock, OrphanRefund, StockSyncError
+from stocksync.orders.whole_orders import OrderResult, ReturnResult
+from stocksync.runtime import Runtime
+from stocksync.store.models import DEFAULT_WAREHOUSE
+from stocksync.store.values import MAX_QUANTITY, check_word
+
+_FILE = click.argument("file", type=click.File("rb"))
+_SELLER = click.option("--token", required=True, help="The seller account.")
+_NO_RESTOCK = click.option("--no-restock", is_flag=True, help="The goods do not come back into our stock.")
+
+
+@cli.group()
+def stock() -> None:
+    """Stock levels and their movements."""
+
+
+@command(stock, "import")
+@_FILE
+def import_(runtime: Runtime, file: BinaryIO) -> Answer:
+    """Set on hand from a count: a CSV with the columns sku, warehouse, quantity.
+
+    All or nothing: when a line can't be taken, every fault is named and nothing is written.
+    """
+    counted, faults = _read_count(file)
+    if faults:
+        click.echo(f"nothing was imported: {len(faults)} line(s) can't be taken", err=True)
+        lines = [f"line {fault['line']}: {fault['reason']}" for fault in faults]
+        return Answer({"imported": 0, "changed": 0, "refused": faults}, lines, ok=False)
+    with runtime.database.transaction_scope():
+        changed = sum(
+            runtime.inventory.set_on_hand(
+                levels, warehouse, actor="stock import", reason=f"count in {file.name}"
+            )
+            for warehouse, levels in sorted(counted.items())  # in one order, so that no two imports deadlock
+        )
+    skus = sum(map(len, counted.values()))
+    units = sum(sum(levels.values()) for levels in counted.values())
+    document = {"imported": skus, "changed": changed, "units": units}
+    lines = [f"{skus} SKUs counted, {units} units; {changed} levels changed"]
+    return Answer({**document, "warehouses": sorted(counted), "refused": []}, lines)
+
+
+@command(stock)
+@click.argument("sku", required=False)
+def show(runtime: Runtime, sku: str | None) -> Answer:
+    """Levels, or one SKU with its last movements."""
+    rows = runtime.queries.stock(sku)
+    if sku is not None and not rows:
+        raise StockSyncError(f"SKU {sku} was never seen; `stock show` lists all")
+    units = sum(row["on_hand"] for row in rows)
+    lines = list(table(rows, "warehouse", "sku", "on_hand"))
+    for row in rows if sku is not None else ():
+        columns = ("created_at", "delta", "balance_after", "cause", "actor", "reason")
+        lines += ["", *table(row["movements"], *columns)]
+    return Answer({"levels": rows, "units": units}, [*lines, f"{len(rows)} levels, {units} units"])
+
+
+@command(stock)
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+def rebuild(runtime: Runtime, yes: bool) -> Answer:
+    """Set on hand to the sum of the movements wherever it is not; what differs is shown first."""
+    differing = [asdict(difference) for difference in runtime.inventory.differing()]
+    if differing and not click.get_current_context().params["as_json"]:
+        click.echo("\n".join(table(differing, "warehouse", "sku", "on_hand", "moved")))
+    if differing and not yes:
+        click.confirm(f"Set on hand of {len(differing)} level(s) to what has moved?", abort=True, err=True)
+    refused: list[str] = []
+    for row in differing:
+        try:
+            runtime.inventory.rebuild(row["warehouse"], row["sku"], actor=actor())
+        except NegativeStock as error:
+            refused.append(str(error))
+    rebuilt = len(differing) - len(refused)
+    document = {"differing": len(differing), "rebuilt": rebuilt, "refused": refused}
+    return Answer(document, [*refused, f"{rebuilt} of {len(differing)} levels rebuilt"], not refused)
+
+
+@cli.group()
+def orders() -> None:
+    """Whole orders."""
+
+
+@command(orders)
+@_FILE
+@click.option("--warehouse", default=DEFAULT_WAREHOUSE, show_default=True, help="Where the goods go out.")
+@click.option("--token", help="The seller account, for forms that do not name it.")
+def process(runtime: Runtime, file: BinaryIO, warehouse: str, token: str | None) -> Answer:
+    """Make stock follow the orders of FILE (`-`: stdin): one checkout form a line, as JSON.
+
+    A line that can't be taken is reported with its number and reason; the others go through. The exit code is
+    then 1. Processing a file again deducts nothing again.
+    """
+    runtime.orders.require_warehouse(warehouse)
+    take = partial(runtime.orders.process_order_stock_update, warehouse=warehouse, token_id=token)
+    return _take_lines(file, "orders", take, InvalidOrder)
+
+
+@command(orders)
+@click.argument("order")
+@_SELLER
+@click.option("--reason", help="Why, kept with the refunds.")
+@_NO_RESTOCK
+def cancel(runtime: Runtime, order: str, token: str, reason: str | None, no_restock: bool) -> Answer:
+    """Give back what is still deducted of an order, for good: its forms deduct nothing any more.
+
+    An unknown order is remembered as cancelled.
+    """
+    result = runtime.orders.cancel_order(order, token, restock=not no_restock, actor=actor(), reason=reason)
+    is_or_was = "was cancelled before" if result.status == "already_cancelled" else "is cancelled"
+    said = f"order {order} {is_or_was}, {len(result.operations)} refunds recorded"
+    return Answer(result.as_dict(), [said])
+
+
+@command(orders, "show")
+@click.argument("order")
+@_SELLER
+def show_order(runtime: Runtime, order: str, token: str) -> Answer:
+    """One order: its lines, its operations, what we say and what the remote says."""
+    row = runtime.queries.order(token, order)
+    operations = ("id", "operation_type", "status", "sku", "quantity", "retry_count", "reason")
+    return Answer(
+        row,
+        [
+            f"order {row['order_id']} of {row['token_id']}: we say {row['is_stock_updated']}, ",
+            f"the remote last said {row['remote_flag']}; waiting: {row['waiting'] or 'for nothing'}",
+            *(["the two differ"] if row["differs"] else []),
+            *table(
+                row["lines"], "line_id", "sku", "warehouse", "quantity", "deducted", "refunded", "moved_to"
+            ),
+            *table(row["operations"], *operations),
+        ],
+    )
+
+
+@command(orders)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+def unlinked(runtime: Runtime, limit: int) -> Answer:
+    """Lines sold without an external id, the newest first: nothing is deducted for them.
+
+    Give the offer its external id at Allegro; orders after that are deducted.
+    """
+    rows = runtime.queries.lines_without_sku(limit)
+    return Answer({"lines": rows}, table(rows, "created_at", "token_id", "order_id", "line_id", "quantity"))
+
+
+@cli.group()
+def returns() -> None:
+    """Goods that came back."""
+
+
+@command(returns, "process")
+@_FILE
+@_NO_RESTOCK
+@click.option("--token", help="The seller account, for returns that do not name it.")
+def process_returns(runtime: Runtime, file: BinaryIO, no_restock: bool, token: str | None) -> Answer:
+    """Take the returns of FILE (`-`: stdin) back: one a line, as JSON.
+
+    Each needs return_id, order_id, line_item_id, sku, quantity and the seller's token_id. A return without a known
+    sale is refused as an orphan, for a person; repeat it once the sale is recorded. Processing a file again changes
+    nothing.
+    """
+    take = partial(runtime.orders.process_return, restock=not no_restock, token_id=token)
+    return _take_lines(file, "returns", take, InvalidReturn)
+
+
+def _take_lines(
+    file: BinaryIO,
+    what: str,
+    take: Callable[[Any], OrderResult | ReturnResult],
+    unreadable: type[InvalidOrder | InvalidReturn],
+) -> Answer:
+    """Call `take` for every line of `file`. A line that can't be taken is reported with its number, the others go through.
+
+    Args:
+        what: what a line is, in the plural.
+        unreadable: raised for a line that is not JSON.
+    """
+    found: Counter[str] = Counter()
+    refused: list[dict[str, Any]] = []
+    operations = 0
+    for number, line in enumerate(progress(file.readlines(), what), start=1):
+        if not line.strip():
+            continue
+        try:
+            result = take(_decoded(line, unreadable))
+            found[result.status] += 1
+            operations += len(result.operations)
+        except (StockSyncError, PeeweeException) as error:
+            reason = database_says(error) if isinstance(error, PeeweeException) else str(error)
+            order = getattr(error, "order_id", None)
+            refused.append(
+                {"line": number, "order_id": order, "error": type(error).__name__, "reason": reason}
+            )
+    document = {what: found.total(), **found, "operations": operations, "refused": refused}
+    said = f"{found.total()} {what} taken, {operations} operations recorded, {len(refused)} lines refused"
+    if what == "returns":
+        document["orphans"] = sum(fault["error"] == OrphanRefund.__name__ for fault in refused)
+        said += f", {document['orphans']} of them without a known sale" if document["orphans"] else ""
+    lines = [f"line {fault['line']}: {_with_order(fault['order_id'], fault['reason'])}" for fault in refused]
+    lines += [said, *(f"  {status}: {count}" for status, count in sorted(found.items()))]
+    return Answer(document, lines, not refused)
+
+
+def _with_order(order: object, reason: str) -> str:
+    return f"order {order}: {reason}" if order and str(order) not in reason else reason
+
+
+def _decoded(line: bytes, unreadable: type[InvalidOrder | InvalidReturn]) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:  # what is not UTF-8, too
+        raise unreadable(None, [f"not JSON: {error}"]) from None
+
+
+def _read_count(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
+    """Counts by warehouse and SKU, and what can't be taken with its line number."""
+    counted: dict[str, dict[str, int]] = {}
+    faults: list[dict[str, Any]] = []
+    content = file.read()
+    try:
+        reader = csv.DictReader(content.decode("utf-8-sig").splitlines())
+        missing = {"sku", "warehouse", "quantity"} - set(reader.fieldnames or ())
+        if missing:
+            return {}, [{"line": 1, "reason": f"the header lacks {', '.join(sorted(missing))}"}]
+        for row in reader:
+            try:
+                _count(row, counted)
+            except StockSyncError as error:
+                faults.append({"line": reader.line_num, "reason": str(error)})
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        faults.append({"line": line, "reason": "the file is not UTF-8"})
+    except csv.Error as error:
+        faults.append({"line": reader.line_num + 1, "reason": f"not CSV: {error}"})
+    return counted, faults
+
+
+def _count(row: dict[str, Any], counted: dict[str, dict[str, int]]) -> None:
+    sku, warehouse = check_word("sku", row["sku"]), check_word("warehouse", row["warehouse"])
+    quantity = str(row["quantity"]).strip()
+    if not (quantity.isascii() and quantity.isdigit()):
+        raise StockSyncError(f"quantity: a whole number from 0 is needed, got {quantity!r:.40}")
+    if len(quantity) > 10 or int(quantity) > MAX_QUANTITY:
+        raise StockSyncError(f"quantity: at most {MAX_QUANTITY}, got {quantity:.40}")
+    if sku in counted.setdefault(warehouse, {}):
+        raise StockSyncError(f"sku {sku} in warehouse {warehouse} appears more than once")
+    counted[warehouse][sku] = int(quantity)

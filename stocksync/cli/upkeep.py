@@ -1,0 +1,148 @@
+"""`sweep`, `cleanup`, `audit`, `reconcile`, `differences ...`, `monitor`, `alerts ...`: what runs by itself, run by hand."""
+
+import time
+from collections import Counter
+from uuid import UUID
+
+import click
+
+from stocksync.cli.frame import Answer, actor, cli, command, names_and_values, progress, table
+from stocksync.errors import StockSyncError
+from stocksync.runtime import Runtime
+from stocksync.upkeep.alert_texts import title
+from stocksync.upkeep.audit import audit as run_audit
+from stocksync.upkeep.audit import per_lane
+from stocksync.upkeep.discrepancies import DIFFERING
+
+_LONGEST_WAIT = 5.0
+
+
+@command()
+def sweep(runtime: Runtime) -> Answer:
+    """Release what dead workers hold, and wake every lane with due work."""
+    return names_and_values(runtime.sweep().as_dict())
+
+
+@command()
+@click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
+def cleanup(runtime: Runtime, dry_run: bool) -> Answer:
+    """Delete old operations that are completed or cancelled, their logs, and old reports."""
+    return names_and_values(runtime.cleanup(dry_run=dry_run).as_dict())
+
+
+@command()
+def audit(runtime: Runtime) -> Answer:
+    """Prove that nothing was lost and nothing happened twice; exit code 1 and the rows when not."""
+    findings, lanes = run_audit(runtime.database), per_lane(runtime.database)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.check}: {finding.meaning}")
+        lines += [f"  {', '.join(map(str, row))}" for row in finding.rows]
+    for lane, numbers in lanes.items():
+        lines.append(f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}")
+    lines.append(f"{len(findings)} promise(s) broken" if findings else "every promise holds")
+    found = [{"check": f.check, "meaning": f.meaning, "rows": f.rows} for f in findings]
+    return Answer({"ok": not findings, "findings": found, "lanes": lanes}, lines, not findings)
+
+
+@command()
+@click.option("--token", help="Of this seller only; otherwise of every active one.")
+@click.option("--dry-run", is_flag=True, help="Compare only: nothing is repaired or kept but the report.")
+@click.option("--limit", type=click.IntRange(1), help="Orders looked at, of each seller.")
+def reconcile(runtime: Runtime, token: str | None, dry_run: bool, limit: int | None) -> Answer:
+    """Compare our orders with the remote's, and repair what may be repaired.
+
+    Exit code 1 when a run did not finish, or a difference waits for a person.
+    """
+    active = [lane for lane, _, _ in runtime.reconciliation.records.accounts()]
+    if token is not None and token not in active:
+        raise StockSyncError(f"account {token} is unknown or not active; `lanes list` shows all")
+    # Wait a little: what was delivered just before would count as in flight.
+    time.sleep(min(runtime.config.reconciliation_grace_seconds, _LONGEST_WAIT))
+    runs = [
+        runtime.reconciliation.run(lane, dry_run=dry_run, limit=limit, actor=actor())
+        for lane in progress([token] if token else active, "sellers")
+    ]
+    buckets = sum((Counter(run["buckets"]) for run in runs), Counter[str]())
+    waiting = [one for run in runs for one in run["discrepancies"] if one.get("status", "open") == "open"]
+    complete = all(run["complete"] for run in runs)
+    checked, fixed = sum(run["checked"] for run in runs), sum(run["fixed"] for run in runs)
+    totals = {"complete": complete, "dry_run": dry_run, "checked": checked, "fixed": fixed}
+    lines = [
+        *(
+            f"{run['token_id']}: {run['status']}" + (f" ({run['reason']})" if run["reason"] else "")
+            for run in runs
+        ),
+        *(f"  {count:>6} {kind}{'  <-' if kind in DIFFERING else ''}" for kind, count in buckets.items()),
+        f"{checked} orders compared, {fixed} told again",
+        *(f"  for a person: {one['kind']}, order {one['order_id']}" for one in waiting[:20]),
+    ]
+    document = totals | {"buckets": dict(sorted(buckets.items())), "runs": runs}
+    return Answer(document, lines, complete and not waiting)
+
+
+@cli.group()
+def differences() -> None:
+    """Orders where we and the remote differ."""
+
+
+@command(differences, "list")
+@click.option("--all", "every", is_flag=True, help="Those that are settled, too.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=200, show_default=True)
+def list_differences(runtime: Runtime, every: bool, limit: int) -> Answer:
+    """What waits for a person."""
+    rows = runtime.reconciliation.records.differences(status=None if every else "open", limit=limit)
+    columns = ("id", "token_id", "order_id", "kind", "status", "ours", "remote", "first_seen_at")
+    return Answer({"differences": rows}, table(rows, *columns))
+
+
+@command(differences)
+@click.argument("difference")
+@click.option("--reason", required=True, help="Why, for the log.")
+def fix(runtime: Runtime, difference: str, reason: str) -> Answer:
+    """Send our state of this order to the remote again; reads both sides first."""
+    outcome = runtime.reconciliation.fix(difference, actor=actor(), reason=reason)
+    said = "the order is told again" if outcome == "fixed" else "both sides agree by now"
+    return Answer({"difference": difference, "outcome": outcome}, [said])
+
+
+@command(differences)
+@click.argument("difference")
+@click.option("--reason", required=True, help="Why, for whoever looks.")
+def leave(runtime: Runtime, difference: str, reason: str) -> Answer:
+    """Leave the difference as it is; it is shown again only if it changes."""
+    runtime.reconciliation.leave(difference, actor=actor(), reason=reason)
+    return Answer({"difference": difference, "outcome": "left"}, ["left as it is"])
+
+
+@command()
+def monitor(runtime: Runtime) -> Answer:
+    """Check everything that can go wrong, and send the alerts. Exit code 1 while an alert is open."""
+    report = runtime.monitor()
+    kinds = report["open"]
+    said = f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} owed"
+    return Answer(report, [*(f"{n} x {title(kind, 'en')}" for kind, n in kinds.items()), said], not kinds)
+
+
+@cli.group()
+def alerts() -> None:
+    """Alerts that were sent, or are to be sent."""
+
+
+@command(alerts, "list")
+@click.option("--all", "every", is_flag=True, help="Those that are over, too.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+def list_alerts(runtime: Runtime, every: bool, limit: int) -> Answer:
+    """Alerts, the newest first."""
+    rows = runtime.alerts.find(open_only=not every, limit=limit)
+    columns = ("id", "kind", "subject", "raised_at", "resolved_at", "acknowledged_by", "owed", "details")
+    return Answer({"alerts": rows}, table(rows, *columns))
+
+
+@command(alerts)
+@click.argument("alert", type=click.UUID)
+def acknowledge(runtime: Runtime, alert: UUID) -> Answer:
+    """Say that you have seen the alert: it is not sent again."""
+    if not runtime.alerts.acknowledge(alert, actor(), runtime.clock()):
+        raise StockSyncError(f"alert {alert} is unknown, or acknowledged already; `alerts list` shows all")
+    return Answer({"alert": alert, "acknowledged": True}, ["acknowledged"])
