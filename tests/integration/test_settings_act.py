@@ -65,7 +65,8 @@ def cleaned(shop: Harness, kind: str) -> Callable[[], bool]:
     [("cleanup_after_days", "operations"), ("cleanup_reports_after_days", "reconciliations")],
 )
 def test_old_rows_go_after_as_many_days_as_the_setting_says(setting: str, kind: str) -> None:
-    with harness(**{setting: 3}) as shop:
+    settings: dict[str, Any] = {setting: 3}
+    with harness(**settings) as shop:
         sell(shop)
         shop.deliver_now()
         shop.runtime.reconciliation.run(SELLER)
@@ -124,7 +125,8 @@ def test_many_pending_operations_raise_an_alert_above_the_setting(
 )
 def test_work_that_waits_raises_an_alert_after_as_long_as_the_setting_says(setting: str, kind: str) -> None:
     unit = timedelta(hours=1) if setting.endswith("hours") else timedelta(minutes=1)
-    with harness(**{f"monitoring_{setting}": 3}) as shop:
+    settings: dict[str, Any] = {f"monitoring_{setting}": 3}
+    with harness(**settings) as shop:
         sell(shop)
         shop.clock.now += 2.9 * unit
         assert kind not in raised(shop)
@@ -227,14 +229,25 @@ def test_so_many_orders_are_asked_for_one_by_one_as_the_setting_says() -> None:
         assert (run["checked"], run["complete"]) == (2, False)
 
 
+class Taker:
+    """A messenger that takes everything."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def send(self, text: str) -> bool:
+        self.texts.append(text)
+        return True
+
+
 def test_alerts_are_repeated_after_as_long_as_the_setting_says() -> None:
     with failing(1, 1, retry_max_attempts=1, alert_repeat_hours=2) as shop:
-        told: list[str] = []
-        shop.runtime.messenger = type("Messenger", (), {"send": lambda _, text: not told.append(text)})()
+        told = Taker()
+        shop.runtime.messenger = told
         for hours in (0, 1.9, 0.2):
             shop.clock.advance(hours=hours)
             shop.runtime.monitor()
-        assert len(told) == 2
+        assert len(told.texts) == 2
 
 
 def test_an_outage_raises_an_alert_after_as_long_as_the_setting_says() -> None:
