@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from stocksync.errors import SchemaBehind, StockSyncError
 from stocksync.runtime import Runtime
-from stocksync.store.conditions import Conditions
+from stocksync.store.alerts import Conditions
 from stocksync.store.tallies import TOOK_BOUNDS, WAIT_BOUNDS, Counts
 
 blueprint = Blueprint("health", __name__)

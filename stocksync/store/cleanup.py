@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -53,34 +52,25 @@ _DELETE_LOGS = Statement("DELETE FROM stock_synchronization_logs WHERE operation
 _DELETE_OPERATIONS = Statement("DELETE FROM pending_stock_operations WHERE id IN {ids:uuid}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """Rows that go by themselves once they are old. `column`: the id that they are walked along, in `scope` only."""
+def _kind(delete: str, goes: str, column: str = "id", scope: str = "TRUE") -> tuple[Statement, Statement]:
+    """Rows that go by themselves once they are old: a page of ids with whether each goes, and their removal.
 
-    delete: str
-    goes: str
-    column: str = "id"
-    scope: str = "TRUE"
-
-    def page(self) -> Statement:
-        """Ids with whether each goes."""
-        return Statement(
-            f"SELECT {self.column}, {self.goes} {self.delete.removeprefix('DELETE ')} WHERE {self.scope}"
-            f" AND {self.column} > :after AND {self.column} < :floor ORDER BY {self.column} LIMIT :limit"
-        )
-
-    def removal(self) -> Statement:
-        """By ids, asked again whether they go."""
-        return Statement(
-            f"{self.delete} WHERE {self.column} IN {{ids:uuid}} AND {self.scope} AND {self.goes}"
-        )
+    Args:
+        goes: the condition; the removal asks it again.
+        column: the id that they are walked along, in `scope` only.
+    """
+    rows, page = delete.removeprefix("DELETE "), f"{column} > :after AND {column} < :floor"
+    return (
+        Statement(f"SELECT {column}, {goes} {rows} WHERE {scope} AND {page} ORDER BY {column} LIMIT :limit"),
+        Statement(f"{delete} WHERE {column} IN {{ids:uuid}} AND {scope} AND {goes}"),
+    )
 
 
 # What a person left as it is stays, or the next run would bring it up again.
 _OVER = "status <> 'left' AND COALESCE(resolved_at < :before, FALSE)"
 # In the order in which they go: a difference before the run that found it.
 _KINDS = {
-    "keys": _Kind(
+    "keys": _kind(
         "DELETE FROM stock_sync_keys",
         """created_at < :before
           AND NOT EXISTS (SELECT 1 FROM pending_stock_operations AS o WHERE o.id = stock_sync_keys.operation_id)
@@ -88,19 +78,18 @@ _KINDS = {
         "operation_id",
         PASSING_KEYS,
     ),
-    "discrepancies": _Kind("DELETE FROM stock_sync_discrepancies", f"({_OVER})"),
-    "reconciliations": _Kind(
+    "discrepancies": _kind("DELETE FROM stock_sync_discrepancies", f"({_OVER})"),
+    "reconciliations": _kind(
         "DELETE FROM stock_sync_reconciliations",
         """COALESCE(finished_at < :before, FALSE) AND NOT EXISTS (
           SELECT 1 FROM stock_sync_discrepancies AS d WHERE d.run_id = stock_sync_reconciliations.id
             AND (d.status = 'left' OR NOT COALESCE(d.resolved_at < :before, FALSE)))""",
     ),
-    "alerts": _Kind(
+    "alerts": _kind(
         "DELETE FROM stock_sync_alerts", "COALESCE(resolved_at < :before, FALSE) AND owed IS NULL"
     ),
-    "task_runs": _Kind("DELETE FROM stock_sync_task_runs", "COALESCE(finished_at < :before, FALSE)"),
+    "task_runs": _kind("DELETE FROM stock_sync_task_runs", "COALESCE(finished_at < :before, FALSE)"),
 }
-_STATEMENTS = {name: (kind.page(), kind.removal()) for name, kind in _KINDS.items()}
 KINDS: Final = (*OPERATIONS, *_KINDS)
 """Everything that is cleaned up, in the order in which it is."""
 START: Final = UUID(int=0)
@@ -136,7 +125,7 @@ class CleanUpStore(Part):
                 rows = rows_of(database.run(_PAGE, status=kind, **bounds))
                 gone = self._operations(kind, [row[:2] for row in rows if row[2]], now, dry_run=dry_run)
             else:
-                page, removal = _STATEMENTS[kind]
+                page, removal = _KINDS[kind]
                 rows = rows_of(database.run(page, **bounds))
                 ids = [uuid_of(row[0]) for row in rows if row[1]]
                 gone = Counter({kind: len(ids)})
@@ -150,10 +139,8 @@ class CleanUpStore(Part):
         database = self._database
         orders = list({uuid_of(order) for _, order in old if order is not None})
         find = _FIND_AT_REST if dry_run else _LOCK_AT_REST
-        resting = {uuid_of(row[0]) for row in rows_of(database.run(find, orders=orders))} if orders else set()
+        resting = {uuid_of(row[0]) for row in rows_of(database.run(find, orders=orders))}
         ids = [uuid_of(id) for id, order in old if order is None or uuid_of(order) in resting]
-        if not ids:
-            return Counter()
         if dry_run:
             logs = database.run(_COUNT_LOGS, ids=ids).fetchone()[0]
             return Counter(operations=len(ids), logs=logs)
@@ -161,6 +148,5 @@ class CleanUpStore(Part):
         logs = database.run(_DELETE_LOGS, ids=ids).rowcount
         # What another clean-up took since the page was read is not ours to count.
         gone = database.run(_DELETE_OPERATIONS, ids=ids).rowcount
-        if gone and status == COMPLETED:
-            self._tallies.add(Counts(pruned=gone), now)
+        self._tallies.add(Counts(pruned=gone if status == COMPLETED else 0), now)
         return Counter(operations=gone, logs=logs)

@@ -62,8 +62,6 @@ class Outage:
 
     def ends(self) -> None:
         """Note that it is over, where it had begun."""
-        if not self.lasts:
-            return
         with self._lock:
             since, self._since = self._since, None
             if since is not None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from stocksync.store.cleanup import KINDS, OPERATIONS, START, CleanUpStore
 from stocksync.store.identifiers import Clock
@@ -68,31 +67,23 @@ def clean_up(
         DatabaseUnavailable: what went before it is gone, and well.
     """
     report, until, limit = CleanUpReport(dry_run), monotonic() + seconds, _FIRST
-    for kind in KINDS:
-        before = clock() - timedelta(days=days[kind])
-        after: UUID | None = START
-        while after is not None:
-            began = monotonic()
-            if began >= until:
-                report.more = True
-                return _told(report)
-            following, gone = store.page(kind, after, limit, before, clock(), dry_run=dry_run)
-            took = monotonic() - began
-            report.gone += gone
-            report.batches += 1
-            report.longest = max(report.longest, took)
-            if took > TOO_LONG:
-                limit = max(_SMALLEST, limit // 2)
-            elif took < SHORT:
-                limit = min(_LARGEST, limit + limit // 4 + 1)
-            if not dry_run and wait(max(PAUSE, took)):
-                report.more = True
-                return _told(report)
-            after = following
-    return _told(report)
-
-
-def _told(report: CleanUpReport) -> CleanUpReport:
-    if report.gone and not report.dry_run:
+    todo = [(kind, START) for kind in reversed(KINDS)]
+    while todo and not report.more:
+        (kind, after), began, now = todo.pop(), monotonic(), clock()
+        before = now - timedelta(days=days[kind])
+        following, gone = store.page(kind, after, limit, before, now, dry_run=dry_run)
+        took = monotonic() - began
+        report.gone += gone
+        report.batches += 1
+        report.longest = max(report.longest, took)
+        if following is not None:
+            todo.append((kind, following))
+        if took > TOO_LONG:
+            limit = max(_SMALLEST, limit // 2)
+        elif took < SHORT:
+            limit = min(_LARGEST, limit + limit // 4 + 1)
+        stopped = not dry_run and wait(max(PAUSE, took))
+        report.more = bool(todo) and (stopped or began + took >= until)
+    if report.gone and not dry_run:
         log.info("clean-up: %s", ", ".join(f"{number} {name}" for name, number in report.gone.items()))
     return report

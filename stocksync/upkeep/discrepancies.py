@@ -51,12 +51,16 @@ def classify(ours: OurSide | None, remote: bool | None) -> str:
 
 def may_mend(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
     """Whether the difference is mended without a person: it is of the kind, and our last completion is young enough."""
-    return (
-        kind in MENDABLE
-        and ours is not None
-        and ours.completed_at is not None
-        and now - ours.completed_at < threshold
-    )
+    return kind in MENDABLE and _is_young(ours, now, threshold)
+
+
+def is_noted(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
+    """Whether the difference is kept for a person. An order that the remote does not know may reach it within a while."""
+    return kind in DIFFERING and not (kind == MISSING_ORDER and _is_young(ours, now, threshold))
+
+
+def _is_young(ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
+    return ours is not None and ours.completed_at is not None and now - ours.completed_at < threshold
 
 
 def is_suspicious(differing: int, scanned: int, share: float, orders: int) -> bool:
