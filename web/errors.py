@@ -10,8 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from stocksync import errors
 from stocksync.errors import DatabaseUnavailable, StockSyncError
-from stocksync.store.availability import is_unavailable
-from stocksync.store.outages import Outage
+from stocksync.store.outages import Outage, is_unavailable
 from stocksync.web.language import for_program
 from stocksync.web.pages import frame
 

@@ -14,10 +14,10 @@ from stocksync.cli.intake import who
 from stocksync.cli.output import answer, json_option, table
 from stocksync.queue.wakeups import NoWakeups
 from stocksync.runtime import Runtime
+from stocksync.store.audit import audit as run_audit
+from stocksync.store.audit import per_lane
 from stocksync.store.operation_lists import Filter
 from stocksync.store.states import STATUSES
-from stocksync.upkeep.audit import audit as run_audit
-from stocksync.upkeep.audit import per_lane
 
 
 def _ready() -> Runtime:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stocksync.upkeep.tasks import run_recorded
+from stocksync.store.task_runs import run_recorded
 from tests.shop import START, Shop, open_shop
 
 
