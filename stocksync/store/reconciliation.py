@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from peewee import SQL
@@ -113,10 +113,10 @@ class ReconciliationRecords(Part):
         with self._database.scope():
             return [(row[0], as_utc(row[1]), bool(row[2])) for row in rows_of(self._database.run(_ACCOUNTS))]
 
-    def begin(self, run: Reconciliation) -> Reconciliation:
-        """Write a new run. If one of the seller is under way already, return that instead."""
+    def begin(self, run: Reconciliation, finished_at: datetime | None = None) -> Reconciliation:
+        """Write a new run, or a dry one at its end. If one of the seller is under way already, return that instead."""
         with self._database.transaction_scope():
-            Reconciliation.insert(run.__data__).on_conflict(
+            Reconciliation.insert({**run.__data__, "finished_at": finished_at}).on_conflict(
                 "nothing", conflict_target=[Reconciliation.token_id], conflict_where=SQL("status = 'running'")
             ).execute()
         return self.find(token_id=run.token_id, status="running") or run
@@ -124,15 +124,16 @@ class ReconciliationRecords(Part):
     def find(self, **which: Any) -> Reconciliation | None:
         """The run of this `id`, or of this `token_id` and `status`, as it stands, whichever process wrote it."""
         with self._database.scope():
-            return Reconciliation.get_or_none(**which)
+            return cast("Reconciliation | None", Reconciliation.get_or_none(**which))
 
     def save(self, run: Reconciliation, now: datetime) -> bool:
         """Write a step. False: another process took it first; what it wrote holds."""
         unchanged = (Reconciliation.id == run.id) & (Reconciliation.step == run.step)
         run.step += 1
-        run.finished_at = None if run.status == "running" else now
-        names = ("status", "finished_at", "cursor", "step", "pages", "scanned", "buckets", "details")
-        step = Reconciliation.update({name: getattr(run, name) for name in names})
+        names = ("status", "cursor", "step", "pages", "scanned", "buckets", "details")
+        written = {name: getattr(run, name) for name in names}
+        finished_at = None if run.status == "running" else now
+        step = Reconciliation.update(finished_at=finished_at, **written)
         with self._database.transaction_scope():
             return bool(step.where(unchanged, Reconciliation.status == "running").execute())
 
@@ -189,8 +190,20 @@ class ReconciliationRecords(Part):
             if items:
                 self._database.run(_NOTE, run_id=run.id, items=items, now=now)
 
-    def tell_again(self, ours: OurSide, details: Mapping[str, Any], now: datetime) -> bool:
-        """Make the order due under a new state version. False: it changed since it was compared, or is busy."""
+    def tell_again(
+        self,
+        ours: OurSide,
+        details: Mapping[str, Any],
+        now: datetime,
+        difference: UUID | None = None,
+        run: UUID | None = None,
+    ) -> bool:
+        """Make the order due under a new state version. False: it changed since it was compared, or is busy.
+
+        Args:
+            difference: ended as `fixed` with it.
+            run: the run that counts it.
+        """
         with self._database.transaction_scope():
             changed = self._database.run(_TELL_AGAIN, id=ours.id, version=ours.version, now=now)
             if changed.fetchone() is None:
@@ -198,24 +211,15 @@ class ReconciliationRecords(Part):
             # If the order's operations were cleaned up, the difference itself is its record.
             if row := self._database.run(_NEWEST_OPERATION, order=ours.id).fetchone():
                 self._log.add([LogEntry(uuid_of(row[0]), "reconciled", row[1], details)], now)
-            return True
-
-    def repair(
-        self, ours: OurSide, difference: UUID, run: UUID | None, details: Mapping[str, Any], now: datetime
-    ) -> bool:
-        """`tell_again`, with the difference ended as `fixed` and counted by its run. False: the order changed meanwhile."""
-        with self._database.transaction_scope():
-            if not self.tell_again(ours, details, now):
-                return False
             self.resolve(difference, "fixed", now, details.get("actor"), details.get("reason"))
             # Counted with the repair itself: of two processes in one run, one alone writes the step.
             count = Reconciliation.update(fixed=Reconciliation.fixed + 1)
             count.where(Reconciliation.id == run).execute()
-        return True
+            return True
 
     def resolve(
         self,
-        difference: UUID,
+        difference: UUID | None,
         status: str,
         now: datetime,
         actor: str | None = None,
@@ -230,6 +234,7 @@ class ReconciliationRecords(Part):
     def differences(
         self,
         *,
+        difference: UUID | None = None,
         status: str | None = "open",
         run: UUID | None = None,
         after: UUID | None = None,
@@ -238,6 +243,7 @@ class ReconciliationRecords(Part):
     ) -> list[dict[str, Any]]:
         """Differences in the order in which they were first seen; of one run, of some classes."""
         asked = (
+            (difference, Discrepancy.id == difference),
             (status, Discrepancy.status == status),
             (run, Discrepancy.run == run),
             (kinds, Discrepancy.kind.in_(kinds)),
@@ -246,14 +252,6 @@ class ReconciliationRecords(Part):
         query = Discrepancy.select().where(*conditions).order_by(Discrepancy.id).limit(limit)
         with self._database.scope():
             return [{**row, "run_id": row.pop("run")} for row in query.dicts()]
-
-    def difference(self, difference: UUID) -> dict[str, Any] | None:
-        """One difference; None: there is none of this id."""
-        with self._database.scope():
-            row: dict[str, Any] | None = (
-                Discrepancy.select().where(Discrepancy.id == difference).dicts().first()
-            )
-        return row
 
     def count_open(self) -> int:
         """How many differences wait for a person."""

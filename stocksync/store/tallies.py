@@ -18,7 +18,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from peewee import fn
 
@@ -59,20 +59,15 @@ class Counts(Counter[str]):
         Args:
             since_failure: seconds since its first failed attempt; None: it never failed.
         """
-        self["completed"] += 1
-        self["wait_ms"] += round(waited * 1000)
-        self[_WAITS[bisect_left(WAIT_BOUNDS, waited)]] += 1
-        if since_failure is None:
-            self["at_once"] += 1
-        else:
-            self["retried"] += 1
-            self["retry_ms"] += round(since_failure * 1000)
+        retried = {"at_once": 1}
+        if since_failure is not None:
+            retried = {"retried": 1, "retry_ms": round(since_failure * 1000)}
+        bucket = _WAITS[bisect_left(WAIT_BOUNDS, waited)]
+        self.update({"completed": 1, "wait_ms": round(waited * 1000), bucket: 1, **retried})
 
     def sent(self, result: str, duration_ms: int) -> None:
         """Count one order that was sent: `delivered`, `failed` or `put_off`."""
-        self[result] += 1
-        self["took_ms"] += duration_ms
-        self[_TOOK[bisect_left(TOOK_BOUNDS, duration_ms)]] += 1
+        self.update({result: 1, "took_ms": duration_ms, _TOOK[bisect_left(TOOK_BOUNDS, duration_ms)]: 1})
 
     def success(self) -> dict[str, Any]:
         """The plan's figures of success; None where nothing was delivered, or nothing retried."""
@@ -132,7 +127,7 @@ class Tallies(Part):
                 spans: dict[int, Counts] = {}
                 rows = rows_of(self._database.run(_TAKE, grain=fine, before=before, limit=limit))
                 for at, counts in rows:
-                    number = int(Tally.at.python_value(at).timestamp()) // coarse
+                    number = int(cast(datetime, as_utc(at)).timestamp()) // coarse
                     spans.setdefault(number, Counts()).update(Tally.counts.python_value(counts))
                 for number, total in spans.items():
                     self.add(total, datetime.fromtimestamp(number * coarse, UTC), coarse)

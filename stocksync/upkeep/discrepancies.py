@@ -51,15 +51,11 @@ def classify(ours: OurSide | None, remote: bool | None) -> str:
 
 def may_mend(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
     """Whether the difference is mended without a person: it is of the kind, and our last completion is young enough."""
-    return kind in MENDABLE and _is_young(ours, now, threshold)
+    return kind in MENDABLE and is_young(ours, now, threshold)
 
 
-def is_noted(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
-    """Whether the difference is kept for a person. An order that the remote does not know may reach it within a while."""
-    return kind in DIFFERING and not (kind == MISSING_ORDER and _is_young(ours, now, threshold))
-
-
-def _is_young(ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
+def is_young(ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
+    """Whether our last completion is young enough: a difference may end by itself, or be mended without a person."""
     return ours is not None and ours.completed_at is not None and now - ours.completed_at < threshold
 
 

@@ -61,8 +61,11 @@ class Monitor(Part):
 
     def _tell(self, owed: Sequence[Mapping[str, Any]], now: datetime) -> int:
         """Send alerts in as few messages as hold them, until one is not taken. Returns how many were sent."""
-        names, language = ("kind", "subject", "details", "owed"), self._config.alert_language
-        texts = [message(*(alert[name] for name in names), language) for alert in owed]
+        language = self._config.alert_language
+        texts = [
+            message(alert["kind"], alert["subject"], alert["details"], alert["owed"], language)
+            for alert in owed
+        ]
         told = 0
         while told < len(owed):
             end = told + 1

@@ -42,16 +42,17 @@ class Reconciliation(Repairs):
         ends = self._monotonic() + self._config.delivery_slice_seconds
         done: list[dict[str, Any]] = []
         try:
-            _ = self._reader()
+            while (token := self._due()) is not None:
+                run = self.records.find(token_id=token, status="running") or self._begin(token, None)
+                while run.status == "running":
+                    if should_stop() or self._monotonic() >= ends:
+                        return {"more": True, "runs": done}
+                    run = self._advance(run)
+                done.append(
+                    {"token_id": token, "status": run.status, "fixed": run.fixed, "buckets": run.buckets}
+                )
         except RemoteError as error:  # a monolith's own client that offers no list
-            return {"more": False, "runs": [], "skipped": str(error)}
-        while (token := self._due()) is not None:
-            run = self.records.find(token_id=token, status="running") or self._begin(token, None)
-            while run.status == "running":
-                if should_stop() or self._monotonic() >= ends:
-                    return {"more": True, "runs": done}
-                run = self._advance(run)
-            done.append({"token_id": token, "status": run.status, "fixed": run.fixed, "buckets": run.buckets})
+            return {"more": False, "runs": done, "skipped": str(error)}
         return {"more": False, "runs": done}
 
     def begin_all(self, actor: str) -> None:
@@ -87,9 +88,7 @@ class Reconciliation(Repairs):
             run = self._advance(run)
         if run.dry_run:
             del run.details["seen"]
-            run.status = "incomplete" if run.status == "running" else run.status
-            run.finished_at = self._clock()
-            self.records.begin(run)
+            self.records.begin(run, self._clock())
         return self._report(run)
 
     def _due(self) -> str | None:
@@ -163,7 +162,7 @@ class Reconciliation(Repairs):
         asked, cap = details.get("asked", 0), self._config.reconciliation_lookup_cap
         ends = self._monotonic() + self._config.delivery_slice_seconds
         unlisted = self.records.unlisted(run, UUID(details.get("after", _NO_ID)), changed_since)
-        unseen = [ours for ours in unlisted if ours.id not in details.get("seen", ())]
+        unseen = [ours for ours in unlisted if ours.id.int not in details.get("seen", ())]
         said: dict[str, bool | None] = {}
         for ours in unseen[: max(0, min(_BATCH, cap - asked, _room(run)))]:
             said[ours.order_id] = self._ask_for(run.token_id, ours.order_id)
@@ -207,22 +206,27 @@ class Reconciliation(Repairs):
         differing = [
             {"order_id": order_id, "kind": kind, "ours": ours.state if ours else None, "remote": remote}
             for (order_id, ours, remote), kind in zip(compared, kinds, strict=True)
-            if rules.is_noted(kind, ours, now, self._threshold)
+            if kind in rules.DIFFERING
+            and not (kind == rules.MISSING_ORDER and rules.is_young(ours, now, self._threshold))
         ]
         if not run.dry_run:
             self.records.note(run, seen, equal, differing, now)
             return
-        run.details["seen"].update(seen)
+        run.details["seen"].update(order.int for order in seen)
         listed = run.details["differences"]
         listed += differing[: _LISTED_DIFFERENCES - len(listed)]
 
     def _mend(self, run: Run) -> None:
         """Repair one order; the run ends when none is left. What may not be repaired is not asked for."""
         details, tried = run.details, run.details.get("tried", 0)
-        after = UUID(details.get("mended", _NO_ID))
+        now, after = self._clock(), UUID(details.get("mended", _NO_ID))
         rows = self.records.differences(run=run.id, after=after, kinds=rules.MENDABLE, limit=_BATCH)
-        sides = self.records.ours(run.token_id, [row["order_id"] for row in rows], self._clock())
-        mendable = [row for row in rows if self._may_mend(row["kind"], sides.get(row["order_id"]))]
+        sides = self.records.ours(run.token_id, [row["order_id"] for row in rows], now)
+        mendable = [
+            row
+            for row in rows
+            if rules.may_mend(row["kind"], sides.get(row["order_id"]), now, self._threshold)
+        ]
         if mendable and tried < _MOST_REPAIRS:
             self._repair(mendable[0], run, {})
             details |= {"mended": str(mendable[0]["id"]), "tried": tried + 1}

@@ -92,16 +92,17 @@ class Repairs(Part):
         if kind == rules.AGREES:
             self.records.resolve(row["id"], "gone", now)
             return "gone"
-        if not ours or kind not in rules.MENDABLE or (run and not self._may_mend(kind, ours)):
+        if (
+            not ours
+            or kind not in rules.MENDABLE
+            or (run and not rules.may_mend(kind, ours, now, self._threshold))
+        ):
             return kind
         said = {"difference": kind, "ours": ours.state, "remote": remote, **who}
-        if not self.records.repair(ours, row["id"], run and run.id, said, now):
+        if not self.records.tell_again(ours, said, now, row["id"], run and run.id):
             return rules.IN_FLIGHT
         self.context.wakeups.wake(row["token_id"])
         return "fixed"
-
-    def _may_mend(self, kind: str, ours: OurSide | None) -> bool:
-        return rules.may_mend(kind, ours, self._clock(), self._threshold)
 
     def _ask_for(self, token_id: str, order_id: str) -> bool | None:
         found = self._reader().find_order(token_id=token_id, order_id=order_id)
@@ -109,11 +110,9 @@ class Repairs(Part):
 
     def _open(self, difference: UUID | str) -> dict[str, Any]:
         try:
-            row = self.records.difference(UUID(str(difference)))
-        except ValueError:
-            row = None
-        if row is None:
-            raise UnknownDifference(difference)
+            row = self.records.differences(difference=UUID(str(difference)), status=None)[0]
+        except (ValueError, IndexError):
+            raise UnknownDifference(difference) from None
         if row["status"] != "open":
             raise RepairRefused(f"the difference {difference}", row["status"])
         return row
