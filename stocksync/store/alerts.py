@@ -78,9 +78,9 @@ class Alerts(Part):
 
     def owed(self, limit: int = 20) -> list[dict[str, Any]]:
         """Alerts with a message to be sent, the oldest first."""
-        query = Alert.select().where(Alert.owed.is_null(False)).order_by(Alert.raised_at).limit(limit)
+        owed = Alert.select().where(Alert.owed.is_null(False)).order_by(Alert.raised_at)
         with self._database.scope():
-            return list(query.dicts())
+            return list(owed.limit(limit).dicts())
 
     def told(self, alerts: Collection[Mapping[str, Any]], now: datetime) -> None:
         """These messages were sent; one that was owed anew meanwhile stays."""
@@ -91,9 +91,8 @@ class Alerts(Part):
 
     def not_told(self, alerts: Collection[Mapping[str, Any]]) -> None:
         """No messenger took these; they are tried again."""
-        ids = [alert["id"] for alert in alerts]
         with self._database.transaction_scope():
-            Alert.update(tries=Alert.tries + 1).where(Alert.id.in_(ids)).execute()
+            Alert.update(tries=Alert.tries + 1).where(Alert.id.in_([one["id"] for one in alerts])).execute()
 
     def acknowledge(self, alert: UUID, actor: str, now: datetime) -> bool:
         """A person has seen it: it is not repeated. False: unknown, or seen before."""

@@ -25,28 +25,26 @@ class TaskRuns(Part):
 
     def begin(self, task: str, now: datetime, lease_until: datetime) -> UUID | None:
         """Note that a run begins; None: another one is under way, and its lease holds."""
-        stranded = TaskRun.update(
-            status="interrupted",
-            finished_at=now,
-            lease_until=None,
-            error="its worker died, or ran out of time",
-        ).where(TaskRun.task == task, TaskRun.status == "running", TaskRun.lease_until < now)
-        run = TaskRun(id=self._new_id(), task=task, started_at=now, lease_until=lease_until, result={})
-        insert = TaskRun.insert(run.__data__).on_conflict(
-            "nothing", conflict_target=[TaskRun.task], conflict_where=SQL("status = 'running'")
-        )
+        run = self._new_id()
+        begun = TaskRun.insert(id=run, task=task, started_at=now, lease_until=lease_until, result={})
         with self._database.transaction_scope():
-            stranded.execute()
-            return run.id if insert.as_rowcount().execute() else None
+            self._end(
+                (TaskRun.task == task) & (TaskRun.lease_until < now),
+                status="interrupted",
+                finished_at=now,
+                error="its worker died, or ran out of time",
+            )
+            unless_running = {"conflict_target": [TaskRun.task], "conflict_where": SQL("status = 'running'")}
+            return run if begun.on_conflict("nothing", **unless_running).as_rowcount().execute() else None
 
     def finish(self, run: UUID, result: Mapping[str, Any], error: str | None, now: datetime) -> None:
         """Note how a run ended, unless its lease was over and it counts as interrupted. `error` None: well."""
         status = "failed" if error else "done"
-        ended = TaskRun.update(
-            status=status, finished_at=now, lease_until=None, result=dict(result), error=error
-        )
         with self._database.transaction_scope():
-            ended.where(TaskRun.id == run, TaskRun.status == "running").execute()
+            self._end(TaskRun.id == run, status=status, finished_at=now, result=dict(result), error=error)
+
+    def _end(self, which: Any, **how: Any) -> None:
+        TaskRun.update(lease_until=None, **how).where(which, TaskRun.status == "running").execute()
 
     def latest(self, task: str, limit: int = 1) -> list[dict[str, Any]]:
         """The newest runs of a task, the newest first."""

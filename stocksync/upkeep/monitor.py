@@ -22,8 +22,6 @@ from stocksync.upkeep.messenger import LONGEST, Messenger
 
 log = logging.getLogger(__name__)
 
-_IN_DOUBT_AFTER = timedelta(minutes=10)
-
 
 class Monitor(Part):
     """Cheap enough for every minute; the audit, which is not, comes from its last run of the hour."""
@@ -81,11 +79,9 @@ class Monitor(Part):
     def _look(self, now: datetime) -> tuple[list[Condition], set[str]]:
         """What is the case, and the kinds of which that could be told."""
         config = self._config
-        counts, stale = (
-            self._lists.by_status(),
-            self._lists.stale(now, config.monitoring_stale_operation_hours),
-        )
+        counts = self._lists.by_status()
         pending, failed = counts[PENDING], counts[FAILED]
+        stale = self._lists.stale(now, config.monitoring_stale_operation_hours)
         window = config.monitoring_failure_window_minutes
         tally = self._tallies.since(now - timedelta(minutes=window))
         sends = tally["delivered"] + tally["failed"]
@@ -93,7 +89,7 @@ class Monitor(Part):
         opened_at, reason = self._breaker.opened()
         away = _minutes(opened_at, now)
         unclaimed = _minutes(self._conditions.oldest_due(now), now)
-        doubtful = self._conditions.in_doubt(now - _IN_DOUBT_AFTER)
+        doubtful = self._conditions.in_doubt(now - timedelta(minutes=10))
         differences = self._differences.count_open()
         overall: tuple[tuple[str, Any, dict[str, Any]], ...] = (
             (
@@ -103,11 +99,7 @@ class Monitor(Part):
             ),
             ("stale", stale, {"count": stale, "hours": config.monitoring_stale_operation_hours}),
             ("failed", failed and config.monitoring_alert_on_failed_retries, {"count": failed}),
-            (
-                "failure_rate",
-                share > config.monitoring_failure_share,
-                {"share": share, "minutes": window},
-            ),
+            ("failure_rate", share > config.monitoring_failure_share, {"share": share, "minutes": window}),
             ("breaker", away >= config.monitoring_breaker_minutes, {"minutes": int(away), "reason": reason}),
             (
                 "unclaimed",
@@ -119,10 +111,11 @@ class Monitor(Part):
         )
         found: list[Condition] = [(kind, "", details) for kind, is_so, details in overall if is_so]
         found += [("lane_paused", lane, {"reason": why or "-"}) for lane, why in self._conditions.paused()]
-        for lane, details in self._conditions.unfinished(now - timedelta(days=1)):
-            found.append(("reconciliation", lane, {"reason": details.get("reason") or "-"}))
-        unknown = self._ask_others(found)
-        return found, set(KINDS) - unknown
+        found += [
+            ("reconciliation", lane, {"reason": details.get("reason") or "-"})
+            for lane, details in self._conditions.unfinished(now - timedelta(days=1))
+        ]
+        return found, set(KINDS) - self._ask_others(found)
 
     def _ask_others(self, found: list[Condition]) -> set[str]:
         """Add what the audit and Redis say; returns the kinds of which they could say nothing."""
