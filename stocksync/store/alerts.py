@@ -96,8 +96,8 @@ class Alerts(Part):
 
     def acknowledge(self, alert: UUID, actor: str, now: datetime) -> bool:
         """A person has seen it: it is not repeated. False: unknown, or seen before."""
-        not_repeated = fn.NULLIF(Alert.owed, "repeated")
-        seen = Alert.update(acknowledged_at=now, acknowledged_by=actor, owed=not_repeated)
+        owed = fn.NULLIF(Alert.owed, "repeated")
+        seen = Alert.update(acknowledged_at=now, acknowledged_by=actor, owed=owed)
         with self._database.transaction_scope():
             return bool(seen.where(Alert.id == alert, Alert.acknowledged_at.is_null()).execute())
 

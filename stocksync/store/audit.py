@@ -128,18 +128,19 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
             WHERE o.status = 'processing' AND r.claim_id IS NULL LIMIT :limit"""),
     ),
 }
-_BY_STATUS = Statement(
-    "SELECT token_id, status, COUNT(*) FROM pending_stock_operations GROUP BY token_id, status"
-)
-_PRUNED = Statement("""
-    SELECT r.token_id, COUNT(*) FROM stock_sync_pruned AS p JOIN stock_sync_orders AS r ON r.id = p.order_ref
-    GROUP BY r.token_id""")
-_UNITS = Statement("""
-    SELECT r.token_id, COUNT(DISTINCT r.id), SUM(n.deducted), SUM(n.refunded) FROM stock_sync_order_lines AS n
-    JOIN stock_sync_orders AS r ON r.id = n.order_ref GROUP BY r.token_id""")
-_WAITING = Statement(
-    "SELECT token_id, COUNT(*) FROM stock_sync_orders WHERE due_at IS NOT NULL GROUP BY token_id"
-)
+# lane, name, number
+_FIGURES = Statement("""
+    WITH units AS (
+      SELECT r.token_id, COUNT(DISTINCT r.id) AS orders, SUM(n.deducted) AS deducted, SUM(n.refunded) AS refunded
+      FROM stock_sync_order_lines AS n JOIN stock_sync_orders AS r ON r.id = n.order_ref GROUP BY r.token_id)
+    SELECT token_id, status, COUNT(*) FROM pending_stock_operations GROUP BY token_id, status
+    UNION ALL SELECT r.token_id, 'pruned', COUNT(*) FROM stock_sync_pruned AS p
+              JOIN stock_sync_orders AS r ON r.id = p.order_ref GROUP BY r.token_id
+    UNION ALL SELECT token_id, 'orders', orders FROM units
+    UNION ALL SELECT token_id, 'deducted', deducted FROM units
+    UNION ALL SELECT token_id, 'refunded', refunded FROM units
+    UNION ALL SELECT token_id, 'orders_waiting', COUNT(*) FROM stock_sync_orders WHERE due_at IS NOT NULL
+              GROUP BY token_id""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +170,6 @@ def per_lane(database: Database) -> dict[str, dict[str, int]]:
     zero = dict.fromkeys((*STATUSES, "pruned", "orders", "orders_waiting", "deducted", "refunded"), 0)
     lanes: dict[str, dict[str, int]] = defaultdict(zero.copy)
     with database.snapshot():
-        for lane, status, number in rows_of(database.run(_BY_STATUS)):
-            lanes[lane][status] = number
-        for statement, names in (
-            (_PRUNED, ("pruned",)),
-            (_UNITS, ("orders", "deducted", "refunded")),
-            (_WAITING, ("orders_waiting",)),
-        ):
-            for lane, *numbers in rows_of(database.run(statement)):
-                lanes[lane].update(zip(names, map(int, numbers), strict=True))
+        for lane, name, number in rows_of(database.run(_FIGURES)):
+            lanes[lane][name] = int(number)
     return dict(sorted(lanes.items()))

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from stocksync.store.context import Context, Part
+from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.identifiers import Clock, first_id_at
 from stocksync.store.models import PASSING_KEYS
@@ -112,10 +112,6 @@ START: Final = UUID(int=0)
 class CleanUpStore(Part):
     """One page at a time; who calls remembers how far it came."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._tallies = Tallies(context)
-
     def page(
         self, kind: str, after: UUID, limit: int, before: datetime, now: datetime, *, dry_run: bool
     ) -> tuple[UUID | None, Counter[str]]:
@@ -162,7 +158,7 @@ class CleanUpStore(Part):
         logs = database.run(_DELETE_LOGS, ids=ids).rowcount
         # What another clean-up took since the page was read is not ours to count.
         gone = database.run(_DELETE_OPERATIONS, ids=ids).rowcount
-        self._tallies.add(Counts(pruned=gone if status == COMPLETED else 0), now)
+        Tallies(self.context).add(Counts(pruned=gone if status == COMPLETED else 0), now)
         return Counter(operations=gone, logs=logs)
 
 
@@ -178,8 +174,7 @@ class CleanUpReport:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("operations", "logs", *(kind for kind in KINDS if kind not in OPERATIONS))
-        return {name: self.gone[name] for name in names} | {
+        return {name: self.gone[name] for name in ("operations", "logs", *_KINDS)} | {
             "batches": self.batches,
             "longest_batch_ms": round(self.longest * 1000),
             "more": self.more,
@@ -197,16 +192,16 @@ def clean_up(
     wait: Callable[[float], bool],
     monotonic: Callable[[], float] = time.monotonic,
 ) -> CleanUpReport:
-    """Take away what ended more than `days` ago, until nothing more may go.
+    """Delete what ended more than `days` ago, until nothing more may go.
 
     Args:
         days: for each of `KINDS`.
         dry_run: count what would go, and write nothing.
-        seconds: stop after them, at the end of a batch.
-        wait: rests so many seconds; True: the process is to stop.
+        seconds: stop at the end of the first batch after them.
+        wait: rests for so many seconds; True: the process has to stop.
 
     Raises:
-        DatabaseUnavailable: what went before it is gone, and well.
+        DatabaseUnavailable: what was deleted before it stays deleted.
     """
     report, until, limit = CleanUpReport(dry_run), monotonic() + seconds, _FIRST
     todo = [(kind, START) for kind in reversed(KINDS)]

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from peewee import SQL
 
-from stocksync.store.context import Context, Part
+from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
@@ -104,10 +104,6 @@ class OurSide(NamedTuple):
 class ReconciliationRecords(Part):
     """Each change a short transaction of its own. A run is its row; a dry run's row is written at its end alone."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._log = OperationLog(context)
-
     def accounts(self) -> list[tuple[str, datetime | None, bool]]:
         """Active seller accounts, the longest not compared first: when a run last began, and whether one is under way."""
         with self._database.scope():
@@ -132,8 +128,7 @@ class ReconciliationRecords(Part):
         run.step += 1
         names = ("status", "cursor", "step", "pages", "scanned", "buckets", "details")
         written = {name: getattr(run, name) for name in names}
-        finished_at = None if run.status == "running" else now
-        step = Reconciliation.update(finished_at=finished_at, **written)
+        step = Reconciliation.update(finished_at=None if run.status == "running" else now, **written)
         with self._database.transaction_scope():
             return bool(step.where(unchanged, Reconciliation.status == "running").execute())
 
@@ -210,7 +205,9 @@ class ReconciliationRecords(Part):
                 return False
             # If the order's operations were cleaned up, the difference itself is its record.
             if row := self._database.run(_NEWEST_OPERATION, order=ours.id).fetchone():
-                self._log.add([LogEntry(uuid_of(row[0]), "reconciled", row[1], details)], now)
+                OperationLog(self.context).add(
+                    [LogEntry(uuid_of(row[0]), "reconciled", row[1], details)], now
+                )
             self.resolve(difference, "fixed", now, details.get("actor"), details.get("reason"))
             # Counted with the repair itself: of two processes in one run, one alone writes the step.
             count = Reconciliation.update(fixed=Reconciliation.fixed + 1)

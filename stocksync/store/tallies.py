@@ -119,7 +119,7 @@ class Tallies(Part):
         return [(datetime.fromtimestamp(number * step, UTC), counts) for number, counts in spans.items()]
 
     def fold(self, now: datetime, limit: int = 5000) -> int:
-        """Sum up what has aged, at most `limit` rows of each grain. Answers with how many rows went."""
+        """Sum up what has aged, at most `limit` rows of each grain. Returns how many rows went."""
         folded = 0
         for fine, coarse, age in _GRAINS:
             before = datetime.fromtimestamp((now - age).timestamp() // coarse * coarse, UTC)
@@ -141,6 +141,6 @@ class Tallies(Part):
 
 
 def seconds_between(written: Any, now: datetime) -> float:
-    """Seconds from a moment, as the database returned it, to `now`; never below nought (clocks differ)."""
+    """Seconds from a moment, as the database returned it, to `now`; never below zero (clocks differ)."""
     moment = as_utc(written)
     return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())

@@ -40,11 +40,9 @@ def classify(ours: OurSide | None, remote: bool | None) -> str:
     if remote is None:
         # An order that gave all its lines to another one is gone at Allegro, and soon at the remote.
         return MISSING_ORDER if ours.deducted else AGREES
-    if ours.state is None or not ours.settled:
-        if not remote:
-            return AGREES if ours.state is not True else MISSING_REMOTE
+    if remote and (ours.state is None or not ours.settled):
         return PARTIAL_LOCAL if ours.deducted > 0 and not ours.settled else EXTRA_REMOTE
-    if ours.state is remote:
+    if bool(ours.state) is remote:
         return AGREES
     return MISSING_REMOTE if ours.state else CANCEL_MISMATCH
 

@@ -41,12 +41,10 @@ class Monitor(Part):
         """
         super().__init__(context)
         self._messenger, self._breaker, self._heard, self._audit = messenger, breaker, heard, audit
-        self._alerts, self._tallies = Alerts(context), Tallies(context)
-        self._lists, self._conditions = OperationLists(context), Conditions(context)
-        self._differences = ReconciliationRecords(context)
+        self._alerts, self._conditions = Alerts(context), Conditions(context)
 
     def run(self) -> dict[str, Any]:
-        """Look, keep the alerts, send what is owed, ping. Answers with `open` (kind -> how many), `sent`, `unsent`."""
+        """Look, keep the alerts, send what is owed, ping. Returns `open` (kind -> how many), `sent`, `unsent`."""
         now = self._clock()
         present, judged = self._look(now)
         self._alerts.observe(present, judged, now, now - timedelta(hours=self._config.alert_repeat_hours))
@@ -78,19 +76,19 @@ class Monitor(Part):
 
     def _look(self, now: datetime) -> tuple[list[Condition], set[str]]:
         """What is the case, and the kinds of which that could be told."""
-        config = self._config
-        counts = self._lists.by_status()
+        config, lists = self._config, OperationLists(self.context)
+        counts = lists.by_status()
         pending, failed = counts[PENDING], counts[FAILED]
-        stale = self._lists.stale(now, config.monitoring_stale_operation_hours)
+        stale = lists.stale(now, config.monitoring_stale_operation_hours)
         window = config.monitoring_failure_window_minutes
-        tally = self._tallies.since(now - timedelta(minutes=window))
+        tally = Tallies(self.context).since(now - timedelta(minutes=window))
         sends = tally["delivered"] + tally["failed"]
         share = tally["failed"] / sends if sends >= config.monitoring_failure_deliveries else 0.0
         opened_at, reason = self._breaker.opened()
         away = _minutes(opened_at, now)
         unclaimed = _minutes(self._conditions.oldest_due(now), now)
         doubtful = self._conditions.in_doubt(now - timedelta(minutes=10))
-        differences = self._differences.count_open()
+        differences = ReconciliationRecords(self.context).count_open()
         overall: tuple[tuple[str, Any, dict[str, Any]], ...] = (
             (
                 "pending",
@@ -135,15 +133,13 @@ class Monitor(Part):
 
     def _ping(self) -> None:
         """Tell a dead-man switch that all of this still runs."""
-        url = self._config.monitoring_ping_url
-        if url is None:
-            return
-        with needs_extra("worker"):
-            import requests
-        try:
-            requests.get(url.get_secret_value(), timeout=5, stream=True).close()
-        except requests.RequestException as error:
-            log.warning("the dead-man address does not answer (%s)", type(error).__name__)
+        if url := self._config.monitoring_ping_url:
+            with needs_extra("worker"):
+                import requests
+            try:
+                requests.get(url.get_secret_value(), timeout=5, stream=True).close()
+            except requests.RequestException as error:
+                log.warning("the dead-man address does not answer (%s)", type(error).__name__)
 
 
 def _minutes(since: datetime | None, now: datetime) -> float:

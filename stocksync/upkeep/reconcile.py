@@ -114,20 +114,17 @@ class Reconciliation(Repairs):
             actor=actor,
             dry_run=dry_run,
             buckets={},
-            details={"limit": limit},
+            details={"limit": limit, **({"seen": set(), "differences": []} if dry_run else {})},
         )
-        if not dry_run:
-            return self.records.begin(run)
-        run.details |= {"seen": set(), "differences": []}
-        return run
+        return run if dry_run else self.records.begin(run)
 
     def _advance(self, run: Run) -> Run:
         """One step; returns the run as it is afterwards, whoever took the step."""
         try:
             if run.step >= _MOST_STEPS:
                 raise RemoteError("Endless", f"its list did not end within {run.step} steps")
-            phase = run.details.get("phase", "list")
-            {"list": self._list, "ask": self._ask, "mend": self._mend}[phase](run)
+            steps = {"list": self._list, "ask": self._ask, "mend": self._mend}
+            steps[run.details.get("phase", "list")](run)
         except RemoteError as error:
             run.details["reason"] = f"{error.error_class}: {error}"
             run.status = "incomplete"
