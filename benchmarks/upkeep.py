@@ -21,8 +21,8 @@ from uuid import uuid4
 from benchmarks.bench import Bench
 from benchmarks.shop import LANE, fill, open_runtime
 from stocksync.runtime import Runtime
+from stocksync.store.audit import audit, per_lane
 from stocksync.store.deliveries import Delivered
-from stocksync.upkeep.audit import audit, per_lane
 
 _ALONE = 10.0
 _WAREHOUSE = "Ирина"

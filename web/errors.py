@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from stocksync import errors
 from stocksync.errors import DatabaseUnavailable, StockSyncError
-from stocksync.store.availability import is_unavailable
+from stocksync.store.outages import is_unavailable
 from stocksync.web import words
 from stocksync.web.pages.frame import back
 from stocksync.web.request_context import for_program, runtime

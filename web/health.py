@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from redis.exceptions import RedisError
 
 from stocksync.errors import SchemaBehind, StockSyncError
-from stocksync.store.conditions import Conditions
+from stocksync.store.alerts import Conditions
 from stocksync.store.tallies import TOOK_BOUNDS, WAIT_BOUNDS, Counts
 from stocksync.web.request_context import runtime
 

@@ -29,10 +29,9 @@ from stocksync import (
     StockSyncError,
     UnknownOrder,
 )
-from stocksync.store.cleanup import KINDS, CleanUpStore
+from stocksync.store.cleanup import KINDS, CleanUpStore, clean_up
 from stocksync.store.deliveries import Claim, Delivered
 from stocksync.store.models import PendingStockOperation
-from stocksync.upkeep.cleanup import clean_up
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, goods
 
 FORMS = st.sampled_from([f"form-{number}" for number in range(3)])
