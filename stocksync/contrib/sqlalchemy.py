@@ -14,9 +14,8 @@ from uuid import UUID
 
 from stocksync.delivery.engine import DeliveryEngine
 from stocksync.errors import SessionUnsuitable, TablesMissing, needs_extra
-from stocksync.orders.inventory import InventoryManager
+from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
 from stocksync.orders.service import StockSynchronizationService
-from stocksync.orders.synced_inventory import InventoryManagerWithSync
 from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.runtime import Runtime, current
 from stocksync.store.database import Database

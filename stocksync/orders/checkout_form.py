@@ -1,4 +1,4 @@
-"""Reading a whole order: Allegro's checkout form, checked field by field before anything is written.
+"""Reading documents: Allegro's checkout form and a return, checked field by field before anything is written.
 
 Source: Allegro REST API, `GET /order/checkout-forms/{id}` (`id`, `status`, `lineItems`, `revision`,
 `updatedAt`). `revision` is opaque: compared for equality only; `updatedAt` orders the forms of one order.
@@ -237,3 +237,28 @@ def fault_in_words(fault: Any) -> str:
     got = in_words(given) if isinstance(given, int) else f"{given!r:.40}"
     said = fault["msg"].removeprefix("Value error, ")
     return f"{place}: {said}" + ("" if fault["type"] == "missing" else f", got {got}")
+
+
+class ReturnedGoods(BaseModel):
+    """`line_item_id` None: the line is found by SKU."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    return_id: Word
+    token_id: Word
+    order_id: Word
+    line_item_id: Word | None = None
+    sku: Word
+    quantity: Quantity
+
+
+def parse_return(document: Any, token_id: str | None = None) -> ReturnedGoods:
+    """The return in `document` (decoded JSON).
+
+    Args:
+        token_id: the seller account, when the document does not name it.
+
+    Raises:
+        InvalidReturn: with every fault found; nothing was written.
+    """
+    return read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)

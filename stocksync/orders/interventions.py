@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.errors import InvalidInput, UnknownOperation
+from stocksync.errors import InDoubt, InvalidInput, TransitionRefused, UnknownOperation
 from stocksync.orders.checkout_form import CANCELLED, SELLER_CANCELLED
+from stocksync.orders.order_state import order_state
 from stocksync.orders.recording import Recorder, exceeds
+from stocksync.store import operations as sql
+from stocksync.store import order_lines
 from stocksync.store.context import Context, Part
+from stocksync.store.database import rows_of, uuid_of
 from stocksync.store.identifiers import joined
-from stocksync.store.interventions import OperationInterventions, OperationRow
-from stocksync.store.inventory import Change
-from stocksync.store.operations import OrderRow
+from stocksync.store.logs import LogEntry
+from stocksync.store.operations import Operation, OrderRow, order_row
 from stocksync.store.order_lines import Line
+from stocksync.store.states import can_be_retried
 from stocksync.store.values import check_word
 
 log = logging.getLogger(__name__)
@@ -28,19 +33,35 @@ class Interventions(Part):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.recorder = Recorder(context)
-        self._interventions = OperationInterventions(context)
 
     def retry(self, operation_id: UUID | str, *, actor: str, reason: str | None = None) -> None:
         """Have a waiting or given-up operation delivered now, with all attempts before it.
 
+        Every waiting or given-up operation of its order goes with it: they mirror one delivery.
+
         Raises:
-            UnknownOperation, TransitionRefused, InDoubt
+            UnknownOperation, TransitionRefused
+            InDoubt: nobody knows yet whether there is something to tell.
         """
-        actor, reason = check_word("actor", actor), _reason(reason)
+        recorder, who = self.recorder, {"actor": check_word("actor", actor), "reason": _reason(reason)}
         with self._database.transaction_scope():
-            order = self._interventions.retry(_uuid(operation_id), actor, reason, self.recorder.clock())
-            self.recorder.wake_after_commit(order.token_id)
-        log.info("retried by %s", actor, extra={"operation": operation_id, **_about(order)})
+            now = recorder.clock()
+            order, operation = self._lock(operation_id, "retried")
+            if operation.applied == "unknown":
+                raise InDoubt(operation_id)
+            state = order.is_stock_updated
+            if not can_be_retried(operation.status) or state is None:
+                raise TransitionRefused(operation_id, "retried", operation.status)
+            what = {"state": state, "due_at": now, "waiting": "manual"}
+            self._database.run(sql.SET_IN_MOTION, id=order.id, **what, now=now)
+            most = self._config.retry_max_attempts
+            rows = rows_of(self._database.run(sql.RETRY, order_ref=order.id, max_retries=most, now=now))
+            details = {**who, "operation": str(operation.id)}
+            recorder.log.add(
+                [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows], now
+            )
+            recorder.wake_after_commit(order.token_id)
+        log.info("retried by %s", who["actor"], extra={"operation": operation_id, **_about(order)})
 
     def cancel(self, operation_id: UUID | str, *, actor: str, reason: str, put_back: bool = False) -> None:
         """Stop the delivery of an operation. Its line no longer holds the order up.
@@ -54,24 +75,35 @@ class Interventions(Part):
             RefundExceedsSale: the units can't be put back, because they came back already.
         """
         actor, reason = check_word("actor", actor), check_word("reason", reason)
-        at = self.recorder
+        who = {"actor": actor, "reason": reason}
+        recorder, run = self.recorder, self._database.run
         with self._database.transaction_scope():
-            now = at.clock()
-            order, operation = self._interventions.lock(_uuid(operation_id), "cancelled")
-            self._interventions.cancel(operation, actor, reason, now, put_back=put_back)
-            at.lines.waive(order.id, operation.line_id)
+            now = recorder.clock()
+            order, operation = self._lock(operation_id, "cancelled")
+            if operation.applied == "unknown":
+                raise InDoubt(operation_id)
+            applied = "no" if put_back else operation.applied
+            if run(sql.CANCEL, id=operation.id, applied=applied, **who, now=now).fetchone() is None:
+                raise TransitionRefused(operation_id, "cancelled", operation.status)
+            details = {**who, "was": operation.status, "stock": "put back" if put_back else "kept"}
+            entries = [LogEntry(operation.id, "cancelled", "cancelled", details)]
+            run(order_lines.WAIVE_LINE, order_ref=order.id, line_id=operation.line_id)
             if put_back:
                 self._undo(order, operation)
-            state, _ = at.state_of(order)
+                back = {**who, "quantity": operation.quantity}
+                entries.append(LogEntry(operation.id, "rolled_back", "cancelled", back))
+            recorder.log.add(entries, now)
+            state = order_state(recorder.lines.of(order).values(), told_true=order.told_true)
+            wanted = run(sql.STILL_WANTED, order_ref=order.id).fetchone() is not None
             changed = state is not order.is_stock_updated
-            if not self._interventions.still_wanted(order) and not (changed and state is False):
-                at.operations.rest(order, state, "cancelled", now)
+            if not wanted and not (changed and state is False):
+                run(sql.REST, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
-                at.set_in_motion(order, now)
+                recorder.schedule(order, now)
             if put_back:
-                cause = ("rollback", joined("rollback", str(operation.id)), operation.id, actor, reason)
-                change = Change(operation.sku, operation.quantity, *cause)
-                at.ledger.put(operation.warehouse, [change], now)
+                recorder.ledger.move(
+                    [replace(operation, operation_type="rollback", actor=actor, reason=reason)], now
+                )
         log.info("cancelled by %s", actor, extra={"operation": operation_id, **_about(order)})
 
     def confirm(
@@ -88,24 +120,20 @@ class Interventions(Part):
             TransitionRefused: it is not in doubt.
         """
         who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
-        self.resolve(_uuid(operation_id), deducted, who)
-        log.info(
-            "confirmed by %s as %s",
-            actor,
-            "done" if deducted else "not done",
-            extra={"operation": operation_id},
-        )
+        self.resolve(operation_id, deducted, who)
+        came_to = "done" if deducted else "not done"
+        log.info("confirmed by %s as %s", actor, came_to, extra={"operation": operation_id})
 
-    def resolve(self, operation_id: UUID, done: bool, details: Mapping[str, Any]) -> None:
+    def resolve(self, operation_id: UUID | str, done: bool, details: Mapping[str, Any]) -> None:
         """Write what an operation in doubt came to; `details` say who knows. Raises as `confirm` does."""
-        at = self.recorder
+        recorder = self.recorder
         with self._database.transaction_scope():
-            now = at.clock()
-            order, operation = self._interventions.lock(operation_id, "confirmed")
-            self._interventions.confirm(operation, done, details, now)
+            now = recorder.clock()
+            order, operation = self._lock(operation_id, "confirmed")
+            self._confirm(operation, done, details, now)
             if done:
                 self._count(order, operation)
-            line = at.lines_of(order)[operation.line_id]
+            line = recorder.lines.of(order)[operation.line_id]
             if line.deducted < line.quantity:
                 self._settle_for(order, line)
             # What came too late for a cancellation, or for the form that lowered its line, goes back at once.
@@ -113,36 +141,70 @@ class Interventions(Part):
             excess = line.left - wanted
             if excess > 0:
                 what = replace(line, sku=operation.sku, warehouse=operation.warehouse)
-                refund = at.draft("refund", order, what, excess, joined("excess", str(operation.id)))
-                at.record(order, [replace(refund, reason="the order had changed")], now)
+                key = joined("excess", str(operation.id))
+                refund = recorder.on_line("refund", order, what, excess, key, reason="the order had changed")
+                recorder.record(order, [refund], now)
             else:
-                at.set_in_motion(order, now)
+                recorder.schedule(order, now)
+
+    def _lock(self, operation_id: UUID | str, action: str) -> tuple[OrderRow, Operation]:
+        """The locked order of an operation, and the operation as it is then. `action`: what it can't be, if so.
+
+        Raises:
+            UnknownOperation
+            TransitionRefused: it belongs to no order, and so was complete at once.
+        """
+        id = _uuid(operation_id)
+        row = self._database.run(sql.FIND_OPERATION, id=id).fetchone()
+        if row is None:
+            raise UnknownOperation(operation_id)
+        if row[0] is None:
+            raise TransitionRefused(operation_id, action, row[-1])
+        order = self._database.run(sql.LOCK_ORDER_BY_ID, id=uuid_of(row[0])).fetchone()
+        # Read again: what was seen before the lock may have changed while waiting for it.
+        row = self._database.run(sql.FIND_OPERATION, id=id).fetchone()
+        if row is None:  # cleaned up meanwhile
+            raise UnknownOperation(operation_id)
+        return order_row(order), Operation(id, *row[1:])
+
+    def _confirm(self, operation: Operation, done: bool, details: Mapping[str, Any], now: datetime) -> None:
+        said = {name: details.get(name) for name in ("error_class", "error_message")}
+        statement, status = (sql.CONFIRM, operation.status) if done else (sql.DENY, "cancelled")
+        if self._database.run(statement, id=operation.id, now=now, **said).fetchone() is None:
+            raise TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)
+        if not done:  # its keys are free again
+            self._database.run(sql.RELEASE_KEYS, id=operation.id)
+        self.recorder.log.add([LogEntry(operation.id, "confirmed", status, {**details, "done": done})], now)
 
     def _settle_for(self, order: OrderRow, line: Line) -> None:
         """What was not done no longer holds the order up. Without a form nobody else ordered it."""
+        which = {"order_ref": order.id, "line_id": line.line_id}
         if order.has_form:
-            self.recorder.lines.waive(order.id, line.line_id)
-            return
-        in_doubt = self.recorder.operations.in_doubt(order).get((line.line_id, "deduction"), 0)
-        self.recorder.lines.lower(order.id, line.line_id, line.deducted + in_doubt)
+            self._database.run(order_lines.WAIVE_LINE, **which)
+        else:
+            self._database.run(order_lines.LOWER_LINE, **which, quantity=line.deducted + line.doubted)
+            self._database.run(order_lines.FORGET_LINE, **which)
 
-    def _count(self, order: OrderRow, operation: OperationRow) -> None:
-        lines, line_id, quantity = self.recorder.lines, operation.line_id, operation.quantity
+    def _count(self, order: OrderRow, operation: Operation) -> None:
+        item = {"line_id": operation.line_id, "quantity": operation.quantity}
         if operation.operation_type == "refund":
-            lines.refund(order.id, {line_id: quantity})  # reserved since the intent
+            self._database.run(
+                order_lines.REFUND_LINES, order_ref=order.id, items=[item]
+            )  # reserved since the intent
         else:
             grows = operation.line_item_id is None or not order.has_form
-            lines.deduct(order.id, line_id, quantity, grows=grows)
+            self._database.run(order_lines.DEDUCT_LINE, order_ref=order.id, **item, grows=grows)
 
-    def _undo(self, order: OrderRow, operation: OperationRow) -> None:
+    def _undo(self, order: OrderRow, operation: Operation) -> None:
         if operation.operation_type != "deduction" or not operation.moves_stock:
             why = f"operation {operation.id} took nothing out of our stock: cancel it without"
             raise InvalidInput("put_back", why)
-        line = self.recorder.lines_of(order)[operation.line_id]
+        line = self.recorder.lines.of(order)[operation.line_id]
         if line.sku != operation.sku:
             why = f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then"
             raise InvalidInput("put_back", why)
-        if not self.recorder.lines.undo_deduction(order.id, line.line_id, operation.quantity, line.reserved):
+        what = {"line_id": line.line_id, "quantity": operation.quantity, "reserved": line.reserved}
+        if self._database.run(order_lines.UNDO_DEDUCTION, order_ref=order.id, **what).fetchone() is None:
             raise exceeds(order.order_id, [line], operation.quantity)
 
 
