@@ -107,7 +107,8 @@ STILL_WANTED = Statement("""
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("order_id", "sku", "warehouse", "reason"), check_word),
     **dict.fromkeys(("line_item_id", "idempotency_key", "actor"), optional_word),
-    **{"token_id": check_token, "quantity": check_quantity},
+    "token_id": check_token,
+    "quantity": check_quantity,
 }
 _CHECKS_OF_ADJUSTMENTS = _CHECKS | {
     "order_id": optional_word,
