@@ -27,9 +27,6 @@ from pydantic.alias_generators import to_camel
 from stocksync.errors import InvalidInput, InvalidOrder, InvalidReturn
 from stocksync.store.values import MAX_QUANTITY, check_quantity, check_word, in_words, storable
 
-MAX_LINES = 5_000
-_SAYS_SOMETHING = r"^[^\x00]*[^\s\x00\x1c-\x1f][^\x00]*$"
-
 READY = "READY_FOR_PROCESSING"
 CANCELLED = "CANCELLED"
 SELLER_CANCELLED = "SELLER_CANCELLED"
@@ -40,7 +37,7 @@ Word = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
     AfterValidator(storable),
-    Field(json_schema_extra={"pattern": _SAYS_SOMETHING}),
+    Field(json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00\x1c-\x1f][^\x00]*$"}),
 ]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
 
@@ -67,11 +64,10 @@ class _Offer(_Part):
 
 def written_out(moment: Any) -> Any:
     """A time as text must be one that a person can read: a bare number could mean seconds or anything."""
-    if isinstance(moment, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", moment):
-        return moment
-    if moment is None or isinstance(moment, datetime):
-        return moment
-    raise ValueError("a time like 2026-03-01T12:00:00Z is needed")
+    is_readable = isinstance(moment, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", moment)
+    if moment is not None and not isinstance(moment, datetime) and not is_readable:
+        raise ValueError("a time like 2026-03-01T12:00:00Z is needed")
+    return moment
 
 
 def _in_utc(moment: datetime | None) -> datetime | None:
@@ -104,7 +100,7 @@ class CheckoutForm(_Part):
     token_id: Annotated[Word, Field(alias="token_id")]
     status: Word
     fulfillment: _Fulfillment | None = None
-    line_items: Annotated[tuple[FormLine, ...], Field(max_length=MAX_LINES)]
+    line_items: Annotated[tuple[FormLine, ...], Field(max_length=5_000)]
     revision: Word | None = None
     updated_at: Annotated[AwareDatetime | None, BeforeValidator(written_out), AfterValidator(_in_utc)] = None
 

@@ -13,14 +13,32 @@ from stocksync.errors import InDoubt, InvalidInput, TransitionRefused, UnknownOp
 from stocksync.orders.checkout_form import CANCELLED, SELLER_CANCELLED
 from stocksync.orders.order_state import order_state
 from stocksync.orders.recording import Recorder, exceeds
-from stocksync.store import operations as sql
-from stocksync.store import order_lines
 from stocksync.store.context import Context, Part
 from stocksync.store.database import rows_of, uuid_of
 from stocksync.store.identifiers import joined
 from stocksync.store.logs import LogEntry
-from stocksync.store.operations import Operation, OrderRow, order_row
-from stocksync.store.order_lines import Line
+from stocksync.store.operations import (
+    CANCEL_OPERATION,
+    CONFIRM_OPERATION,
+    DENY_OPERATION,
+    FIND_OPERATION,
+    FIND_WANTED_OPERATION,
+    RELEASE_KEYS,
+    REST_ORDER,
+    RETRY_OPERATIONS,
+    SCHEDULE_ORDER,
+    Operation,
+    OrderRow,
+)
+from stocksync.store.order_lines import (
+    DEDUCT_LINE,
+    FORGET_LINE,
+    LOWER_LINE,
+    REFUND_LINES,
+    UNDO_DEDUCTION,
+    WAIVE_LINE,
+    Line,
+)
 from stocksync.store.states import can_be_retried
 from stocksync.store.values import check_word
 
@@ -43,24 +61,21 @@ class Interventions(Part):
             UnknownOperation, TransitionRefused
             InDoubt: nobody knows yet whether there is something to tell.
         """
-        recorder, who = self.recorder, {"actor": check_word("actor", actor), "reason": _reason(reason)}
+        who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
+        run = self._database.run
         with self._database.transaction_scope():
-            now = recorder.clock()
+            now = self._clock()
             order, operation = self._lock(operation_id, "retried")
-            if operation.applied == "unknown":
-                raise InDoubt(operation_id)
             state = order.is_stock_updated
             if not can_be_retried(operation.status) or state is None:
                 raise TransitionRefused(operation_id, "retried", operation.status)
-            what = {"state": state, "due_at": now, "waiting": "manual"}
-            self._database.run(sql.SET_IN_MOTION, id=order.id, **what, now=now)
+            run(SCHEDULE_ORDER, id=order.id, state=state, due_at=now, waiting="manual", now=now)
             most = self._config.retry_max_attempts
-            rows = rows_of(self._database.run(sql.RETRY, order_ref=order.id, max_retries=most, now=now))
+            rows = rows_of(run(RETRY_OPERATIONS, order_ref=order.id, max_retries=most, now=now))
             details = {**who, "operation": str(operation.id)}
-            recorder.log.add(
-                [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows], now
-            )
-            recorder.wake_after_commit(order.token_id)
+            entries = [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows]
+            self.recorder.log.add(entries, now)
+            self.recorder.wake_after_commit(order.token_id)
         log.info("retried by %s", who["actor"], extra={"operation": operation_id, **_about(order)})
 
     def cancel(self, operation_id: UUID | str, *, actor: str, reason: str, put_back: bool = False) -> None:
@@ -78,26 +93,24 @@ class Interventions(Part):
         who = {"actor": actor, "reason": reason}
         recorder, run = self.recorder, self._database.run
         with self._database.transaction_scope():
-            now = recorder.clock()
+            now = self._clock()
             order, operation = self._lock(operation_id, "cancelled")
-            if operation.applied == "unknown":
-                raise InDoubt(operation_id)
-            applied = "no" if put_back else operation.applied
-            if run(sql.CANCEL, id=operation.id, applied=applied, **who, now=now).fetchone() is None:
+            applied = "no" if put_back else "yes"
+            if run(CANCEL_OPERATION, id=operation.id, applied=applied, **who, now=now).fetchone() is None:
                 raise TransitionRefused(operation_id, "cancelled", operation.status)
             details = {**who, "was": operation.status, "stock": "put back" if put_back else "kept"}
             entries = [LogEntry(operation.id, "cancelled", "cancelled", details)]
-            run(order_lines.WAIVE_LINE, order_ref=order.id, line_id=operation.line_id)
+            run(WAIVE_LINE, order_ref=order.id, line_id=operation.line_id)
             if put_back:
                 self._undo(order, operation)
                 back = {**who, "quantity": operation.quantity}
                 entries.append(LogEntry(operation.id, "rolled_back", "cancelled", back))
             recorder.log.add(entries, now)
             state = order_state(recorder.lines.of(order).values(), told_true=order.told_true)
-            wanted = run(sql.STILL_WANTED, order_ref=order.id).fetchone() is not None
+            wanted = run(FIND_WANTED_OPERATION, order_ref=order.id).fetchone() is not None
             changed = state is not order.is_stock_updated
             if not wanted and not (changed and state is False):
-                run(sql.REST, id=order.id, state=state, waiting="cancelled", now=now)
+                run(REST_ORDER, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
                 recorder.schedule(order, now)
             if put_back:
@@ -128,7 +141,7 @@ class Interventions(Part):
         """Write what an operation in doubt came to; `details` say who knows. Raises as `confirm` does."""
         recorder = self.recorder
         with self._database.transaction_scope():
-            now = recorder.clock()
+            now = self._clock()
             order, operation = self._lock(operation_id, "confirmed")
             self._confirm(operation, done, details, now)
             if done:
@@ -153,47 +166,53 @@ class Interventions(Part):
         Raises:
             UnknownOperation
             TransitionRefused: it belongs to no order, and so was complete at once.
+            InDoubt: it must be confirmed first.
         """
-        id = _uuid(operation_id)
-        row = self._database.run(sql.FIND_OPERATION, id=id).fetchone()
+        found = self._find(operation_id)
+        order = self.recorder.lock_order(found.token_id, found.order_id) if found.order_id else None
+        if order is None:
+            raise TransitionRefused(operation_id, action, found.status)
+        # Read again: what was seen before the lock may have changed while waiting for it.
+        operation = self._find(operation_id)
+        if operation.applied == "unknown" and action != "confirmed":
+            raise InDoubt(operation_id)
+        return order, operation
+
+    def _find(self, operation_id: UUID | str) -> Operation:
+        try:
+            id = UUID(str(operation_id))
+        except ValueError:
+            raise UnknownOperation(operation_id) from None
+        row = self._database.run(FIND_OPERATION, id=id).fetchone()
         if row is None:
             raise UnknownOperation(operation_id)
-        if row[0] is None:
-            raise TransitionRefused(operation_id, action, row[-1])
-        order = self._database.run(sql.LOCK_ORDER_BY_ID, id=uuid_of(row[0])).fetchone()
-        # Read again: what was seen before the lock may have changed while waiting for it.
-        row = self._database.run(sql.FIND_OPERATION, id=id).fetchone()
-        if row is None:  # cleaned up meanwhile
-            raise UnknownOperation(operation_id)
-        return order_row(order), Operation(id, *row[1:])
+        return Operation(id, *row)
 
     def _confirm(self, operation: Operation, done: bool, details: Mapping[str, Any], now: datetime) -> None:
         said = {name: details.get(name) for name in ("error_class", "error_message")}
-        statement, status = (sql.CONFIRM, operation.status) if done else (sql.DENY, "cancelled")
+        statement, status = (CONFIRM_OPERATION, operation.status) if done else (DENY_OPERATION, "cancelled")
         if self._database.run(statement, id=operation.id, now=now, **said).fetchone() is None:
             raise TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)
         if not done:  # its keys are free again
-            self._database.run(sql.RELEASE_KEYS, id=operation.id)
+            self._database.run(RELEASE_KEYS, id=operation.id)
         self.recorder.log.add([LogEntry(operation.id, "confirmed", status, {**details, "done": done})], now)
 
     def _settle_for(self, order: OrderRow, line: Line) -> None:
         """What was not done no longer holds the order up. Without a form nobody else ordered it."""
         which = {"order_ref": order.id, "line_id": line.line_id}
         if order.has_form:
-            self._database.run(order_lines.WAIVE_LINE, **which)
+            self._database.run(WAIVE_LINE, **which)
         else:
-            self._database.run(order_lines.LOWER_LINE, **which, quantity=line.deducted + line.doubted)
-            self._database.run(order_lines.FORGET_LINE, **which)
+            self._database.run(LOWER_LINE, **which, quantity=line.deducted + line.doubted)
+            self._database.run(FORGET_LINE, **which)
 
     def _count(self, order: OrderRow, operation: Operation) -> None:
         item = {"line_id": operation.line_id, "quantity": operation.quantity}
         if operation.operation_type == "refund":
-            self._database.run(
-                order_lines.REFUND_LINES, order_ref=order.id, items=[item]
-            )  # reserved since the intent
+            self._database.run(REFUND_LINES, order_ref=order.id, items=[item])  # reserved since the intent
         else:
             grows = operation.line_item_id is None or not order.has_form
-            self._database.run(order_lines.DEDUCT_LINE, order_ref=order.id, **item, grows=grows)
+            self._database.run(DEDUCT_LINE, order_ref=order.id, **item, grows=grows)
 
     def _undo(self, order: OrderRow, operation: Operation) -> None:
         if operation.operation_type != "deduction" or not operation.moves_stock:
@@ -204,21 +223,12 @@ class Interventions(Part):
             why = f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then"
             raise InvalidInput("put_back", why)
         what = {"line_id": line.line_id, "quantity": operation.quantity, "reserved": line.reserved}
-        if self._database.run(order_lines.UNDO_DEDUCTION, order_ref=order.id, **what).fetchone() is None:
+        if self._database.run(UNDO_DEDUCTION, order_ref=order.id, **what).fetchone() is None:
             raise exceeds(order.order_id, [line], operation.quantity)
 
 
 def _reason(given: str | None) -> str | None:
     return check_word("reason", given) if given and given.strip() else None
-
-
-def _uuid(value: UUID | str) -> UUID:
-    if isinstance(value, UUID):
-        return value
-    try:
-        return UUID(value)
-    except (ValueError, AttributeError, TypeError):
-        raise UnknownOperation(value) from None
 
 
 def _about(order: OrderRow) -> dict[str, str]:

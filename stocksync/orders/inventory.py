@@ -21,12 +21,11 @@ from stocksync.store.values import check_quantity, check_word, printable
 
 log = logging.getLogger(__name__)
 
-UNCERTAIN: tuple[type[Exception], ...] = (TimeoutError, ConnectionError)
-"""Errors after which nobody knows whether the inventory acted."""
-_UNCERTAIN_NAMES = frozenset(
-    {"Timeout", "ConnectionError", "TimeoutException", "TransportError", "BaseTimeoutException"}
-)
-"""The same as requests and httpx call theirs, which need not be installed here; the last is RQ's, when a job's time is up."""
+_UNCERTAIN = {"TimeoutError", "ConnectionError"} | {
+    *("Timeout", "TimeoutException", "TransportError"),  # as requests and httpx call theirs
+    "BaseTimeoutException",  # RQ's, when a job's time is up
+}
+"""Names of errors after which nobody knows whether the inventory acted; their packages need not be installed here."""
 
 
 class InventoryManager(Part):
@@ -253,5 +252,4 @@ class InventoryManagerWithSync:
     def _is_uncertain(self, error: Exception) -> bool:
         if self._uncertain is not None:
             return isinstance(error, self._uncertain)
-        names = {kind.__name__ for kind in type(error).__mro__}
-        return isinstance(error, UNCERTAIN) or not names.isdisjoint(_UNCERTAIN_NAMES)
+        return not _UNCERTAIN.isdisjoint(kind.__name__ for kind in type(error).__mro__)

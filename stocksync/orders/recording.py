@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from stocksync.errors import IdempotencyConflict, InDoubt, LineTaken, RefundExceedsSale
 from stocksync.orders.order_state import is_ready, order_state
-from stocksync.store import operations as sql
 from stocksync.store.context import Context, Part
 from stocksync.store.database import after_commit, rows_of, uuid_of
 from stocksync.store.inventory import StockLedger
 from stocksync.store.logs import LogEntry, OperationLog
-from stocksync.store.operations import Operation, OrderRow, order_row
+from stocksync.store.operations import (
+    ADD_KEYS,
+    ADD_OPERATION,
+    COMPLETE_OPERATIONS,
+    ENSURE_ACCOUNT,
+    ENSURE_ORDER,
+    FIND_KEY,
+    LOCK_ORDER,
+    REST_ORDER,
+    SCHEDULE_ORDER,
+    Operation,
+    OrderRow,
+    order_row,
+)
 from stocksync.store.order_lines import REFUND_LINES, Line, OrderLines
 from stocksync.store.tallies import Counts, Tallies
 
@@ -48,7 +60,7 @@ class Recorder(Part):
 
     def lock_order(self, token_id: str, order_id: str) -> OrderRow | None:
         """The order's row, locked until the transaction ends; None: it is unknown."""
-        row = self.database.run(sql.LOCK_ORDER, token_id=token_id, order_id=order_id).fetchone()
+        row = self.database.run(LOCK_ORDER, token_id=token_id, order_id=order_id).fetchone()
         return None if row is None else order_row(row)
 
     def hold(
@@ -56,12 +68,12 @@ class Recorder(Part):
     ) -> tuple[OrderRow, dict[str, OrderRow]]:
         """Lock an order, created if missing, and the other orders that carry these lines so far: those by line id."""
         carriers = self.lines.carriers(token_id, line_ids)
-        self.database.run(sql.ENSURE_ACCOUNT, token_id=token_id, now=now)
+        self.database.run(ENSURE_ACCOUNT, token_id=token_id, now=now)
         rows: dict[str, OrderRow] = {}
         # In one order, so that two who hold the same orders can't deadlock.
         for name in sorted({order_id, *carriers.values()}):
             which = {"token_id": token_id, "order_id": name}
-            cursor = self.database.run(sql.ENSURE_ORDER, id=self.new_id(), **which, now=now)
+            cursor = self.database.run(ENSURE_ORDER, id=self.new_id(), **which, now=now)
             rows[name] = order_row(cursor.fetchone())
         others = {line_id: rows[name] for line_id, name in carriers.items() if name != order_id}
         return rows[order_id], others
@@ -77,7 +89,7 @@ class Recorder(Part):
     def first_of(self, operation: Operation) -> UUID | None:
         """The operation that was recorded under one of its keys before. Raises IdempotencyConflict, InDoubt."""
         for key in operation.keys:
-            if found := self.database.run(sql.FIND_KEY, key=key).fetchone():
+            if found := self.database.run(FIND_KEY, key=key).fetchone():
                 content_hash, first, applied = found[0], uuid_of(found[1]), found[2]
                 if content_hash != operation.content_hash:
                     raise IdempotencyConflict(key, first)
@@ -102,7 +114,9 @@ class Recorder(Part):
         done = [one for one in operations if one.applied == "yes"]
         back = {one.line_id: one.quantity for one in done if one.operation_type == "refund"}
         items = [{"line_id": line_id, "quantity": quantity} for line_id, quantity in back.items()]
-        if items and len(self._rows(REFUND_LINES, order_ref=order.id, items=items)) < len(items):
+        if items and len(rows_of(self.database.run(REFUND_LINES, order_ref=order.id, items=items))) < len(
+            items
+        ):
             lines = self.lines.of(order)
             raise exceeds(order.order_id, [lines[line_id] for line_id in back], sum(back.values()))
         self.insert(order, operations, now)
@@ -120,10 +134,12 @@ class Recorder(Part):
             for one in operations
             for key in one.keys
         ]
-        added = {row[0] for row in self._rows(sql.ADD_KEYS, items=keys, now=now)} if keys else set()
+        added = (
+            {row[0] for row in rows_of(self.database.run(ADD_KEYS, items=keys, now=now))} if keys else set()
+        )
         for key in (item["key"] for item in keys):
             if key not in added:
-                found = self.database.run(sql.FIND_KEY, key=key).fetchone()
+                found = self.database.run(FIND_KEY, key=key).fetchone()
                 raise IdempotencyConflict(str(key), found and uuid_of(found[1]))
         common = {
             "order_ref": order and order.id,
@@ -133,7 +149,7 @@ class Recorder(Part):
             "now": now,
         }
         rows = [{**vars(one), **common, "idempotency_key": one.first_key} for one in operations]
-        self.database.run_many(sql.ADD_OPERATION, rows)
+        self.database.run_many(ADD_OPERATION, rows)
         self.log.add([entry for one in operations for entry in _first_entries(one)], now)
 
     def schedule(self, order: OrderRow, now: datetime, *, wake: bool = True) -> None:
@@ -145,11 +161,11 @@ class Recorder(Part):
         state = order_state(lines, told_true=order.told_true)
         due_at, waiting = (None, "not_ready") if state is None else (now, "new")
         what = {"state": state, "due_at": due_at, "waiting": waiting, "now": now}
-        self.database.run(sql.SET_IN_MOTION, id=order.id, **what)
+        self.database.run(SCHEDULE_ORDER, id=order.id, **what)
         if state is None and is_ready(lines):
             why = "nothing of the order is deducted, and the remote was never told"
             self.complete(now, why, order_ref=order.id)
-            self.database.run(sql.REST, id=order.id, state=None, waiting=None, now=now)
+            self.database.run(REST_ORDER, id=order.id, state=None, waiting=None, now=now)
         elif state is not None and wake:
             self.wake_after_commit(order.token_id)
 
@@ -157,7 +173,8 @@ class Recorder(Part):
         self, now: datetime, why: str, *, operation_id: UUID | None = None, order_ref: UUID | None = None
     ) -> None:
         """Complete an operation, or all of an order, of which there is nothing to tell: no delivery ever would."""
-        rows = self._rows(sql.COMPLETE, operation_id=operation_id, order_ref=order_ref, now=now)
+        which = {"operation_id": operation_id, "order_ref": order_ref}
+        rows = rows_of(self.database.run(COMPLETE_OPERATIONS, **which, now=now))
         details = {"told": None, "why": f"nothing had to be told: {why}"}
         self.log.add([LogEntry(uuid_of(row[0]), "completed", "completed", details) for row in rows], now)
         self._tallies.add(Counts(completed=len(rows)), now)
@@ -173,9 +190,6 @@ class Recorder(Part):
 
         after_commit(self.database, hook)
 
-    def _rows(self, statement: Any, **parameters: Any) -> Sequence[tuple[Any, ...]]:
-        return rows_of(self.database.run(statement, **parameters))
-
 
 def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSale:
     """That more is asked back than is left of `lines`."""
@@ -185,11 +199,11 @@ def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSa
 
 
 def _first_entries(operation: Operation) -> list[LogEntry]:
+    what = {"type": operation.operation_type, "quantity": operation.quantity}
     who = {"actor": operation.actor, "reason": operation.reason}
-    said = {name: text for name, text in who.items() if text is not None}
-    created = {"type": operation.operation_type, "quantity": operation.quantity, **said}
-    entries = [LogEntry(operation.id, "created", "pending", created)]
-    if operation.applied == "unknown":
-        asked = {"why": "a foreign inventory is being asked"}
-        entries.append(LogEntry(operation.id, "in_doubt", "pending", asked))
-    return entries
+    created = {name: value for name, value in {**what, **who}.items() if value is not None}
+    doubt = (
+        {"in_doubt": {"why": "a foreign inventory is being asked"}} if operation.applied == "unknown" else {}
+    )
+    events: dict[str, Mapping[str, Any]] = {"created": created, **doubt}
+    return [LogEntry(operation.id, action, "pending", details) for action, details in events.items()]

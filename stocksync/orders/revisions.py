@@ -139,10 +139,17 @@ def take_over(
     for other in {row.order_id: row for row in carriers.values()}.values():
         ours = [line for line in form.line_items if carriers.get(line.id) is other]
         if not is_later(form, other):
-            for line in ours:
-                place = warehouse if line.sku else None
-                gone = Line(line.id, line.sku, place, line.quantity, moved_to=other.order_id, waived=True)
-                lines.append(gone)
+            lines += [
+                Line(
+                    line.id,
+                    line.sku,
+                    warehouse if line.sku else None,
+                    line.quantity,
+                    moved_to=other.order_id,
+                    waived=True,
+                )
+                for line in ours
+            ]
             continue
         theirs = [
             line for line_id, line in recorder.lines.of(other).items() if carriers.get(line_id) is other
@@ -150,20 +157,23 @@ def take_over(
         _refuse_doubtful(form.id, other.order_id, ours, theirs)
         out = [line for line in theirs if line.left > 0]
         went, came = f"taken over by order {order.order_id}", f"taken over from order {other.order_id}"
-        if out:
-            recorder.record(
-                other, [_moving(recorder, "refund", other, line, went) for line in out], recorder.clock()
-            )
+        given_back = [_moving(recorder, "refund", other, line, went) for line in out]
+        if given_back:
+            recorder.record(other, given_back, recorder.clock())
         operations += [_moving(recorder, "deduction", order, line, came) for line in out]
-        moved = [
-            {"order_ref": other.id, "line_id": line.line_id, "order_id": order.order_id} for line in theirs
+        to = {"order_ref": other.id, "order_id": order.order_id}
+        recorder.database.run_many(HAND_OVER, [{**to, "line_id": line.line_id} for line in theirs])
+        lines += [
+            replace(
+                line,
+                deducted=line.left,
+                refunded=0,
+                # Units that were returned before stay so: they hold the order up as little here as there.
+                waived=line.waived or (line.sku is not None and line.left < line.quantity),
+                moves_stock=line.moves_stock or not line.left,
+            )
+            for line in theirs
         ]
-        recorder.database.run_many(HAND_OVER, moved)
-        for known in theirs:
-            # Units that were returned before stay so: they hold the order up as little here as there.
-            short = known.sku is not None and known.left < known.quantity
-            kept = replace(known, deducted=known.left, refunded=0, waived=known.waived or short)
-            lines.append(replace(kept, moves_stock=known.moves_stock or not known.left))
     recorder.lines.add(order, lines)
     return operations
 
@@ -200,8 +210,7 @@ def apply(
 ) -> list[Operation]:
     """Write the lines as they become; answers with the operations to be recorded, refunds first."""
     lines: list[Line] = []
-    refunds: list[Operation] = []
-    deductions: list[Operation] = []
+    operations: list[Operation] = []
     for change in changed:
         place = warehouse if change.sku else None
         before = known.get(change.line_id) or Line(change.line_id, None, place, 0)
@@ -217,17 +226,17 @@ def apply(
         if change.line_id in known:
             which.append(str(order.state_version + 1))
         if change.back:
-            refunds.append(
+            operations.append(
                 recorder.on_line("refund", order, before, change.back, stored_key("revise", *which))
             )
         if change.out:
-            deductions.append(
+            operations.append(
                 recorder.on_line("deduction", order, line, change.out, stored_key("deduct", *which))
             )
     recorder.lines.add(order, [line for line in lines if line.line_id not in known])
     revised = [{**vars(line), "order_ref": order.id} for line in lines if line.line_id in known]
     recorder.database.run_many(REVISE_LINES, revised)
-    return refunds + deductions
+    return sorted(operations, key=lambda one: one.operation_type == "deduction")
 
 
 def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:

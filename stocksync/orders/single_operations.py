@@ -15,8 +15,9 @@ from stocksync.orders.checkout_form import CANCELLED
 from stocksync.orders.recording import Recorder, exceeds
 from stocksync.store.identifiers import stored_key
 from stocksync.store.operations import Operation, OrderRow
-from stocksync.store.order_lines import DEDUCT_LINE, HAND_OVER, Line, unnamed_line
+from stocksync.store.order_lines import DEDUCT_LINE, HAND_OVER, Line
 
+_LONGEST_LINE_ID = 255
 Recorded = tuple[OrderRow | None, UUID | None]
 
 
@@ -77,18 +78,19 @@ def refund(
     if return_id is not None:
         # Whether the document names its line or only its SKU, it is the same return.
         named = call.line_item_id
-        lines = [named] if named is not None else [line.line_id for line in _sold(recorder, order, call)]
-        call = replace(call, keys=tuple(_return_key(call, return_id, line_id) for line_id in lines))
+        lines = [named] if named else [line.line_id for line in _sold(recorder, order, call)]
+        keys = tuple(stored_key("return", call.token_id, return_id, line_id) for line_id in lines)
+        call = replace(call, keys=keys)
     if first := recorder.first_of(call):
         return order, first
     candidates = _sold(recorder, order, call)
     line = next((line for line in candidates if line.left >= call.quantity), None)
     if line is None:
         raise exceeds(which[1], candidates, call.quantity)
-    keys = call.keys if return_id is None else (_return_key(call, return_id, line.line_id),)
+    if return_id is not None:
+        call = replace(call, keys=(stored_key("return", call.token_id, return_id, line.line_id),))
     call = replace(
         call,
-        keys=keys,
         line_item_id=line.named_id,
         warehouse=str(line.warehouse),
         moves_stock=call.moves_stock and line.moves_stock,
@@ -104,13 +106,13 @@ def adjust(recorder: Recorder, call: Operation, wake: bool) -> Recorded:
         IdempotencyConflict
         UnknownOrder: nothing was ever recorded for the order.
     """
-    order = None if call.order_id is None else recorder.lock_order(call.token_id, call.order_id)
-    if order is None and call.order_id is not None:
+    order = recorder.lock_order(call.token_id, call.order_id) if call.order_id else None
+    if call.order_id and order is None:
         raise UnknownOrder(call.token_id, call.order_id)
     first, now = recorder.first_of(call), recorder.clock()
-    if first is None and order is not None:
+    if order and not first:
         recorder.record(order, [call], now, wake=wake)
-    elif first is None:
+    elif not first:
         recorder.insert(None, [call], now)
         recorder.complete(now, "it belongs to no order", operation_id=call.id)
     return order, first
@@ -120,8 +122,10 @@ _DECISIONS = {"deduction": deduct, "refund": refund, "adjustment": adjust}
 
 
 def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None:
-    # Without a line id the SKU in its warehouse is the line; such calls add up.
-    line_id = call.line_item_id or unnamed_line(call.sku, call.warehouse)
+    line_id, named = call.line_id, call.line_item_id is not None
+    if len(line_id) > _LONGEST_LINE_ID:
+        why = f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line"
+        raise InvalidInput("line_item_id", why)
     counted = call.quantity if call.applied == "yes" else 0
     known = recorder.lines.of(order).get(line_id)
     if known is None:
@@ -130,45 +134,49 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
         return
     if known.moved_to is not None:
         raise LineTaken(line_id, known.moved_to)
-    out = known.deducted - known.refunded
-    if (known.sku, known.warehouse) != (call.sku, call.warehouse):
-        of = f"line {line_id} is of SKU {known.sku} in warehouse {known.warehouse}"
-        raise InvalidInput("line_item_id", of)
-    if known.moves_stock is not call.moves_stock:
-        kept = f"stock that is kept {'here' if known.moves_stock else 'elsewhere'}"
-        why = f"line {line_id} is deducted from {kept}; take all of a line the same way"
-        raise InvalidInput("line_item_id", why)
-    if order.has_form and out + call.quantity > known.quantity:
-        why = f"line {line_id}: {known.quantity} were ordered, {out} are deducted already"
-        raise InvalidInput("quantity", why)
-    if call.line_item_id is not None and known.deducted and not order.has_form:
-        raise InvalidInput("line_item_id", f"line {line_id} was deducted before; a line is deducted once")
+    out, kept = known.deducted - known.refunded, "here" if known.moves_stock else "elsewhere"
+    refusals = (
+        (
+            (known.sku, known.warehouse) != (call.sku, call.warehouse),
+            "line_item_id",
+            f"line {line_id} is of SKU {known.sku} in warehouse {known.warehouse}",
+        ),
+        (
+            known.moves_stock is not call.moves_stock,
+            "line_item_id",
+            f"line {line_id} is deducted from stock that is kept {kept}; take all of a line the same way",
+        ),
+        (
+            order.has_form and out + call.quantity > known.quantity,
+            "quantity",
+            f"line {line_id}: {known.quantity} were ordered, {out} are deducted already",
+        ),
+        (
+            named and known.deducted > 0 and not order.has_form,
+            "line_item_id",
+            f"line {line_id} was deducted before; a line is deducted once",
+        ),
+    )
+    for refused, field, why in refusals:
+        if refused:
+            raise InvalidInput(field, why)
     if counted:
         # Where no form says how many were ordered, these were ordered too.
-        grows = call.line_item_id is None or not order.has_form
+        grows = not named or not order.has_form
         what = {"order_ref": order.id, "line_id": line_id, "quantity": counted, "grows": grows}
         recorder.database.run(DEDUCT_LINE, **what)
 
 
 def _sold(recorder: Recorder, order: OrderRow, call: Operation) -> Sequence[Line]:
     """The lines that may be meant, the likeliest first. Raises OrphanRefund."""
-    lines = recorder.lines.of(order)
-    if call.line_item_id is not None:
-        found = lines.get(call.line_item_id)
-        candidates = [found] if found is not None and found.sku is not None else []
-        if candidates and candidates[0].sku != call.sku:
-            raise InvalidInput("sku", f"line {call.line_item_id} is of SKU {candidates[0].sku}")
-    else:
-        of_sku = [line for line in lines.values() if line.sku == call.sku]
-        candidates = sorted(of_sku, key=lambda line: line.line_id != call.line_id)
-    if not candidates:
+    stock = [line for line in recorder.lines.of(order).values() if line.sku is not None]
+    named = [line for line in stock if line.line_id == call.line_item_id]
+    of_sku = [line for line in named or stock if line.sku == call.sku]
+    if named and not of_sku:
+        raise InvalidInput("sku", f"line {call.line_item_id} is of SKU {named[0].sku}")
+    if not of_sku or (call.line_item_id is not None and not named):
         raise OrphanRefund(call.token_id, str(call.order_id), call.sku, call.line_item_id)
-    here = [line for line in candidates if line.moved_to is None]
+    here = [line for line in of_sku if line.moved_to is None]
     if not here:  # since it was looked for
-        raise LineTaken(candidates[0].line_id, str(candidates[0].moved_to))
-    return here
-
-
-def _return_key(call: Operation, return_id: str, line_id: str) -> str:
-    """The key under which one return gives back of one line, once."""
-    return stored_key("return", call.token_id, return_id, line_id)
+        raise LineTaken(of_sku[0].line_id, str(of_sku[0].moved_to))
+    return sorted(here, key=lambda line: line.line_id != call.line_id)

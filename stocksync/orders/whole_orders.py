@@ -31,17 +31,6 @@ from stocksync.store.operations import NOTE_STATUS, TAKE_FORM, Operation, OrderR
 from stocksync.store.order_lines import KEEP_OUT
 from stocksync.store.values import check_token, check_word, optional_word
 
-QUEUED = "queued"
-ALREADY_UPDATED = "already_updated"
-NOT_STOCK = "no_stock_lines"
-NOTED = "noted"
-ORDER_CANCELLED = "cancelled"
-ALREADY_CANCELLED = "already_cancelled"
-ALREADY_RETURNED = "already_returned"
-TAKEN_OVER = "taken_over"
-_CANCELLED = "the order was cancelled"
-_BY_SELLER = "the seller cancelled the order"
-
 
 @dataclass(frozen=True, slots=True)
 class OrderResult:
@@ -110,7 +99,7 @@ class AllegroStockService:
         """
         warehouse, actor = check_word("warehouse", warehouse), optional_word("actor", actor)
         if getattr(order, "is_stock_updated", None) is True:
-            return OrderResult(str(order.id), ALREADY_UPDATED)
+            return OrderResult(str(order.id), "already_updated")
         if isinstance(order, CheckoutForm):
             form = with_lines_apart(order)
         else:
@@ -144,14 +133,14 @@ class AllegroStockService:
             now = self._recorder.clock()
             order, _ = self._recorder.hold(token, order_id, (), now)
             if order.status == CANCELLED:
-                return OrderResult(order_id, ALREADY_CANCELLED)
+                return OrderResult(order_id, "already_cancelled")
             self._database.run(NOTE_STATUS, id=order.id, status=CANCELLED, now=now)
             if not restock:
                 self._database.run(KEEP_OUT, order_ref=order.id)
             known = self._recorder.lines.of(order)
             operations = apply(self._recorder, order, known, withdrawal((), known), DEFAULT_WAREHOUSE)
-            done = self._record(order, operations, actor, reason or _CANCELLED, now)
-            return OrderResult(order_id, ORDER_CANCELLED, done)
+            done = self._record(order, operations, actor, reason or "the order was cancelled", now)
+            return OrderResult(order_id, "cancelled", done)
 
     def process_return(
         self, document: Any, *, restock: bool = True, token_id: str | None = None, actor: str | None = None
@@ -179,8 +168,8 @@ class AllegroStockService:
         order, first = self._recorder.in_turn(lambda: refund(self._recorder, call, return_id=goods.return_id))
         order_id = order.order_id if order else goods.order_id
         if first:
-            return ReturnResult(goods.return_id, order_id, ALREADY_RETURNED)
-        return ReturnResult(goods.return_id, order_id, QUEUED, [call.id])
+            return ReturnResult(goods.return_id, order_id, "already_returned")
+        return ReturnResult(goods.return_id, order_id, "queued", [call.id])
 
     def require_warehouse(self, warehouse: str) -> None:
         """Raises UnknownWarehouse when no stock was ever recorded for it."""
@@ -192,28 +181,36 @@ class AllegroStockService:
         standing = form.standing if self._seller_cancels else form.status
         order, carriers = recorder.hold(form.token_id, form.id, [line.id for line in form.line_items], now)
         if order.status == CANCELLED and standing != READY:
-            return OrderResult(form.id, ALREADY_CANCELLED if standing == CANCELLED else ORDER_CANCELLED)
+            return OrderResult(form.id, "already_cancelled" if standing == CANCELLED else "cancelled")
         if CANCELLED not in (order.status, standing):
             recorder.ledger.require_warehouse(warehouse)
             if order.has_form and not self._is_newer(form, standing, order, now):
-                return OrderResult(form.id, ALREADY_UPDATED)
+                return OrderResult(form.id, "already_updated")
             if standing not in (READY, SELLER_CANCELLED):
                 if not order.has_form:
                     # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
                     self._database.run(NOTE_STATUS, id=order.id, status=standing, now=now)
-                return OrderResult(form.id, NOTED)
+                return OrderResult(form.id, "noted")
         status = CANCELLED if order.status == CANCELLED else standing
         self._take_form(order, form, status, now)
         cancelled = standing != READY or order.status == CANCELLED
         operations = follow(recorder, order, form, carriers, warehouse, cancelled=cancelled)
-        reason = _BY_SELLER if standing == SELLER_CANCELLED else _CANCELLED if cancelled else None
+        reason = (
+            "the seller cancelled the order"
+            if standing == SELLER_CANCELLED
+            else "the order was cancelled"
+            if cancelled
+            else None
+        )
         done = self._record(order, operations, actor, reason, now)
         if cancelled or done:
-            return OrderResult(form.id, ORDER_CANCELLED if cancelled else QUEUED, done or ())
+            return OrderResult(form.id, "cancelled" if cancelled else "queued", done or ())
         lines = recorder.lines.of(order).values()
         if any(line.moved_to for line in lines):
-            return OrderResult(form.id, TAKEN_OVER)
-        return OrderResult(form.id, ALREADY_UPDATED if any(line.sku for line in lines) else NOT_STOCK)
+            return OrderResult(form.id, "taken_over")
+        return OrderResult(
+            form.id, "already_updated" if any(line.sku for line in lines) else "no_stock_lines"
+        )
 
     def _is_newer(self, form: CheckoutForm, standing: str, order: OrderRow, now: datetime) -> bool:
         turned = {standing, order.status} == {READY, SELLER_CANCELLED}

@@ -38,7 +38,6 @@ ENSURE_ORDER = Statement(f"""
     RETURNING {_ORDER}""")
 LOCK_ORDER = Statement(f"""
     SELECT {_ORDER} FROM stock_sync_orders WHERE token_id = :token_id AND order_id = :order_id {{for_update}}""")
-LOCK_ORDER_BY_ID = Statement(f"SELECT {_ORDER} FROM stock_sync_orders WHERE id = :id {{for_update}}")
 TAKE_FORM = Statement("""
     UPDATE stock_sync_orders
     SET has_form = TRUE, status = :status, revision = :revision, updated_at = :now,
@@ -46,12 +45,12 @@ TAKE_FORM = Statement("""
                                ELSE COALESCE(:changed_at, form_updated_at) END
     WHERE id = :id""")
 NOTE_STATUS = Statement("UPDATE stock_sync_orders SET status = :status, updated_at = :now WHERE id = :id")
-SET_IN_MOTION = Statement("""
+SCHEDULE_ORDER = Statement("""
     UPDATE stock_sync_orders
     SET is_stock_updated = :state, state_version = state_version + 1, attempts = 0, due_at = :due_at,
         waiting = :waiting, updated_at = :now
     WHERE id = :id""")
-REST = Statement("""
+REST_ORDER = Statement("""
     UPDATE stock_sync_orders SET is_stock_updated = :state, due_at = NULL, waiting = :waiting, updated_at = :now
     WHERE id = :id""")
 ADD_OPERATION = Statement("""
@@ -71,36 +70,36 @@ ADD_KEYS = Statement("""
 FIND_KEY = Statement("""
     SELECT k.content_hash, k.operation_id, o.applied FROM stock_sync_keys AS k
     LEFT JOIN pending_stock_operations AS o ON o.id = k.operation_id WHERE k.key = :key""")
-COMPLETE = Statement(f"""
+COMPLETE_OPERATIONS = Statement(f"""
     UPDATE pending_stock_operations
     SET status = 'completed', completed_at = :now, updated_at = :now, next_retry_at = NULL,
         error_message = NULL, error_class = NULL
     WHERE (id = :operation_id OR order_ref = :order_ref) AND {{no_index}}status IN {among(origins(COMPLETED))}
       AND applied = 'yes' RETURNING id""")
 FIND_OPERATION = Statement("""
-    SELECT order_ref, operation_type, token_id, order_id, sku, quantity, warehouse, line_item_id, moves_stock, applied,
+    SELECT operation_type, token_id, order_id, sku, quantity, warehouse, line_item_id, moves_stock, applied,
            status FROM pending_stock_operations WHERE id = :id""")
-RETRY = Statement("""
+RETRY_OPERATIONS = Statement("""
     UPDATE pending_stock_operations
     SET status = 'pending', retry_count = 0, max_retries = :max_retries, next_retry_at = :now, updated_at = :now,
         error_message = NULL, error_class = NULL
     WHERE order_ref = :order_ref AND {no_index}status IN ('pending', 'failed') RETURNING id""")
-CANCEL = Statement(f"""
+CANCEL_OPERATION = Statement(f"""
     UPDATE pending_stock_operations
     SET status = 'cancelled', next_retry_at = NULL, updated_at = :now, actor = COALESCE(:actor, actor),
         reason = :reason, applied = :applied
     WHERE id = :id AND status IN {among(origins(CANCELLED))} AND applied = 'yes' RETURNING id""")
-CONFIRM = Statement("""
+CONFIRM_OPERATION = Statement("""
     UPDATE pending_stock_operations SET applied = 'yes', updated_at = :now
     WHERE id = :id AND applied = 'unknown' RETURNING id""")
 # Nothing happened under its key, so the same call may be made again.
-DENY = Statement("""
+DENY_OPERATION = Statement("""
     UPDATE pending_stock_operations
     SET applied = 'no', status = 'cancelled', next_retry_at = NULL, idempotency_key = NULL, updated_at = :now,
         error_class = :error_class, error_message = :error_message
     WHERE id = :id AND applied = 'unknown' RETURNING id""")
 RELEASE_KEYS = Statement("DELETE FROM stock_sync_keys WHERE operation_id = :id")
-STILL_WANTED = Statement("""
+FIND_WANTED_OPERATION = Statement("""
     SELECT 1 FROM pending_stock_operations
     WHERE order_ref = :order_ref AND {no_index}status IN ('pending', 'processing', 'failed') LIMIT 1""")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stocksync.errors import InvalidInput, LineTaken
+from stocksync.errors import LineTaken
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of
 from stocksync.store.identifiers import carried_key
@@ -80,7 +80,6 @@ LOWER_LINE = Statement("""
 FORGET_LINE = Statement("""
     DELETE FROM stock_sync_order_lines
     WHERE order_ref = :order_ref AND line_id = :line_id AND quantity = 0 AND deducted = 0""")
-_LONGEST_LINE_ID = 255
 
 
 @dataclass(frozen=True)  # without slots: its fields are the parameters of the statements that write it
@@ -117,15 +116,6 @@ class Line:
         """Its id as operations carry it: None where it stands for calls that named none."""
         unnamed = self.sku is not None and self.line_id == f"{self.sku}@{self.warehouse}"
         return None if unnamed else self.line_id
-
-
-def unnamed_line(sku: str, warehouse: str) -> str:
-    """The line id of calls without one: the SKU in its warehouse is the line. Raises InvalidInput."""
-    line_id = f"{sku}@{warehouse}"
-    if len(line_id) > _LONGEST_LINE_ID:
-        why = f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line"
-        raise InvalidInput("line_item_id", why)
-    return line_id
 
 
 class OrderLines(Part):
