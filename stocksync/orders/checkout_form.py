@@ -43,7 +43,6 @@ Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
 
 
 M = TypeVar("M", bound=BaseModel)
-Refusal = type[InvalidOrder | InvalidReturn]
 
 
 class _Part(BaseModel):
@@ -138,7 +137,13 @@ def with_lines_apart(form: CheckoutForm) -> CheckoutForm:
     return form
 
 
-def read(model: type[M], document: Any, token_id: str | None, id_field: str, refused: Refusal) -> M:
+def read(
+    model: type[M],
+    document: Any,
+    token_id: str | None,
+    id_field: str,
+    refused: type[InvalidOrder | InvalidReturn],
+) -> M:
     """`document` (decoded JSON) as a `model`, of the account `token_id` where it names none.
 
     Raises `refused` with every fault found, and with what `id_field` holds.
@@ -221,9 +226,12 @@ def is_newer(
     """
     if form.revision is not None and form.revision == known_revision and not seller_turned:
         return False
-    if form.updated_at is not None and known_updated_at is not None:
-        return form.updated_at > known_updated_at or (seller_turned and form.updated_at == known_updated_at)
-    return True
+    return (
+        form.updated_at is None
+        or known_updated_at is None
+        or form.updated_at > known_updated_at
+        or (seller_turned and form.updated_at == known_updated_at)
+    )
 
 
 def fault_in_words(fault: Any) -> str:

@@ -17,7 +17,6 @@ from stocksync.store.identifiers import stored_key
 from stocksync.store.operations import Operation, OrderRow
 from stocksync.store.order_lines import DEDUCT_LINE, HAND_OVER, Line
 
-_LONGEST_LINE_ID = 255
 Recorded = tuple[OrderRow | None, UUID | None]
 
 
@@ -123,7 +122,7 @@ _DECISIONS = {"deduction": deduct, "refund": refund, "adjustment": adjust}
 
 def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None:
     line_id, named = call.line_id, call.line_item_id is not None
-    if len(line_id) > _LONGEST_LINE_ID:
+    if len(line_id) > 255:  # as its column
         why = f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line"
         raise InvalidInput("line_item_id", why)
     counted = call.quantity if call.applied == "yes" else 0

@@ -87,7 +87,7 @@ class AllegroStockService:
 
         Args:
             order: the form as decoded JSON, an already parsed `CheckoutForm`, or an object shaped like the plan's
-                `AllegroOrder` (see `domain.checkout_form.form_of`); one whose `is_stock_updated` is True is skipped.
+                `AllegroOrder` (see `checkout_form.form_of`); one whose `is_stock_updated` is True is skipped.
             warehouse: where the goods of new lines go out.
             token_id: the seller account, when the form does not name it.
             actor: who asked, kept with the operations.
@@ -204,7 +204,7 @@ class AllegroStockService:
         )
         done = self._record(order, operations, actor, reason, now)
         if cancelled or done:
-            return OrderResult(form.id, "cancelled" if cancelled else "queued", done or ())
+            return OrderResult(form.id, "cancelled" if cancelled else "queued", done)
         lines = recorder.lines.of(order).values()
         if any(line.moved_to for line in lines):
             return OrderResult(form.id, "taken_over")

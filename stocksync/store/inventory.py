@@ -58,9 +58,6 @@ _MOVE = Statement("""
     VALUES (:id, :warehouse, :sku, :delta, :balance_after, :cause, :cause_key, :operation_id, :actor, :reason, :now)""")
 
 
-_OUT = ("deduction", "issue")
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A level that is not what its movements make it: `moved` is their sum."""
@@ -161,4 +158,5 @@ class StockLedger(Part):
 
 
 def _delta(operation: Operation) -> int:
-    return -operation.quantity if operation.operation_type in _OUT else operation.quantity
+    goes_out = operation.operation_type in ("deduction", "issue")
+    return -operation.quantity if goes_out else operation.quantity
