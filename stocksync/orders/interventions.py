@@ -31,7 +31,6 @@ from stocksync.store.operations import (
     OrderRow,
 )
 from stocksync.store.order_lines import (
-    DEDUCT_LINE,
     FORGET_LINE,
     LOWER_LINE,
     REFUND_LINES,
@@ -144,8 +143,13 @@ class Interventions(Part):
             now = self._clock()
             order, operation = self._lock(operation_id, "confirmed")
             self._confirm(operation, done, details, now)
-            if done:
-                self._count(order, operation)
+            if done and operation.operation_type == "refund":
+                item = {"line_id": operation.line_id, "quantity": operation.quantity}
+                self._database.run(
+                    REFUND_LINES, order_ref=order.id, items=[item]
+                )  # reserved since the intent
+            elif done:
+                recorder.count(order, operation)
             line = recorder.lines.of(order)[operation.line_id]
             if line.deducted < line.quantity:
                 self._settle_for(order, line)
@@ -205,14 +209,6 @@ class Interventions(Part):
         else:
             self._database.run(LOWER_LINE, **which, quantity=line.deducted + line.doubted)
             self._database.run(FORGET_LINE, **which)
-
-    def _count(self, order: OrderRow, operation: Operation) -> None:
-        item = {"line_id": operation.line_id, "quantity": operation.quantity}
-        if operation.operation_type == "refund":
-            self._database.run(REFUND_LINES, order_ref=order.id, items=[item])  # reserved since the intent
-        else:
-            grows = operation.line_item_id is None or not order.has_form
-            self._database.run(DEDUCT_LINE, order_ref=order.id, **item, grows=grows)
 
     def _undo(self, order: OrderRow, operation: Operation) -> None:
         if operation.operation_type != "deduction" or not operation.moves_stock:

@@ -28,7 +28,7 @@ from stocksync.store.operations import (
     OrderRow,
     order_row,
 )
-from stocksync.store.order_lines import REFUND_LINES, Line, OrderLines
+from stocksync.store.order_lines import DEDUCT_LINE, REFUND_LINES, Line, OrderLines
 from stocksync.store.tallies import Counts, Tallies
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,12 @@ class Recorder(Part):
         what = (str(line.sku), quantity, str(line.warehouse), line.named_id)
         fields = {"moves_stock": line.moves_stock, "keys": (key,), **more}
         return Operation(self.new_id(), kind, order.token_id, order.order_id, *what, **fields)
+
+    def count(self, order: OrderRow, operation: Operation) -> None:
+        """Count a deduction on its stored line. Where no form says how many were ordered, these were ordered too."""
+        grows = operation.line_item_id is None or not order.has_form
+        what = {"line_id": operation.line_id, "quantity": operation.quantity, "grows": grows}
+        self.database.run(DEDUCT_LINE, order_ref=order.id, **what)
 
     def first_of(self, operation: Operation) -> UUID | None:
         """The operation that was recorded under one of its keys before. Raises IdempotencyConflict, InDoubt."""
@@ -148,7 +154,7 @@ class Recorder(Part):
             "max_retries": self._config.retry_max_attempts,
             "now": now,
         }
-        rows = [{**vars(one), **common, "idempotency_key": one.first_key} for one in operations]
+        rows = [{**vars(one), **common, "idempotency_key": next(iter(one.keys), None)} for one in operations]
         self.database.run_many(ADD_OPERATION, rows)
         self.log.add([entry for one in operations for entry in _first_entries(one)], now)
 

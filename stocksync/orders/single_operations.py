@@ -6,7 +6,7 @@ the operation that was recorded before under one of the call's keys: then nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -15,17 +15,15 @@ from stocksync.orders.checkout_form import CANCELLED
 from stocksync.orders.recording import Recorder, exceeds
 from stocksync.store.identifiers import stored_key
 from stocksync.store.operations import Operation, OrderRow
-from stocksync.store.order_lines import DEDUCT_LINE, HAND_OVER, Line
-
-Recorded = tuple[OrderRow | None, UUID | None]
+from stocksync.store.order_lines import HAND_OVER, Line
 
 
-def record(recorder: Recorder, call: Operation, *, wake: bool = True) -> Recorded:
+def record(recorder: Recorder, call: Operation, *, wake: bool = True) -> tuple[OrderRow | None, UUID | None]:
     """Record what a call asks for. `wake`: wake the lane after the commit."""
     return _DECISIONS[call.operation_type](recorder, call, wake)
 
 
-def deduct(recorder: Recorder, call: Operation, wake: bool) -> Recorded:
+def deduct(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow, UUID | None]:
     """Count a deduction on its line and record it; out of our own stock, if it `moves_stock`.
 
     Raises:
@@ -57,7 +55,7 @@ def deduct(recorder: Recorder, call: Operation, wake: bool) -> Recorded:
 
 def refund(
     recorder: Recorder, call: Operation, wake: bool = True, *, return_id: str | None = None
-) -> Recorded:
+) -> tuple[OrderRow, UUID | None]:
     """Count a refund on the line of its sale and record it.
 
     Args:
@@ -98,7 +96,7 @@ def refund(
     return order, None
 
 
-def adjust(recorder: Recorder, call: Operation, wake: bool) -> Recorded:
+def adjust(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow | None, UUID | None]:
     """Record an adjustment. Of an order: the order's state is told again; of none: it is complete at once.
 
     Raises:
@@ -117,7 +115,11 @@ def adjust(recorder: Recorder, call: Operation, wake: bool) -> Recorded:
     return order, first
 
 
-_DECISIONS = {"deduction": deduct, "refund": refund, "adjustment": adjust}
+_DECISIONS: dict[str, Callable[..., tuple[OrderRow | None, UUID | None]]] = {
+    "deduction": deduct,
+    "refund": refund,
+    "adjustment": adjust,
+}
 
 
 def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None:
@@ -160,10 +162,7 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
         if refused:
             raise InvalidInput(field, why)
     if counted:
-        # Where no form says how many were ordered, these were ordered too.
-        grows = not named or not order.has_form
-        what = {"order_ref": order.id, "line_id": line_id, "quantity": counted, "grows": grows}
-        recorder.database.run(DEDUCT_LINE, **what)
+        recorder.count(order, call)
 
 
 def _sold(recorder: Recorder, order: OrderRow, call: Operation) -> Sequence[Line]:

@@ -166,10 +166,9 @@ class AllegroStockService:
         )
         call.moves_stock = restock
         order, first = self._recorder.in_turn(lambda: refund(self._recorder, call, return_id=goods.return_id))
-        order_id = order.order_id if order else goods.order_id
         if first:
-            return ReturnResult(goods.return_id, order_id, "already_returned")
-        return ReturnResult(goods.return_id, order_id, "queued", [call.id])
+            return ReturnResult(goods.return_id, order.order_id, "already_returned")
+        return ReturnResult(goods.return_id, order.order_id, "queued", [call.id])
 
     def require_warehouse(self, warehouse: str) -> None:
         """Raises UnknownWarehouse when no stock was ever recorded for it."""
@@ -204,7 +203,7 @@ class AllegroStockService:
         )
         done = self._record(order, operations, actor, reason, now)
         if cancelled or done:
-            return OrderResult(form.id, "cancelled" if cancelled else "queued", done)
+            return OrderResult(form.id, "cancelled" if cancelled else "queued", done or ())
         lines = recorder.lines.of(order).values()
         if any(line.moved_to for line in lines):
             return OrderResult(form.id, "taken_over")

@@ -149,7 +149,7 @@ class StockLedger(Part):
                     "delta": _delta(one),
                     "balance_after": balances[one.sku],
                     "cause": one.operation_type,
-                    "cause_key": one.first_key or f"{one.operation_type}:{one.id}",
+                    "cause_key": next(iter(one.keys), f"{one.operation_type}:{one.id}"),
                     "operation_id": one.id if one.operation_type in ORDER_MOVEMENTS else None,
                     "now": now,
                 }

@@ -177,11 +177,6 @@ class Operation:
         return cls(id, operation_type, keys=tuple(keys), **fields)
 
     @property
-    def first_key(self) -> str | None:
-        """The key that it is stored with."""
-        return self.keys[0] if self.keys else None
-
-    @property
     def line_id(self) -> str:
         """The stored line that it counts on. Without a line id the SKU in its warehouse is the line."""
         return self.line_item_id or f"{self.sku}@{self.warehouse}"

@@ -114,8 +114,7 @@ class Line:
     @property
     def named_id(self) -> str | None:
         """Its id as operations carry it: None where it stands for calls that named none."""
-        unnamed = self.sku is not None and self.line_id == f"{self.sku}@{self.warehouse}"
-        return None if unnamed else self.line_id
+        return None if self.sku and self.line_id == f"{self.sku}@{self.warehouse}" else self.line_id
 
 
 class OrderLines(Part):
