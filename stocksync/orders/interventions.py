@@ -60,8 +60,8 @@ class Interventions(Part):
             UnknownOperation, TransitionRefused
             InDoubt: nobody knows yet whether there is something to tell.
         """
-        who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
-        run = self._database.run
+        actor, run = check_word("actor", actor), self._database.run
+        who = {"actor": actor, "reason": _reason(reason)}
         with self._database.transaction_scope():
             now = self._clock()
             order, operation = self._lock(operation_id, "retried")
@@ -72,10 +72,12 @@ class Interventions(Part):
             most = self._config.retry_max_attempts
             rows = rows_of(run(RETRY_OPERATIONS, order_ref=order.id, max_retries=most, now=now))
             details = {**who, "operation": str(operation.id)}
-            entries = [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows]
-            self.recorder.log.add(entries, now)
+            self.recorder.log.add(
+                [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows], now
+            )
             self.recorder.wake_after_commit(order.token_id)
-        log.info("retried by %s", who["actor"], extra={"operation": operation_id, **_about(order)})
+        about = {"operation": operation_id, "lane": order.token_id, "order": order.order_id}
+        log.info("retried by %s", actor, extra=about)
 
     def cancel(self, operation_id: UUID | str, *, actor: str, reason: str, put_back: bool = False) -> None:
         """Stop the delivery of an operation. Its line no longer holds the order up.
@@ -116,7 +118,8 @@ class Interventions(Part):
                 recorder.ledger.move(
                     [replace(operation, operation_type="rollback", actor=actor, reason=reason)], now
                 )
-        log.info("cancelled by %s", actor, extra={"operation": operation_id, **_about(order)})
+        about = {"operation": operation_id, "lane": order.token_id, "order": order.order_id}
+        log.info("cancelled by %s", actor, extra=about)
 
     def confirm(
         self, operation_id: UUID | str, deducted: bool, *, actor: str, reason: str | None = None
@@ -225,7 +228,3 @@ class Interventions(Part):
 
 def _reason(given: str | None) -> str | None:
     return check_word("reason", given) if given and given.strip() else None
-
-
-def _about(order: OrderRow) -> dict[str, str]:
-    return {"lane": order.token_id, "order": order.order_id}

@@ -110,8 +110,9 @@ class InventoryManager(Part):
     def _operation(
         self, cause: str, sku: str, warehouse: str, quantity: int, actor: str | None, reason: str | None
     ) -> Operation:
-        what = (cause, "", None, sku, quantity, warehouse)
-        return Operation(self._new_id(), *what, actor=actor, reason=reason)
+        return Operation(
+            self._new_id(), cause, "", None, sku, quantity, warehouse, actor=actor, reason=reason
+        )
 
 
 class ForeignInventory(Protocol):
