@@ -21,9 +21,8 @@ from stocksync.delivery.engine import DeliveryEngine
 from stocksync.delivery.foreign import ForeignClient
 from stocksync.delivery.sender_pool import Sender
 from stocksync.errors import ConfigurationError, RemoteError
-from stocksync.orders.inventory import InventoryManager
+from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
 from stocksync.orders.service import Reporting, StockSynchronizationService
-from stocksync.orders.synced_inventory import InventoryManagerWithSync
 from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.queue.embedded import embedded_redis_url
 from stocksync.queue.stopping import Stop

@@ -282,7 +282,7 @@ def test_on_postgresql_an_order_that_somebody_holds_keeps_its_operations(postgre
         shop.stock(A=10)
         delivered(shop)
         with shop.runtime.database.transaction_scope(), ThreadPoolExecutor(1) as pool:
-            shop.service.recorder.operations.lock_order(SELLER, "order-1")
+            shop.service.recorder.lock_order(SELLER, "order-1")
             held = pool.submit(clean, shop).result(30)
         free = clean(shop, 0)
 
@@ -559,7 +559,7 @@ def test_an_operation_cleaned_up_while_a_person_waits_for_its_order_is_unknown(p
         database = shop.runtime.database
         with ThreadPoolExecutor(1) as pool:
             with database.transaction_scope():
-                shop.service.recorder.operations.lock_order(SELLER, "order-1")
+                shop.service.recorder.lock_order(SELLER, "order-1")
                 click = pool.submit(shop.service.retry, operation, actor="Anna")
                 waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
                 while not rows_of(database.execute_sql(waits)):

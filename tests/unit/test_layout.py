@@ -54,7 +54,6 @@ DATABASES = {"peewee", "playhouse", "psycopg", "psycopg_pool", "sqlite3", "sqlal
 
 DELIVERY_WRITERS = {
     "stocksync.store.operations",
-    "stocksync.store.interventions",
     "stocksync.store.deliveries",
     "stocksync.store.due_work",
     "stocksync.store.reconciliation",
