@@ -21,7 +21,7 @@ from uuid import uuid4
 from benchmarks.bench import Bench
 from benchmarks.shop import LANE, fill, open_runtime
 from stocksync.runtime import Runtime
-from stocksync.store.deliveries import Delivered
+from stocksync.store.deliveries import Delivery
 from stocksync.upkeep.audit import audit, per_lane
 
 _ALONE = 10.0
@@ -102,8 +102,8 @@ def deliver(url: str) -> None:
                 now = datetime.now(UTC)
                 until, claim_id = now + timedelta(seconds=60), uuid4()
                 claim = timed("claim", runtime.deliveries.claim, LANE, 200, claim_id, now, until)
-                done = [Delivered(order, 1) for order in claim.orders]
-                timed("settle", runtime.deliveries.settle, claim_id, done, [], now)
+                done = [Delivery(order, 1) for order in claim.orders]
+                timed("settle", runtime.deliveries.settle, claim_id, done, now)
                 time.sleep(0.005)
         said = {name: round(max(values), 1) for name, values in times.items()}
         every = sorted(value for values in times.values() for value in values)

@@ -1,4 +1,4 @@
-"""Writing what came of claims, with patience: what can't be written now is kept and written later.
+"""From answers to rows: what each answer means for its order, its lane and the breaker, and writing that with patience.
 
 A caller's open transaction may hold an order, a database may be away for a while. An answer that is known is not
 thrown away for it: the lease would run out, and a delivered order would count as a failed attempt.
@@ -7,17 +7,24 @@ thrown away for it: the lease would run out, and a delivered order would count a
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from stocksync.delivery.outcomes import Judged, Outcomes
-from stocksync.delivery.sender_pool import Sent
+from stocksync.delivery.answers import Answer, Verdict, consequence_of, snooze_seconds
+from stocksync.delivery.breaker import CREDENTIALS, Breaker
+from stocksync.delivery.sender_pool import Sender, Sent
 from stocksync.store.context import Context, Part
-from stocksync.store.deliveries import Deliveries, Settled
+from stocksync.store.deliveries import ClaimedOrder, Deliveries, Delivery, Settled
+from stocksync.store.due_work import Failure, Lanes
 
 log = logging.getLogger(__name__)
+
+REFUSALS_IN_A_ROW = 20
+"""Orders refused for good, with no success between, before the lane is paused: not the orders are wrong then."""
+_CREDENTIALS_SNOOZE = timedelta(seconds=60)
+_SERVED = frozenset({Verdict.DELIVERED, Verdict.REJECTED, Verdict.INVALID})
 
 
 @dataclass(slots=True)
@@ -47,10 +54,9 @@ class DrainReport:
 
     def add(self, settled: Settled) -> None:
         """Count what one settlement came to."""
-        for figure, count in asdict(settled).items():
-            if figure not in ("lost", "busy"):
-                setattr(self, figure, getattr(self, figure) + count)
         self.lost += len(settled.lost)
+        for figure, count in settled.figures.items():
+            setattr(self, figure, getattr(self, figure) + count)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
@@ -59,89 +65,153 @@ class DrainReport:
 
 
 @dataclass(slots=True)
-class _Results:
-    """Results of one claim on their way into the database; `judged` None: nobody looked at them yet."""
+class Judged:
+    """Results of one claim that are still to be written.
+
+    `halt`: nothing more of this lane should go out now. `recovered`: these results closed the breaker.
+    """
 
     claim_id: UUID
-    sent: list[Sent] = field(default_factory=list)
-    judged: Judged | None = None
-
-    @property
-    def lane(self) -> str:
-        return self.sent[0].order.token_id
-
-
-@dataclass(slots=True)
-class Written:
-    """What one round of writing showed: the lanes that were written, those to be left alone now, and whether the
-    breaker closed."""
-
-    lanes: set[str] = field(default_factory=set)
-    halted: set[str] = field(default_factory=set)
+    lane: str
+    results: list[Delivery] = field(default_factory=list)
+    halt: bool = False
     recovered: bool = False
 
 
 class Settlements(Part):
-    """Results by claim, from the answer to the committed row. Used by one thread at a time."""
+    """Judges answers in the order they came, and writes what follows. `add` and `write` are for one thread at a time."""
 
-    def __init__(self, context: Context, outcomes: Outcomes) -> None:
+    def __init__(self, context: Context, sender: Sender, breaker: Breaker) -> None:
         super().__init__(context)
-        self._deliveries = Deliveries(context)
-        self._outcomes = outcomes
-        self._waiting: list[_Results] = []
+        self._sender, self._breaker = sender, breaker
+        self._deliveries, self._lanes = Deliveries(context), Lanes(context)
+        self._refused: dict[str, set[UUID]] = {}
+        self._arrived: dict[UUID, list[Sent]] = {}
+        self._judged: list[Judged] = []
+
+    @property
+    def unjudged(self) -> int:
+        """How many results have arrived since the last `write`."""
+        return sum(map(len, self._arrived.values()))
 
     def holds(self, lane: str) -> bool:
-        """Whether results of the lane are still to be written."""
-        return any(results.lane == lane for results in self._waiting)
+        """Whether judged results of the lane are still to be written."""
+        return any(judged.lane == lane for judged in self._judged)
 
-    def add(self, sent: Sequence[Sent]) -> int:
-        """Take results, say how many; an order that was not sent (answer None) is given back."""
-        open_claims = {results.claim_id: results for results in self._waiting if results.judged is None}
+    def add(self, sent: Iterable[Sent]) -> None:
+        """Take results; an order that was not sent (answer None) is given back."""
         for one in sent:
-            results = open_claims.get(one.claim_id)
-            if results is None:
-                results = open_claims[one.claim_id] = _Results(one.claim_id)
-                self._waiting.append(results)
-            results.sent.append(one)
-        return len(sent)
+            self._arrived.setdefault(one.claim_id, []).append(one)
 
-    def write(self, report: DrainReport, *, probing: bool = False) -> Written:
-        """Write all that can be written now, a transaction a claim; what somebody else holds is kept.
+    def write(self, report: DrainReport, *, probing: bool = False) -> list[Judged]:
+        """Judge and write all that can be written now, a transaction a claim; what somebody else holds is kept.
 
         Args:
             probing: the results answer the one order that was let through an open breaker.
 
+        Returns:
+            Whose results were dealt with.
+
         Raises:
             DatabaseUnavailable: nothing is lost, the next call goes on with it.
         """
-        written = Written()
-        for results in tuple(self._waiting):
-            lane, now = results.lane, self._clock()
-            if results.judged is None:
-                results.judged = self._outcomes.judge(lane, results.sent, now, probing=probing)
-                written.recovered |= results.judged.recovered
-                if results.judged.halt:
-                    written.halted.add(lane)
-            judged = results.judged
-            what = (judged.delivered, judged.failures, now, judged.unsent)
-            settled = self._deliveries.settle(results.claim_id, *what)
-            report.add(settled)
-            written.lanes.add(lane)
-            _tell(lane, judged, settled)
-            if settled.busy:
-                judged.keep(settled.busy)
-            else:
-                self._waiting = [others for others in self._waiting if others is not results]
+        for claim_id in tuple(self._arrived):
+            self._judged.append(self.judge(self._arrived[claim_id], probing=probing))
+            del self._arrived[claim_id]
+        for judged in self._judged:
+            report.add(self.settle(judged))
+        written = self._judged
+        # What is kept comes without its flags: whoever called acts on them now.
+        self._judged = [Judged(one.claim_id, one.lane, one.results) for one in written if one.results]
         return written
 
+    def settle(self, judged: Judged) -> Settled:
+        """Write what can be written now; what somebody else holds stays in `judged`. Raises DatabaseUnavailable."""
+        settled = self._deliveries.settle(judged.claim_id, judged.results, self._clock())
+        for result in judged.results:
+            if result.failure and result.order.id not in settled.busy | settled.lost:
+                _log_failure(judged.lane, result.order, result.failure)
+        judged.results = [result for result in judged.results if result.order.id in settled.busy]
+        return settled
 
-def _tell(lane: str, judged: Judged, settled: Settled) -> None:
-    for failure in judged.failures:
-        order = failure.order
-        if order.id not in settled.busy and order.id not in settled.lost:
-            about = {"lane": lane, "order": order.order_id, "attempt": order.attempts + failure.counted}
-            then = "given up" if failure.next_at is None else f"again at {failure.next_at:%H:%M:%S}"
-            said = (failure.error_class, failure.error_message, then)
-            # The outage has its own line; one for each order that waits for its end would bury it.
-            level = logging.DEBUG if failure.waiting == "outage" else logging.INFO
-            log.log(level, "not delivered (%s: %s), %s", *said, extra=about)
+    def judge(self, sent: Sequence[Sent], *, probing: bool = False) -> Judged:
+        """What the answers to one claim come to. The breaker and the lane are told what follows for them.
+
+        Raises:
+            DatabaseUnavailable: judge them again later.
+        """
+        judged = Judged(sent[0].claim_id, sent[0].order.token_id)
+        in_question = any(one.answer and one.answer.verdict is Verdict.UNCLEAR for one in sent)
+        served_at = self._breaker.served_at() if in_question else None
+        served = unclear = failing = 0
+        for one in sent:
+            order, answer = one.order, one.answer
+            if answer is None:
+                judged.results.append(Delivery(order))
+                continue
+            is_served, is_unclear = answer.verdict in _SERVED, answer.verdict is Verdict.UNCLEAR
+            served, unclear = served + is_served, unclear + is_unclear
+            failing = 0 if is_served else failing + is_unclear
+            halts = self._hold_back(judged.lane, order, answer)
+            judged.halt |= halts
+            if halts and answer.verdict is Verdict.INVALID:
+                judged.results.append(Delivery(order))
+            else:
+                judged.results.append(
+                    Delivery(order, one.duration_ms, self._failure(order, answer, served_at))
+                )
+        if served:
+            judged.recovered = self._breaker.served()
+        mostly = self._breaker.tally(served, unclear)
+        if failing or (unclear and mostly):
+            alone = probing and not served
+            judged.halt |= self._breaker.failed(times=failing, probing=alone, mostly=mostly)
+        return judged
+
+    def _failure(self, order: ClaimedOrder, answer: Answer, served_at: datetime | None) -> Failure | None:
+        if answer.success:
+            return None
+        counted, next_at, waiting = consequence_of(
+            answer, attempts=order.attempts, last_attempt_at=order.last_attempt_at, served_at=served_at,
+            config=self._config, now=self._clock(), rng=self.context.rng,
+        )  # fmt: skip
+        return Failure(
+            "sync_failed" if answer.verdict in _SERVED else "sync_error", answer.error_class or "Unknown",
+            answer.error or "no reason given", next_at, waiting, counted, answer.verdict is Verdict.INVALID,
+        )  # fmt: skip
+
+    def _hold_back(self, lane: str, order: ClaimedOrder, answer: Answer) -> bool:
+        """Snooze or pause the lane, or pause the remote, where the answer asks for it. True: it does."""
+        now = self._clock()
+        if answer.success:
+            self._refused.pop(lane, None)
+        elif answer.verdict is Verdict.INVALID:
+            refused = self._refused.setdefault(lane, set())
+            refused.add(order.id)
+            reason = f"{REFUSALS_IN_A_ROW} orders in a row were refused for good: {answer.error}"
+            if len(refused) < REFUSALS_IN_A_ROW:
+                return False
+            if self._lanes.pause(lane, reason):
+                log.error("paused until a person resumes it: %s", reason, extra={"lane": lane})
+            return True
+        elif answer.verdict is Verdict.THROTTLED:
+            until = now + timedelta(seconds=snooze_seconds(answer.retry_after, now))
+            self._lanes.snooze(lane, until, "throttled")
+        elif answer.verdict is Verdict.CREDENTIALS:
+            self._sender.forget_token()
+            refused_us = "the remote refuses our credentials (%s: %s); tried again once a minute"
+            log.error(refused_us, answer.status, answer.error, extra={"lane": lane})
+            if answer.status == 403:
+                self._lanes.snooze(lane, now + _CREDENTIALS_SNOOZE, CREDENTIALS)
+            else:
+                self._breaker.failed(CREDENTIALS)
+        return answer.verdict in (Verdict.THROTTLED, Verdict.CREDENTIALS)
+
+
+def _log_failure(lane: str, order: ClaimedOrder, failure: Failure) -> None:
+    about = {"lane": lane, "order": order.order_id, "attempt": order.attempts + failure.counted}
+    then = "given up" if failure.next_at is None else f"again at {failure.next_at:%H:%M:%S}"
+    said = (failure.error_class, failure.error_message, then)
+    # The outage has its own line; one for each order that waits for its end would bury it.
+    level = logging.DEBUG if failure.waiting == "outage" else logging.INFO
+    log.log(level, "not delivered (%s: %s), %s", *said, extra=about)

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from stocksync.delivery.answers import Answer
-from stocksync.store.deliveries import Claim, Delivered, NotDelivered
+from stocksync.store.deliveries import Claim, Delivery
+from stocksync.store.due_work import Failure
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, form, open_shop
 
 pytestmark = pytest.mark.pgbouncer
@@ -29,8 +30,8 @@ def claim(shop: Shop, limit: int = 10) -> Claim:
     return shop.runtime.deliveries.claim(SELLER, limit, uuid4(), now, now + timedelta(seconds=60))
 
 
-def delivered(taken: Claim) -> list[Delivered]:
-    return [Delivered(order, 5) for order in taken.orders]
+def delivered(taken: Claim) -> list[Delivery]:
+    return [Delivery(order, 5) for order in taken.orders]
 
 
 def test_a_delivery_completes_every_operation_of_its_order(shop: Shop) -> None:
@@ -186,7 +187,7 @@ def test_an_operation_recorded_while_its_order_is_out_is_delivered_afterwards(sh
     first = shop.deduct(sku="A")
     taken = claim(shop)
     second = shop.deduct(sku="B")
-    shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
+    shop.runtime.deliveries.settle(taken.id, delivered(taken), shop.clock.now)
 
     assert (shop.operation(first)["status"], shop.operation(second)["status"]) == ("completed", "pending")
     assert shop.order().due_at == shop.clock.now
@@ -199,8 +200,8 @@ def test_no_answer_to_a_state_that_has_changed_since_is_told_again_at_once(shop:
     taken = claim(shop)
     shop.deduct(sku="B")
     later = shop.clock.now + timedelta(hours=1)
-    failure = NotDelivered(taken.orders[0], 8000, "sync_error", "Timeout", "no answer", later)
-    shop.runtime.deliveries.settle(taken.id, [], [failure], shop.clock.now)
+    failure = Failure("sync_error", "Timeout", "no answer", later)
+    shop.runtime.deliveries.settle(taken.id, [Delivery(taken.orders[0], 8000, failure)], shop.clock.now)
 
     assert (shop.order().due_at, shop.order().attempts) == (shop.clock.now, 0)
 
@@ -213,9 +214,9 @@ def test_a_worker_that_lost_its_lease_overwrites_nothing_and_the_state_is_told_a
     shop.drain()
     assert shop.order().due_at is None
 
-    settled = shop.runtime.deliveries.settle(stalled.id, delivered(stalled), [], shop.clock.now)
+    settled = shop.runtime.deliveries.settle(stalled.id, delivered(stalled), shop.clock.now)
 
-    assert (settled.delivered, settled.lost) == (0, [stalled.orders[0].id])
+    assert (settled.figures["delivered"], settled.lost) == (0, {stalled.orders[0].id})
     assert shop.order().due_at == shop.clock.now
     shop.drain()
     assert len(shop.remote.calls) == 2
@@ -271,14 +272,14 @@ def work_until_death(shop: Shop) -> None:
     """A worker that claims as the engine does, sends, and settles nothing if it dies on the way."""
     deliveries, now = shop.runtime.deliveries, shop.clock.now
     while (taken := claim(shop)).orders or (
-        taken := deliveries.claim_suspect(SELLER, uuid4(), now, now + timedelta(seconds=60))
+        taken := deliveries.claim(SELLER, 1, uuid4(), now, now + timedelta(seconds=60), "suspect")
     ).orders:
         try:
             for order in taken.orders:
                 shop.remote.answer(order.order_id)
         except KeyboardInterrupt:
             return
-        deliveries.settle(taken.id, delivered(taken), [], now)
+        deliveries.settle(taken.id, delivered(taken), now)
 
 
 def test_an_order_at_whose_side_workers_died_goes_out_when_nothing_else_is_out(shop: Shop) -> None:
@@ -305,7 +306,7 @@ def test_an_order_at_whose_side_workers_died_goes_out_when_nothing_else_is_out(s
 def test_what_is_claimed_and_not_sent_is_given_back_without_an_attempt(shop: Shop) -> None:
     operation = shop.deduct()
     taken = claim(shop)
-    shop.runtime.deliveries.settle(taken.id, [], [], shop.clock.now, taken.orders)
+    shop.runtime.deliveries.settle(taken.id, [Delivery(order) for order in taken.orders], shop.clock.now)
 
     row = shop.operation(operation)
     assert (row["status"], row["retry_count"], shop.order().attempts) == ("pending", 0, 0)
@@ -336,8 +337,8 @@ def test_a_cancellation_under_way_is_not_tried_again(shop: Shop) -> None:
     operation = shop.deduct()
     taken = claim(shop)
     shop.service.cancel(operation, actor="Anna", reason="no")
-    failure = NotDelivered(taken.orders[0], 5, "sync_failed", "X", "x", shop.clock.now)
-    shop.runtime.deliveries.settle(taken.id, [], [failure], shop.clock.now)
+    failure = Failure("sync_failed", "X", "x", shop.clock.now)
+    shop.runtime.deliveries.settle(taken.id, [Delivery(taken.orders[0], 5, failure)], shop.clock.now)
 
     assert (shop.order().due_at, shop.operation(operation)["status"]) == (None, "cancelled")
     assert shop.broken_promises() == []
@@ -367,13 +368,13 @@ def test_an_order_held_by_a_callers_transaction_is_settled_afterwards_and_holds_
         taken = claim(shop)
         caller = psycopg.connect(postgres_url)
         caller.execute("SELECT id FROM stock_sync_orders WHERE order_id = 'held' FOR UPDATE")
-        settled = shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
-        assert (settled.delivered, len(settled.busy), settled.lost) == (1, 1, [])
+        settled = shop.runtime.deliveries.settle(taken.id, delivered(taken), shop.clock.now)
+        assert (settled.figures["delivered"], len(settled.busy), settled.lost) == (1, 1, set())
         caller.rollback()  # closing alone lets go some time later
         caller.close()
 
-        again = shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
-        assert again.delivered == 1
+        again = shop.runtime.deliveries.settle(taken.id, delivered(taken), shop.clock.now)
+        assert again.figures["delivered"] == 1
         assert shop.order("held").delivered_version == 1
 
 

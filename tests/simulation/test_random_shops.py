@@ -30,7 +30,7 @@ from stocksync import (
     UnknownOrder,
 )
 from stocksync.store.cleanup import KINDS, CleanUpStore
-from stocksync.store.deliveries import Claim, Delivered
+from stocksync.store.deliveries import Claim, Delivery
 from stocksync.store.models import PendingStockOperation
 from stocksync.upkeep.cleanup import clean_up
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, goods
@@ -302,8 +302,8 @@ class ShopMachine(RuleBasedStateMachine):
             claim = self.stalled.pop()
             for order in claim.orders:
                 self.shop.remote.flags[SELLER, order.order_id] = order.is_stock_updated
-            done = [Delivered(order, 5) for order in claim.orders]
-            self.shop.runtime.deliveries.settle(claim.id, done, [], self.shop.clock.now)
+            done = [Delivery(order, 5) for order in claim.orders]
+            self.shop.runtime.deliveries.settle(claim.id, done, self.shop.clock.now)
 
     @rule(order=CALLS, back=st.booleans())
     def a_call_comes_while_a_worker_sends(self, order: str, back: bool) -> None:

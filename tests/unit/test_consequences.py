@@ -1,28 +1,50 @@
-"""What an answer costs its order, and how long a remote that asks for patience is left alone."""
+"""What an answer costs its order, when the order is tried again, and how long a lane is left alone."""
 
 from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.delivery.answers import Answer, Verdict
-from stocksync.delivery.consequences import (
+from stocksync.config import StockSyncConfig
+from stocksync.delivery.answers import (
     DEFAULT_SNOOZE,
     SHORT_WAIT,
-    Consequence,
+    Answer,
+    Verdict,
     consequence_of,
+    longest_delay,
+    retry_delay,
     snooze_seconds,
 )
-from stocksync.delivery.retry import RetryPolicy
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 EARLIER = NOW - timedelta(minutes=5)
-POLICY = RetryPolicy()
+GIVEN_UP = (True, None, "failed")
+MICROSECOND = timedelta(microseconds=1)  # a timedelta holds no less
+
+failures = st.integers(1, 1000)
+
+
+def settings(**retry: Any) -> StockSyncConfig:
+    """The plan's settings, but for `retry`."""
+    return StockSyncConfig.model_construct(**{f"retry_{name}": value for name, value in retry.items()})
+
+
+@st.composite
+def allowed_settings(draw: st.DrawFn) -> StockSyncConfig:
+    initial = draw(st.floats(0, 86_400))
+    return settings(
+        initial_delay=initial,
+        max_delay=draw(st.floats(initial, 604_800)),
+        exponential_base=draw(st.floats(1, 100)),
+        jitter=draw(st.booleans()),
+    )
 
 
 def consequence(
@@ -31,38 +53,41 @@ def consequence(
     attempts: int = 0,
     last_attempt_at: datetime | None = EARLIER,
     served_at: datetime | None = None,
-) -> Consequence:
+) -> tuple[bool, datetime | None, str]:
     return consequence_of(
         Answer(verdict, "X", "x"),
         attempts=attempts,
         last_attempt_at=last_attempt_at,
         served_at=served_at,
-        policy=POLICY,
+        config=settings(),
         now=NOW,
         rng=random.Random(1),
     )
 
 
 def test_a_rejection_is_an_attempt_and_comes_back_after_its_delay() -> None:
-    result = consequence(Verdict.REJECTED)
+    counted, next_at, waiting = consequence(Verdict.REJECTED)
 
-    assert (result.counted, result.waiting) == (True, "retry")
-    assert result.next_at is not None
-    assert 30 <= (result.next_at - NOW).total_seconds() <= 60
+    assert (counted, waiting) == (True, "retry")
+    assert next_at is not None
+    assert 30 <= (next_at - NOW).total_seconds() <= 60
 
 
-def test_the_fifth_rejection_gives_up() -> None:
-    assert consequence(Verdict.REJECTED, attempts=4) == Consequence(True, None, "failed")
+def test_five_failures_in_all_and_the_order_is_given_up() -> None:
+    given_up = [consequence(Verdict.REJECTED, attempts=n) == GIVEN_UP for n in (0, 3, 4, 5)]
+
+    assert given_up == [False, False, True, True]
+    assert consequence(Verdict.UNCLEAR, attempts=4, served_at=NOW) == GIVEN_UP
 
 
 def test_a_refusal_for_good_gives_up_at_once() -> None:
-    assert consequence(Verdict.INVALID) == Consequence(True, None, "failed")
+    assert consequence(Verdict.INVALID) == GIVEN_UP
 
 
 @pytest.mark.parametrize("verdict", [Verdict.THROTTLED, Verdict.CREDENTIALS])
 @pytest.mark.parametrize("attempts", [0, 4, 100])
 def test_what_is_not_the_orders_fault_costs_it_nothing(verdict: Verdict, attempts: int) -> None:
-    assert consequence(verdict, attempts=attempts) == Consequence(False, NOW + SHORT_WAIT, "snoozed")
+    assert consequence(verdict, attempts=attempts) == (False, NOW + SHORT_WAIT, "snoozed")
 
 
 @pytest.mark.parametrize("attempts", [0, 4, 100])
@@ -82,33 +107,58 @@ def test_no_answer_costs_nothing_while_nobody_else_was_served(
     result = consequence(
         Verdict.UNCLEAR, attempts=attempts, last_attempt_at=last_attempt_at, served_at=served_at
     )
-    assert result == Consequence(False, NOW + SHORT_WAIT, "outage")
+    assert result == (False, NOW + SHORT_WAIT, "outage")
 
 
 def test_no_answer_is_an_attempt_when_others_were_served_since_the_last_try() -> None:
-    result = consequence(Verdict.UNCLEAR, served_at=EARLIER + timedelta(seconds=1))
-    assert (result.counted, result.waiting) == (True, "retry")
+    counted, _, waiting = consequence(Verdict.UNCLEAR, served_at=EARLIER + timedelta(seconds=1))
+    assert (counted, waiting) == (True, "retry")
 
 
-def test_an_order_that_alone_gets_no_answer_is_given_up_in_the_end() -> None:
-    assert consequence(Verdict.UNCLEAR, attempts=4, served_at=NOW) == Consequence(True, None, "failed")
+# Delays
 
 
-@given(st.sampled_from(list(Verdict)), st.integers(0, 50), st.booleans(), st.booleans())
-def test_whatever_is_not_given_up_is_tried_again_later(
-    verdict: Verdict, attempts: int, tried: bool, served: bool
+def test_the_plans_numbers_wait_one_minute_then_twice_as_long_up_to_an_hour() -> None:
+    delays = [retry_delay(settings(jitter=False), failure, random.Random()) for failure in range(1, 9)]
+
+    assert delays == [timedelta(seconds=s) for s in (60, 120, 240, 480, 960, 1920, 3600, 3600)]
+
+
+@given(allowed_settings(), failures, st.randoms(use_true_random=False))
+def test_with_jitter_a_delay_lies_between_half_and_the_whole(
+    config: StockSyncConfig, failures: int, rng: random.Random
 ) -> None:
-    if verdict is Verdict.DELIVERED:
-        return
-    result = consequence(
-        verdict,
-        attempts=attempts,
-        last_attempt_at=EARLIER if tried else None,
-        served_at=NOW if served else None,
-    )
-    assert result.next_at is None or result.next_at > NOW
-    assert (result.next_at is None) == (result.waiting == "failed")
-    assert result.counted or result.next_at is not None
+    longest, delay = timedelta(seconds=longest_delay(config, failures)), retry_delay(config, failures, rng)
+
+    assert (longest / 2 if config.retry_jitter else longest) - MICROSECOND <= delay <= longest + MICROSECOND
+
+
+@given(allowed_settings(), st.integers(1, 60))
+def test_the_longest_delay_grows_exponentially_up_to_the_maximum(
+    config: StockSyncConfig, failures: int
+) -> None:
+    expected = config.retry_initial_delay * config.retry_exponential_base ** (failures - 1)
+
+    assert longest_delay(config, failures) == pytest.approx(min(expected, config.retry_max_delay), rel=1e-9)
+
+
+@given(allowed_settings(), failures)
+def test_a_later_failure_never_waits_for_less_nor_for_more_than_the_maximum(
+    config: StockSyncConfig, failures: int
+) -> None:
+    assert longest_delay(config, failures) <= longest_delay(config, failures + 1) <= config.retry_max_delay
+
+
+def test_jitter_spreads_orders_that_failed_together() -> None:
+    rng = random.Random(1)
+    delays = [retry_delay(settings(), 1, rng).total_seconds() for _ in range(1000)]
+
+    assert min(delays) < 31
+    assert max(delays) > 59
+    assert sum(delays) / len(delays) == pytest.approx(45, abs=1)
+
+
+# Retry-After
 
 
 @pytest.mark.parametrize(("said", "seconds"), [("1", 1), ("120", 120), (" 7 ", 7), ("3600", 3600)])
