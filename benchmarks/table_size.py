@@ -12,7 +12,6 @@ from benchmarks.bench import Bench
 from benchmarks.report import Figure, Goal, Result, ratio
 from benchmarks.shop import LANE, drop_orders, fill, open_runtime
 from stocksync.runtime import Runtime
-from stocksync.store.deliveries import Delivery
 
 SMALL = 1000
 BATCH = 200
@@ -72,7 +71,9 @@ def _batch(runtime: Runtime) -> tuple[float, float]:
         started = time.perf_counter()
         claim = deliveries.claim(LANE, BATCH, uuid4(), now, now + timedelta(seconds=60))
         claimed = time.perf_counter()
-        settled = deliveries.settle(claim.id, [Delivery(order, 1) for order in claim.orders], now)
+        for order in claim:
+            order.duration_ms = 1
+        settled = deliveries.settle(claim, now)
         ended = time.perf_counter()
         completed = settled.figures["operations_completed"]
         if completed != BATCH:

@@ -10,9 +10,8 @@ from redis import Redis
 
 from stocksync.config import StockSyncConfig
 from stocksync.delivery.breaker import Breaker, LocalMemory
-from stocksync.delivery.client import OrdersClient, OrdersReader, StatusClient
+from stocksync.delivery.client import ForeignClient, OrdersClient, OrdersReader, StatusClient
 from stocksync.delivery.engine import DeliveryEngine
-from stocksync.delivery.foreign import ForeignClient
 from stocksync.delivery.sender_pool import Sender
 from stocksync.errors import ConfigurationError, RemoteError
 from stocksync.orders.inventory import InventoryManager

@@ -17,11 +17,11 @@ from uuid import UUID
 
 from stocksync.delivery.answers import Answer
 from stocksync.delivery.breaker import CREDENTIALS, Breaker
-from stocksync.delivery.sender_pool import Sender, SendPool, Sent, tell
+from stocksync.delivery.sender_pool import Sender, SendPool, send
 from stocksync.delivery.settlement import DrainReport, Settlements
 from stocksync.errors import DatabaseUnavailable
 from stocksync.store.context import Context, Part
-from stocksync.store.deliveries import Claim, Deliveries, Kind
+from stocksync.store.deliveries import ClaimedOrder, Deliveries, Kind
 from stocksync.store.due_work import Lanes
 from stocksync.store.outages import Outage
 
@@ -41,13 +41,11 @@ class DeliveryEngine(Part):
         sender: Sender,
         breaker: Breaker,
         database_outage: Outage,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(context)
         self._sender, self._breaker, self._database_outage = sender, breaker, database_outage
-        self._monotonic = monotonic
         self._wakeups, self._deliveries, self._lanes = context.wakeups, Deliveries(context), Lanes(context)
-        self._pool = SendPool(sender, context.config.delivery_concurrency, monotonic)
+        self._pool = SendPool(sender, context.config.delivery_concurrency)
         self._settlements = Settlements(context, sender, breaker)
         self._draining = threading.Lock()
 
@@ -71,9 +69,9 @@ class DeliveryEngine(Part):
         """
         report = DrainReport(lane)
         with self._draining:
-            started = self._monotonic()
+            started = time.monotonic()
             try:
-                self._settlements.add(self._pool.collect(0, 0, 0))
+                self._settlements.arrived += self._pool.collect(0, 0, 0)
                 self._write(report, should_stop)  # what an earlier slice had to leave
                 state = self._lanes.state(lane)
                 gate = self._breaker.admit() if self._is_open(state) else None
@@ -91,11 +89,11 @@ class DeliveryEngine(Part):
                 if refused and report.delivered:
                     self._lanes.resume(lane)
                 report.concurrency = self._pool.concurrency
-                report.seconds = self._monotonic() - started
+                report.seconds = time.monotonic() - started
                 report.next_due = self._come_back(lane, report.progressed)
             except BaseException:
                 # A job's timeout, a database that stays away: what was not sent is given back by the next drain.
-                self._settlements.add(self._pool.withdraw())
+                self._settlements.arrived += self._pool.withdraw()
                 self._wakeups.wake_at(lane, self._clock() + _HELD_BY_OTHERS)
                 raise
         log.info(
@@ -110,24 +108,19 @@ class DeliveryEngine(Part):
 
     def _probe(self, report: DrainReport, should_stop: Callable[[], bool]) -> None:
         """One order, another one each time; when that tells nothing, the remote's own word on its health."""
-        claim = self._claim(report.lane, 1, "probe")
-        if claim.orders:
-            self._settlements.add([self._sent(claim)])
+        orders = self._claim(report.lane, 1, "probe")
+        for order in orders:
+            send(self._sender, order)
+            self._settlements.arrived.append(order)
             self._write(report, should_stop, probing=True)
         if self._breaker.open_until() is not None:
             if self._sender.is_healthy():
                 if self._breaker.served():
                     self._recover()
-            elif not claim.orders:
+            elif not orders:
                 self._breaker.failed(probing=True)
         if self._breaker.open_until() is not None:
             report.held_back = "outage"
-
-    def _sent(self, claim: Claim, timeout: float | None = None) -> Sent:
-        """Send the one order of `claim` in this thread."""
-        started = self._monotonic()
-        answer = tell(self._sender, claim.orders[0], timeout)
-        return Sent(claim.id, claim.orders[0], answer, round((self._monotonic() - started) * 1000))
 
     def _recover(self) -> None:
         """The breaker has closed: what waited for that alone is due, and every lane is woken."""
@@ -143,10 +136,10 @@ class DeliveryEngine(Part):
         dry = shared = False
         settle_by = 0.0
         while True:
-            halted = report.held_back is not None or self._monotonic() >= ends or should_stop()
+            halted = report.held_back is not None or time.monotonic() >= ends or should_stop()
             stopping = halted or dry or remaining <= 0
             if halted:
-                settlements.add(pool.withdraw())
+                settlements.arrived += pool.withdraw()
             if not stopping and pool.queued < batch // 2 + 1:
                 if self._breaker.open_until() is not None:  # another worker found the remote gone
                     report.held_back = "outage"
@@ -159,39 +152,39 @@ class DeliveryEngine(Part):
                     # A backlog: an idle worker may share it. If there is none, this wake-up waits for the slice's end.
                     shared = self._wakeups.wake(report.lane)
             arrived = pool.collect(batch // 2 + 1, 0 if stopping else batch // 2 + 1, _SETTLE_AFTER)
-            if arrived and not settlements.unjudged:
-                settle_by = self._monotonic() + _SETTLE_AFTER
-            settlements.add(arrived)
-            idle, unjudged = pool.idle, settlements.unjudged
-            if unjudged and (idle or unjudged > batch // 2 or self._monotonic() >= settle_by):
+            if arrived and not settlements.arrived:
+                settle_by = time.monotonic() + _SETTLE_AFTER
+            settlements.arrived += arrived
+            idle, unjudged = pool.idle, len(settlements.arrived)
+            if unjudged and (idle or unjudged > batch // 2 or time.monotonic() >= settle_by):
                 self._write(report, should_stop)
             if idle and stopping:
                 if halted or remaining <= 0 or not self._claim_and_queue(report.lane, 1, "suspect"):
                     return
                 remaining -= 1
 
-    def _claim(self, which: UUID | str, limit: int, kind: Kind) -> Claim:
+    def _claim(self, which: UUID | str, limit: int, kind: Kind) -> list[ClaimedOrder]:
         now = self._clock()
         lease_until = now + timedelta(seconds=self._config.delivery_lease_seconds)
         return self._deliveries.claim(which, limit, self._new_id(), now, lease_until, kind)
 
     def _claim_and_queue(self, lane: str, limit: int, kind: Kind = "lane") -> int:
         """Have the sender threads send up to `limit` orders. Answers with how many there are."""
-        send_until = self._monotonic() + self._config.delivery_lease_seconds - self._sender.timeout
+        send_until = time.monotonic() + self._config.delivery_lease_seconds - self._sender.timeout
         claimed = self._claim(lane, limit, kind)
         self._pool.submit(claimed, send_until)
-        return len(claimed.orders)
+        return len(claimed)
 
     def _write(self, report: DrainReport, should_stop: Callable[[], bool], *, probing: bool = False) -> None:
         """Write what is known. A database that is away is waited for as long as a lease may last."""
-        give_up_at = self._monotonic() + self._config.delivery_lease_seconds
+        give_up_at = time.monotonic() + self._config.delivery_lease_seconds
         while True:
             try:
                 written = self._settlements.write(report, probing=probing)
                 break
             except DatabaseUnavailable as error:
                 self._database_outage.begins(error)
-                if should_stop() or self._monotonic() >= give_up_at:
+                if should_stop() or time.monotonic() >= give_up_at:
                     raise
                 time.sleep(_SETTLE_AFTER)
         for judged in written:
@@ -233,15 +226,17 @@ class DeliveryEngine(Part):
         """
         if not self._is_open(self._lanes.state(lane)) or self._breaker.open_until() is not None:
             return None
-        claim, timeout = self._claim(order_ref, 1, "order"), self._config.microservice_immediate_timeout
-        if not claim.orders:
+        timeout = self._config.microservice_immediate_timeout
+        orders = self._claim(order_ref, 1, "order")
+        if not orders:
             return None
-        sent = self._sent(claim, timeout)
-        judged = self._settlements.judge([sent])
-        give_up_at = self._monotonic() + timeout
-        while self._settlements.settle(judged).busy and self._monotonic() < give_up_at:
+        send(self._sender, orders[0], timeout)
+        judged = self._settlements.judge(orders)
+        give_up_at = time.monotonic() + timeout
+        while self._settlements.settle(judged).busy and time.monotonic() < give_up_at:
             time.sleep(0.05)  # a caller holds the order; one that does so for longer leaves it to the lease
         if judged.recovered:
             self._recover()
         self._come_back(lane)
-        return sent.answer
+        answer: Answer = orders[0].answer
+        return answer

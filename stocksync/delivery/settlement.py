@@ -7,16 +7,16 @@ thrown away for it: the lease would run out, and a delivered order would count a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from stocksync.delivery.answers import Answer, Verdict, consequence_of, snooze_seconds
 from stocksync.delivery.breaker import CREDENTIALS, Breaker
-from stocksync.delivery.sender_pool import Sender, Sent
+from stocksync.delivery.sender_pool import Sender
 from stocksync.store.context import Context, Part
-from stocksync.store.deliveries import ClaimedOrder, Deliveries, Delivery, Settled
+from stocksync.store.deliveries import ClaimedOrder, Deliveries, Settled
 from stocksync.store.due_work import Failure, Lanes
 
 log = logging.getLogger(__name__)
@@ -66,100 +66,96 @@ class DrainReport:
 
 @dataclass(slots=True)
 class Judged:
-    """Results of one claim that are still to be written.
+    """Orders of one claim that are still to be written.
 
-    `halt`: nothing more of this lane should go out now. `recovered`: these results closed the breaker.
+    `halt`: nothing more of this lane should go out now. `recovered`: these answers closed the breaker.
     """
 
-    claim_id: UUID
     lane: str
-    results: list[Delivery] = field(default_factory=list)
+    orders: Sequence[ClaimedOrder]
     halt: bool = False
     recovered: bool = False
 
 
 class Settlements(Part):
-    """Judges answers in the order they came, and writes what follows. `add` and `write` are for one thread at a time."""
+    """Judges answers in the order they came, and writes what follows. `judge` and `settle` are for any thread."""
 
     def __init__(self, context: Context, sender: Sender, breaker: Breaker) -> None:
         super().__init__(context)
         self._sender, self._breaker = sender, breaker
         self._deliveries, self._lanes = Deliveries(context), Lanes(context)
         self._refused: dict[str, set[UUID]] = {}
-        self._arrived: dict[UUID, list[Sent]] = {}
+        self.arrived: list[ClaimedOrder] = []
+        """Back from being sent, for `write`. An order without answer was not sent and is given back."""
         self._judged: list[Judged] = []
 
-    @property
-    def unjudged(self) -> int:
-        """How many results have arrived since the last `write`."""
-        return sum(map(len, self._arrived.values()))
-
     def holds(self, lane: str) -> bool:
-        """Whether judged results of the lane are still to be written."""
+        """Whether judged orders of the lane are still to be written."""
         return any(judged.lane == lane for judged in self._judged)
-
-    def add(self, sent: Iterable[Sent]) -> None:
-        """Take results; an order that was not sent (answer None) is given back."""
-        for one in sent:
-            self._arrived.setdefault(one.claim_id, []).append(one)
 
     def write(self, report: DrainReport, *, probing: bool = False) -> list[Judged]:
         """Judge and write all that can be written now, a transaction a claim; what somebody else holds is kept.
 
         Args:
-            probing: the results answer the one order that was let through an open breaker.
+            probing: the answer is that of the one order that was let through an open breaker.
 
         Returns:
-            Whose results were dealt with.
+            Whose orders were dealt with.
 
         Raises:
             DatabaseUnavailable: nothing is lost, the next call goes on with it.
         """
-        for claim_id in tuple(self._arrived):
-            self._judged.append(self.judge(self._arrived[claim_id], probing=probing))
-            del self._arrived[claim_id]
+        for claim_id in dict.fromkeys(order.claim_id for order in self.arrived):
+            of_claim = [order for order in self.arrived if order.claim_id == claim_id]
+            self._judged.append(self.judge(of_claim, probing=probing))
+            self.arrived = [order for order in self.arrived if order.claim_id != claim_id]
         for judged in self._judged:
             report.add(self.settle(judged))
         written = self._judged
         # What is kept comes without its flags: whoever called acts on them now.
-        self._judged = [Judged(one.claim_id, one.lane, one.results) for one in written if one.results]
+        self._judged = [Judged(one.lane, one.orders) for one in written if one.orders]
         return written
 
     def settle(self, judged: Judged) -> Settled:
         """Write what can be written now; what somebody else holds stays in `judged`. Raises DatabaseUnavailable."""
-        settled = self._deliveries.settle(judged.claim_id, judged.results, self._clock())
-        for result in judged.results:
-            if result.failure and result.order.id not in settled.busy | settled.lost:
-                _log_failure(judged.lane, result.order, result.failure)
-        judged.results = [result for result in judged.results if result.order.id in settled.busy]
+        settled = self._deliveries.settle(judged.orders, self._clock())
+        for order in judged.orders:
+            if (failure := order.failure) and order.id not in settled.busy | settled.lost:
+                about = {
+                    "lane": judged.lane,
+                    "order": order.order_id,
+                    "attempt": order.attempts + failure.counted,
+                }
+                then = "given up" if failure.next_at is None else f"again at {failure.next_at:%H:%M:%S}"
+                said = (failure.error_class, failure.error_message, then)
+                # The outage has its own line; one for each order that waits for its end would bury it.
+                level = logging.DEBUG if failure.waiting == "outage" else logging.INFO
+                log.log(level, "not delivered (%s: %s), %s", *said, extra=about)
+        judged.orders = [order for order in judged.orders if order.id in settled.busy]
         return settled
 
-    def judge(self, sent: Sequence[Sent], *, probing: bool = False) -> Judged:
-        """What the answers to one claim come to. The breaker and the lane are told what follows for them.
+    def judge(self, orders: Sequence[ClaimedOrder], *, probing: bool = False) -> Judged:
+        """Set what the answers to orders of one claim mean for them. The breaker and the lane are told what follows.
 
         Raises:
             DatabaseUnavailable: judge them again later.
         """
-        judged = Judged(sent[0].claim_id, sent[0].order.token_id)
-        in_question = any(one.answer and one.answer.verdict is Verdict.UNCLEAR for one in sent)
+        judged = Judged(orders[0].token_id, orders)
+        in_question = any(order.answer and order.answer.verdict is Verdict.UNCLEAR for order in orders)
         served_at = self._breaker.served_at() if in_question else None
         served = unclear = failing = 0
-        for one in sent:
-            order, answer = one.order, one.answer
-            if answer is None:
-                judged.results.append(Delivery(order))
+        for order in orders:
+            if order.answer is None:
                 continue
-            is_served, is_unclear = answer.verdict in _SERVED, answer.verdict is Verdict.UNCLEAR
-            served, unclear = served + is_served, unclear + is_unclear
-            failing = 0 if is_served else failing + is_unclear
-            halts = self._hold_back(judged.lane, order, answer)
+            verdict = order.answer.verdict
+            served, unclear = served + (verdict in _SERVED), unclear + (verdict is Verdict.UNCLEAR)
+            failing = 0 if verdict in _SERVED else failing + (verdict is Verdict.UNCLEAR)
+            halts = self._hold_back(judged.lane, order.id, order.answer)
             judged.halt |= halts
-            if halts and answer.verdict is Verdict.INVALID:
-                judged.results.append(Delivery(order))
-            else:
-                judged.results.append(
-                    Delivery(order, one.duration_ms, self._failure(order, answer, served_at))
-                )
+            if halts and verdict is Verdict.INVALID:
+                order.duration_ms = None  # given back: not the orders are wrong
+            elif verdict is not Verdict.DELIVERED:
+                order.failure = self._failure(order, order.answer, served_at)
         if served:
             judged.recovered = self._breaker.served()
         mostly = self._breaker.tally(served, unclear)
@@ -168,9 +164,7 @@ class Settlements(Part):
             judged.halt |= self._breaker.failed(times=failing, probing=alone, mostly=mostly)
         return judged
 
-    def _failure(self, order: ClaimedOrder, answer: Answer, served_at: datetime | None) -> Failure | None:
-        if answer.success:
-            return None
+    def _failure(self, order: ClaimedOrder, answer: Answer, served_at: datetime | None) -> Failure:
         counted, next_at, waiting = consequence_of(
             answer, attempts=order.attempts, last_attempt_at=order.last_attempt_at, served_at=served_at,
             config=self._config, now=self._clock(), rng=self.context.rng,
@@ -180,14 +174,14 @@ class Settlements(Part):
             answer.error or "no reason given", next_at, waiting, counted, answer.verdict is Verdict.INVALID,
         )  # fmt: skip
 
-    def _hold_back(self, lane: str, order: ClaimedOrder, answer: Answer) -> bool:
+    def _hold_back(self, lane: str, order_ref: UUID, answer: Answer) -> bool:
         """Snooze or pause the lane, or pause the remote, where the answer asks for it. True: it does."""
         now = self._clock()
         if answer.success:
             self._refused.pop(lane, None)
         elif answer.verdict is Verdict.INVALID:
             refused = self._refused.setdefault(lane, set())
-            refused.add(order.id)
+            refused.add(order_ref)
             reason = f"{REFUSALS_IN_A_ROW} orders in a row were refused for good: {answer.error}"
             if len(refused) < REFUSALS_IN_A_ROW:
                 return False
@@ -206,12 +200,3 @@ class Settlements(Part):
             else:
                 self._breaker.failed(CREDENTIALS)
         return answer.verdict in (Verdict.THROTTLED, Verdict.CREDENTIALS)
-
-
-def _log_failure(lane: str, order: ClaimedOrder, failure: Failure) -> None:
-    about = {"lane": lane, "order": order.order_id, "attempt": order.attempts + failure.counted}
-    then = "given up" if failure.next_at is None else f"again at {failure.next_at:%H:%M:%S}"
-    said = (failure.error_class, failure.error_message, then)
-    # The outage has its own line; one for each order that waits for its end would bury it.
-    level = logging.DEBUG if failure.waiting == "outage" else logging.INFO
-    log.log(level, "not delivered (%s: %s), %s", *said, extra=about)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from stocksync.store.database import Statement, among, rows_of, uuid_of
@@ -85,33 +85,23 @@ _TELL_AGAIN = Statement("""
     WHERE id IN {orders:uuid} AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') <> 'cancelled'""")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClaimedOrder:
-    """One order to send: what to say, and as which intention."""
+    """One order on its way: what to say and as which intention, then what came of it.
+
+    `duration_ms` None: it was not sent. `answer`: for whoever judges it. `failure` None: the remote accepted it.
+    """
 
     id: UUID
+    claim_id: UUID
     token_id: str
     order_id: str
     is_stock_updated: bool
     state_version: int
     attempts: int
-    last_attempt_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Orders taken for a bounded time."""
-
-    id: UUID
-    orders: Sequence[ClaimedOrder]
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What came of one claimed order. `duration_ms` None: it was not sent. `failure` None: the remote accepted it."""
-
-    order: ClaimedOrder
+    last_attempt_at: datetime | None
     duration_ms: int | None = None
+    answer: Any = None
     failure: Failure | None = None
 
 
@@ -140,7 +130,7 @@ class Deliveries(DueWork):
         now: datetime,
         lease_until: datetime,
         kind: Kind = "lane",
-    ) -> Claim:
+    ) -> list[ClaimedOrder]:
         """Take up to `limit` due orders for as long as the lease holds.
 
         Args:
@@ -152,7 +142,9 @@ class Deliveries(DueWork):
             given = {"which": which, "limit": limit, "claim_id": claim_id, "now": now}
             rows = rows_of(self._database.run(_CLAIMS[kind], lease_until=lease_until, **given))
             orders = [
-                ClaimedOrder(uuid_of(row[0]), row[1], row[2], bool(row[3]), row[4], row[5], as_utc(row[6]))
+                ClaimedOrder(
+                    uuid_of(row[0]), claim_id, row[1], row[2], bool(row[3]), row[4], row[5], as_utc(row[6])
+                )
                 for row in rows
             ]
             if orders:
@@ -163,10 +155,10 @@ class Deliveries(DueWork):
                     if row[1] > 0
                 ]
                 self._log.add(retried, now)
-        return Claim(claim_id, orders)
+        return orders
 
-    def settle(self, claim_id: UUID, results: Sequence[Delivery], now: datetime) -> Settled:
-        """Write the results of a claim and give back what was not sent, in one transaction.
+    def settle(self, orders: Sequence[ClaimedOrder], now: datetime) -> Settled:
+        """Write what came of orders of one claim and give back what was not sent, in one transaction.
 
         Orders whose fence was lost after sending are made due again under a new state version, so that the
         last word at the remote is the current state, whichever request came last.
@@ -177,47 +169,47 @@ class Deliveries(DueWork):
         settled, counts = Settled(), Counts()
         with self._database.transaction_scope():
             if self._database.dialect.name == "postgresql":
-                refs = [result.order.id for result in results]
+                refs = [order.id for order in orders]
                 free = rows_of(self._database.run(_LOCK_SENT, orders=refs))
                 settled.busy = set(refs) - {uuid_of(row[0]) for row in free}
-                results = [result for result in results if result.order.id not in settled.busy]
-            sent = {result.order.id: result for result in results if result.duration_ms is not None}
-            held = self._write_delivered(claim_id, sent, now, settled, counts)
-            held |= self._write_failures(claim_id, sent, now, settled, counts)
+                orders = [order for order in orders if order.id not in settled.busy]
+            sent = {order.id: order for order in orders if order.duration_ms is not None}
+            held = self._write_delivered(sent, now, settled, counts)
+            held |= self._write_failures(sent, now, settled, counts)
             self._tallies.add(counts, now)
             settled.lost = sent.keys() - held
             if settled.lost:
                 self._database.run(_TELL_AGAIN, orders=list(settled.lost), now=now)
-            back = [result.order.id for result in results if result.duration_ms is None]
+            back = [order for order in orders if order.duration_ms is None]
             if back:
-                freed = rows_of(self._database.run(_RELEASE, claim_id=claim_id, orders=back))
-                self._database.run(_BACK_TO_PENDING, orders=[uuid_of(row[0]) for row in freed], now=now)
+                given_back = [order.id for order in back]
+                cursor = self._database.run(_RELEASE, claim_id=back[0].claim_id, orders=given_back)
+                freed = [uuid_of(row[0]) for row in rows_of(cursor)]
+                self._database.run(_BACK_TO_PENDING, orders=freed, now=now)
                 settled.figures["released"] = len(back)
         return settled
 
     def _write_delivered(
-        self, claim_id: UUID, sent: Mapping[UUID, Delivery], now: datetime, settled: Settled, counts: Counts
+        self, sent: Mapping[UUID, ClaimedOrder], now: datetime, settled: Settled, counts: Counts
     ) -> set[UUID]:
         """Write what was accepted. Answers with the orders that were still held."""
         held: set[UUID] = set()
         for flag in (True, False):
-            orders = [
-                ref for ref, it in sent.items() if it.failure is None and it.order.is_stock_updated is flag
-            ]
+            orders = [it for it in sent.values() if it.failure is None and it.is_stock_updated is flag]
             if orders:
-                cursor = self._database.run(_DELIVERED, claim_id=claim_id, flag=flag, orders=orders, now=now)
-                held |= {uuid_of(row[0]) for row in rows_of(cursor)}
+                given = {"claim_id": orders[0].claim_id, "flag": flag, "orders": [it.id for it in orders]}
+                held |= {uuid_of(row[0]) for row in rows_of(self._database.run(_DELIVERED, now=now, **given))}
         if held:
             by_bound_id = {self._database.bound(ref): sent[ref] for ref in held}
             completed = rows_of(self._database.run(_COMPLETE, orders=list(held), now=now))
             entries: list[LogEntry] = []
             # Ids stay the driver's: two a row, only to be written again.
             for operation_id, order_ref, created_at, first_failed_at in completed:
-                result = by_bound_id[order_ref]
+                order = by_bound_id[order_ref]
                 since_failure = None if first_failed_at is None else seconds_between(first_failed_at, now)
                 counts.completed(seconds_between(created_at, now), since_failure)
-                told = {"told": result.order.is_stock_updated, "version": result.order.state_version}
-                entries.append(LogEntry(operation_id, "sync_success", "processing", told, result.duration_ms))
+                told = {"told": order.is_stock_updated, "version": order.state_version}
+                entries.append(LogEntry(operation_id, "sync_success", "processing", told, order.duration_ms))
                 entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))
             self._log.add(entries, now)
             settled.figures.update(delivered=len(held), operations_completed=len(completed))
@@ -226,21 +218,24 @@ class Deliveries(DueWork):
         return held
 
     def _write_failures(
-        self, claim_id: UUID, sent: Mapping[UUID, Delivery], now: datetime, settled: Settled, counts: Counts
+        self, sent: Mapping[UUID, ClaimedOrder], now: datetime, settled: Settled, counts: Counts
     ) -> set[UUID]:
         """Write what failed. Answers with the orders that were still held."""
-        failures = {ref: result.failure for ref, result in sent.items() if result.failure}
-        given = [
-            {"id": ref, "next_at": it.next_at, "waiting": it.waiting, "counted": int(it.counted)}
-            for ref, it in failures.items()
-        ]
-        if not given:
+        failures = {ref: order.failure for ref, order in sent.items() if order.failure}
+        if not failures:
             return set()
-        rows = rows_of(self._database.run(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now))
+        given = {
+            "claim_id": next(iter(sent.values())).claim_id,
+            "failures": [
+                {"id": ref, "next_at": it.next_at, "waiting": it.waiting, "counted": int(it.counted)}
+                for ref, it in failures.items()
+            ],
+        }
+        rows = rows_of(self._database.run(_NOT_DELIVERED, now=now, **given))
         held = {uuid_of(row[0]) for row in rows}
         for ref in held:
             counts.sent("failed" if failures[ref].counted else "put_off", sent[ref].duration_ms or 0)
-        took = {ref: result.duration_ms for ref, result in sent.items()}
+        took = {ref: order.duration_ms for ref, order in sent.items()}
         settled.figures += self._mark_failed(rows, failures, took, now)
         counts["given_up"] += settled.figures["operations_failed"]
         given_up = sum(row[2] == FAILED for row in rows)

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from stocksync.delivery.answers import Answer, Verdict
-from stocksync.delivery.foreign import ForeignClient
+from stocksync.delivery.client import ForeignClient
 from stocksync.errors import DatabaseUnavailable
 from tests.shop import DELIVERED, NO_ANSWER, SELLER, Shop, open_shop
 
