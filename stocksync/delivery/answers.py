@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from typing import Any
 
 from stocksync.config import StockSyncConfig
-from stocksync.store.values import printable
+from stocksync.errors import RemoteError
+from stocksync.store.values import is_storable, printable
 
 
 class Verdict(Enum):
@@ -45,6 +47,22 @@ class Answer:
         return self.verdict is Verdict.DELIVERED
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteOrder:
+    """An order as the remote has it."""
+
+    id: str
+    is_stock_updated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePage:
+    """Some orders, and where the next ones are; `next_cursor` None: these were the last."""
+
+    orders: list[RemoteOrder]
+    next_cursor: str | None
+
+
 _WHATEVER_THE_BODY = {
     401: Verdict.CREDENTIALS,
     403: Verdict.CREDENTIALS,
@@ -56,6 +74,7 @@ _IN_THE_CONTRACTS_WORDS = {
 }
 REMEMBERED = 300
 """Characters kept of what the remote said."""
+_LONGEST_ID, _LONGEST_CURSOR = 255, 4096
 
 SHORT_WAIT = timedelta(seconds=5)
 """Before an order that used up no attempt is looked at again. Whatever fails to hold its lane back, it can't spin."""
@@ -88,6 +107,27 @@ def understand(status: int, document: object, retry_after: str | None = None) ->
         words = f"HTTP {status} with a body that is not the contract's"
         return Answer(Verdict.UNCLEAR, "NotTheContract", words, status)
     return Answer(verdict or Verdict.UNCLEAR, f"Http{status}", words, status, retry_after)
+
+
+def page_of(rows: Any, following: Any, cursor: str | None, limit: int) -> RemotePage:
+    """Raises RemoteError for what is not the contract's."""
+    listed = isinstance(rows, list) and len(rows) <= limit and all(isinstance(row, dict) for row in rows)
+    if not listed or not (following is None or _is_text(following, _LONGEST_CURSOR)):
+        raise RemoteError("NotTheContract", "the list of orders is not the contract's")
+    if following is not None and (following == cursor or not rows):
+        raise RemoteError("NotTheContract", "the list of orders does not come to an end")
+    return RemotePage([order_of(row.get("id"), row.get("is_stock_updated")) for row in rows], following)
+
+
+def order_of(order_id: Any, flag: Any, asked: str | None = None) -> RemoteOrder:
+    """Raises RemoteError for what is not the contract's, what no row can hold, and another order than `asked`."""
+    if not _is_text(order_id, _LONGEST_ID) or not isinstance(flag, bool) or asked not in (None, order_id):
+        raise RemoteError("NotTheContract", "an order is not the contract's")
+    return RemoteOrder(order_id, flag)
+
+
+def _is_text(value: Any, longest: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= longest and is_storable(value)
 
 
 def consequence_of(

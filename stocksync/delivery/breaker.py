@@ -122,8 +122,8 @@ class Breaker:
         self._served_at = now = self._clock()
         self._outage.ends()
         was_open = self._read().get("state") == "open"
-        closed = {"state": "closed", "failures": "0", "served_at": now.isoformat()}
         try:
+            closed = {"state": "closed", "failures": "0", "served_at": now.isoformat()}
             self._memory.hset(self._key, mapping=closed)
             if was_open:
                 self._memory.delete(self._probe_key)
@@ -154,10 +154,14 @@ class Breaker:
                     return True
                 interval = min(float(known.get("interval", interval)) * 2, LONGEST_INTERVAL)
             now = self._clock()
-            probe_at = (now + timedelta(seconds=interval)).isoformat()
-            state = {"state": "open", "reason": reason, "interval": str(interval), "probe_at": probe_at}
-            since = {} if was_open else {"opened_at": now.isoformat()}
-            self._memory.hset(self._key, mapping=state | since)
+            state = {
+                "state": "open",
+                "reason": reason,
+                "interval": str(interval),
+                "probe_at": (now + timedelta(seconds=interval)).isoformat(),
+                **({} if was_open else {"opened_at": now.isoformat()}),
+            }
+            self._memory.hset(self._key, mapping=state)
             self._memory.delete(self._probe_key)
             self._outage.begins(reason)
             return True

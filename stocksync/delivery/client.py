@@ -7,21 +7,28 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
-from stocksync.delivery.answers import REMEMBERED, Answer, Verdict, understand
+from stocksync.delivery.answers import (
+    REMEMBERED,
+    Answer,
+    RemoteOrder,
+    RemotePage,
+    Verdict,
+    order_of,
+    page_of,
+    understand,
+)
 from stocksync.errors import RemoteError, needs_extra
-from stocksync.store.values import is_storable, printable
+from stocksync.store.values import printable
 
 if TYPE_CHECKING:
     from requests import Session
 
 _LARGEST = {"PUT": 64 * 1024, "GET": 2 * 1024 * 1024}
 """Bytes of a body that are read."""
-_LONGEST_ID, _LONGEST_CURSOR = 255, 4096
 _BAD_TOKEN = "BadToken"
 
 T = TypeVar("T")
@@ -32,22 +39,6 @@ class StatusClient(Protocol):
 
     def update_stock_status(self, *, token_id: str, order_id: str, is_stock_updated: bool) -> Any:
         """An object with `.success` and `.error`."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteOrder:
-    """An order as the remote has it."""
-
-    id: str
-    is_stock_updated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RemotePage:
-    """Some orders, and where the next ones are; `next_cursor` None: these were the last."""
-
-    orders: list[RemoteOrder]
-    next_cursor: str | None
 
 
 class OrdersReader(Protocol):
@@ -292,24 +283,3 @@ class ForeignClient:
             return answer.result(total)
         except TimeoutError:
             raise RemoteError("Timeout", f"no answer within {total:g} s") from None
-
-
-def page_of(rows: Any, following: Any, cursor: str | None, limit: int) -> RemotePage:
-    """Raises RemoteError for what is not the contract's."""
-    listed = isinstance(rows, list) and len(rows) <= limit and all(isinstance(row, dict) for row in rows)
-    if not listed or not (following is None or _is_text(following, _LONGEST_CURSOR)):
-        raise RemoteError("NotTheContract", "the list of orders is not the contract's")
-    if following is not None and (following == cursor or not rows):
-        raise RemoteError("NotTheContract", "the list of orders does not come to an end")
-    return RemotePage([order_of(row.get("id"), row.get("is_stock_updated")) for row in rows], following)
-
-
-def order_of(order_id: Any, flag: Any, asked: str | None = None) -> RemoteOrder:
-    """Raises RemoteError for what is not the contract's, what no row can hold, and another order than `asked`."""
-    if not _is_text(order_id, _LONGEST_ID) or not isinstance(flag, bool) or asked not in (None, order_id):
-        raise RemoteError("NotTheContract", "an order is not the contract's")
-    return RemoteOrder(order_id, flag)
-
-
-def _is_text(value: Any, longest: int) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= longest and is_storable(value)

@@ -55,8 +55,9 @@ def send(sender: Sender, order: ClaimedOrder, timeout: float | None = None) -> f
             idempotency_key=joined(order.token_id, order.order_id, str(order.state_version)), timeout=timeout,
         )  # fmt: skip
     except Exception as error:
-        words = "the client itself failed; see the worker's log"
-        order.answer = Answer(Verdict.UNCLEAR, type(error).__name__, words)
+        order.answer = Answer(
+            Verdict.UNCLEAR, type(error).__name__, "the client itself failed; see the worker's log"
+        )
     elapsed = time.monotonic() - started
     order.duration_ms = round(elapsed * 1000)
     return elapsed
@@ -119,8 +120,11 @@ class SendPool:
 
     def _worth_waking(self) -> bool:
         at_least, queued_below = self._wake_at
-        enough = len(self._done) >= at_least or len(self._queue) < queued_below
-        return enough or not (self._queue or self._in_flight)
+        return (
+            len(self._done) >= at_least
+            or len(self._queue) < queued_below
+            or not (self._queue or self._in_flight)
+        )
 
     def withdraw(self) -> list[ClaimedOrder]:
         """Take back what was not begun, as unsent."""

@@ -139,19 +139,20 @@ class Deliveries(DueWork):
                 before, to be sent alone. `probe` takes what was tried longest ago: another order for each probe.
         """
         with self._database.transaction_scope():
-            given = {"which": which, "limit": limit, "claim_id": claim_id, "now": now}
-            rows = rows_of(self._database.run(_CLAIMS[kind], lease_until=lease_until, **given))
+            cursor = self._database.run(
+                _CLAIMS[kind], which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
+            )
             orders = [
                 ClaimedOrder(
                     uuid_of(row[0]), claim_id, row[1], row[2], bool(row[3]), row[4], row[5], as_utc(row[6])
                 )
-                for row in rows
+                for row in rows_of(cursor)
             ]
             if orders:
-                marked = rows_of(self._database.run(_MARK_PROCESSING, orders=[o.id for o in orders], now=now))
+                cursor = self._database.run(_MARK_PROCESSING, orders=[order.id for order in orders], now=now)
                 retried = [
                     LogEntry(uuid_of(row[0]), "retry", "processing", {"attempt": row[1] + 1})
-                    for row in marked
+                    for row in rows_of(cursor)
                     if row[1] > 0
                 ]
                 self._log.add(retried, now)
@@ -175,15 +176,19 @@ class Deliveries(DueWork):
                 orders = [order for order in orders if order.id not in settled.busy]
             sent = {order.id: order for order in orders if order.duration_ms is not None}
             held = self._write_delivered(sent, now, settled, counts)
-            held |= self._write_failures(sent, now, settled, counts)
+            held |= self._write_failures(sent, now, settled)
+            counts["given_up"] = settled.figures["operations_failed"]
+            for ref in held:
+                failure = sent[ref].failure
+                result = "delivered" if failure is None else "failed" if failure.counted else "put_off"
+                counts.sent(result, sent[ref].duration_ms or 0)
             self._tallies.add(counts, now)
             settled.lost = sent.keys() - held
             if settled.lost:
                 self._database.run(_TELL_AGAIN, orders=list(settled.lost), now=now)
-            back = [order for order in orders if order.duration_ms is None]
+            back = [order.id for order in orders if order.duration_ms is None]
             if back:
-                given_back = [order.id for order in back]
-                cursor = self._database.run(_RELEASE, claim_id=back[0].claim_id, orders=given_back)
+                cursor = self._database.run(_RELEASE, claim_id=orders[0].claim_id, orders=back)
                 freed = [uuid_of(row[0]) for row in rows_of(cursor)]
                 self._database.run(_BACK_TO_PENDING, orders=freed, now=now)
                 settled.figures["released"] = len(back)
@@ -213,12 +218,10 @@ class Deliveries(DueWork):
                 entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))
             self._log.add(entries, now)
             settled.figures.update(delivered=len(held), operations_completed=len(completed))
-        for ref in held:
-            counts.sent("delivered", sent[ref].duration_ms or 0)
         return held
 
     def _write_failures(
-        self, sent: Mapping[UUID, ClaimedOrder], now: datetime, settled: Settled, counts: Counts
+        self, sent: Mapping[UUID, ClaimedOrder], now: datetime, settled: Settled
     ) -> set[UUID]:
         """Write what failed. Answers with the orders that were still held."""
         failures = {ref: order.failure for ref, order in sent.items() if order.failure}
@@ -232,12 +235,8 @@ class Deliveries(DueWork):
             ],
         }
         rows = rows_of(self._database.run(_NOT_DELIVERED, now=now, **given))
-        held = {uuid_of(row[0]) for row in rows}
-        for ref in held:
-            counts.sent("failed" if failures[ref].counted else "put_off", sent[ref].duration_ms or 0)
         took = {ref: order.duration_ms for ref, order in sent.items()}
         settled.figures += self._mark_failed(rows, failures, took, now)
-        counts["given_up"] += settled.figures["operations_failed"]
         given_up = sum(row[2] == FAILED for row in rows)
         settled.figures += Counter(failed=given_up, retrying=len(rows) - given_up)
-        return held
+        return {uuid_of(row[0]) for row in rows}
