@@ -130,7 +130,7 @@ def _is_text(value: Any, longest: int) -> bool:
     return isinstance(value, str) and 0 < len(value) <= longest and is_storable(value)
 
 
-def consequence_of(
+def decide_retry(
     answer: Answer,
     *,
     attempts: int,

@@ -233,10 +233,9 @@ class ForeignClient:
             result = self._client.update_stock_status(
                 token_id=token_id, order_id=order_id, is_stock_updated=is_stock_updated
             )
-            if getattr(result, "success", None) is True:
-                return Answer(Verdict.DELIVERED)
-            said = printable(str(getattr(result, "error", None) or "no reason given"))[:REMEMBERED]
-            return Answer(Verdict.REJECTED, "NotSuccessful", said)
+            accepted = getattr(result, "success", None) is True
+            error = getattr(result, "error", None) or "no reason given"
+            return understand(200, {"success": accepted, "error": error})
 
         try:
             return self._in_time(tell, timeout or self.timeout)

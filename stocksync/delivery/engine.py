@@ -77,15 +77,13 @@ class DeliveryEngine(Part):
                 gate = self._breaker.admit() if self._is_open(state) else None
                 # A lane whose credentials were refused is tried with one order, not with a batch.
                 refused = state.paused_reason == CREDENTIALS
-                if gate is None:
-                    report.held_back = "paused" if state.paused else "snoozed"
-                elif gate == "open":
-                    report.held_back = "outage"
-                elif gate == "probe":
+                if gate == "probe":
                     self._probe(report, should_stop)
-                else:
+                elif gate == "closed":
                     ends = started + self._config.delivery_slice_seconds
                     self._run(report, ends, should_stop, 1 if refused else limit)
+                else:
+                    report.held_back = "outage" if gate else "paused" if state.paused else "snoozed"
                 if refused and report.delivered:
                     self._lanes.resume(lane)
                 report.concurrency = self._pool.concurrency

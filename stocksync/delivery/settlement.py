@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from stocksync.delivery.answers import Answer, Verdict, consequence_of, snooze_seconds
+from stocksync.delivery.answers import Answer, Verdict, decide_retry, snooze_seconds
 from stocksync.delivery.breaker import CREDENTIALS, Breaker
 from stocksync.delivery.sender_pool import Sender
 from stocksync.store.context import Context, Part
@@ -165,7 +165,7 @@ class Settlements(Part):
         return judged
 
     def _failure(self, order: ClaimedOrder, answer: Answer, served_at: datetime | None) -> Failure:
-        counted, next_at, waiting = consequence_of(
+        counted, next_at, waiting = decide_retry(
             answer, attempts=order.attempts, last_attempt_at=order.last_attempt_at, served_at=served_at,
             config=self._config, now=self._clock(), rng=self.context.rng,
         )  # fmt: skip

@@ -17,7 +17,7 @@ from stocksync.delivery.answers import (
     SHORT_WAIT,
     Answer,
     Verdict,
-    consequence_of,
+    decide_retry,
     longest_delay,
     retry_delay,
     snooze_seconds,
@@ -47,14 +47,14 @@ def allowed_settings(draw: st.DrawFn) -> StockSyncConfig:
     )
 
 
-def consequence(
+def decision(
     verdict: Verdict,
     *,
     attempts: int = 0,
     last_attempt_at: datetime | None = EARLIER,
     served_at: datetime | None = None,
 ) -> tuple[bool, datetime | None, str]:
-    return consequence_of(
+    return decide_retry(
         Answer(verdict, "X", "x"),
         attempts=attempts,
         last_attempt_at=last_attempt_at,
@@ -66,7 +66,7 @@ def consequence(
 
 
 def test_a_rejection_is_an_attempt_and_comes_back_after_its_delay() -> None:
-    counted, next_at, waiting = consequence(Verdict.REJECTED)
+    counted, next_at, waiting = decision(Verdict.REJECTED)
 
     assert (counted, waiting) == (True, "retry")
     assert next_at is not None
@@ -74,20 +74,20 @@ def test_a_rejection_is_an_attempt_and_comes_back_after_its_delay() -> None:
 
 
 def test_five_failures_in_all_and_the_order_is_given_up() -> None:
-    given_up = [consequence(Verdict.REJECTED, attempts=n) == GIVEN_UP for n in (0, 3, 4, 5)]
+    given_up = [decision(Verdict.REJECTED, attempts=n) == GIVEN_UP for n in (0, 3, 4, 5)]
 
     assert given_up == [False, False, True, True]
-    assert consequence(Verdict.UNCLEAR, attempts=4, served_at=NOW) == GIVEN_UP
+    assert decision(Verdict.UNCLEAR, attempts=4, served_at=NOW) == GIVEN_UP
 
 
 def test_a_refusal_for_good_gives_up_at_once() -> None:
-    assert consequence(Verdict.INVALID) == GIVEN_UP
+    assert decision(Verdict.INVALID) == GIVEN_UP
 
 
 @pytest.mark.parametrize("verdict", [Verdict.THROTTLED, Verdict.CREDENTIALS])
 @pytest.mark.parametrize("attempts", [0, 4, 100])
 def test_what_is_not_the_orders_fault_costs_it_nothing(verdict: Verdict, attempts: int) -> None:
-    assert consequence(verdict, attempts=attempts) == (False, NOW + SHORT_WAIT, "snoozed")
+    assert decision(verdict, attempts=attempts) == (False, NOW + SHORT_WAIT, "snoozed")
 
 
 @pytest.mark.parametrize("attempts", [0, 4, 100])
@@ -104,14 +104,14 @@ def test_what_is_not_the_orders_fault_costs_it_nothing(verdict: Verdict, attempt
 def test_no_answer_costs_nothing_while_nobody_else_was_served(
     last_attempt_at: datetime | None, served_at: datetime | None, attempts: int
 ) -> None:
-    result = consequence(
+    result = decision(
         Verdict.UNCLEAR, attempts=attempts, last_attempt_at=last_attempt_at, served_at=served_at
     )
     assert result == (False, NOW + SHORT_WAIT, "outage")
 
 
 def test_no_answer_is_an_attempt_when_others_were_served_since_the_last_try() -> None:
-    counted, _, waiting = consequence(Verdict.UNCLEAR, served_at=EARLIER + timedelta(seconds=1))
+    counted, _, waiting = decision(Verdict.UNCLEAR, served_at=EARLIER + timedelta(seconds=1))
     assert (counted, waiting) == (True, "retry")
 
 
