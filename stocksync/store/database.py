@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from uuid import UUID
 
 import peewee
@@ -174,56 +174,65 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
         DatabaseUnavailable: the URL names no known kind of database, or its folder can't be made.
     """
     parts = urlsplit(url)
+    pool = {"timeout": busy_timeout, "max_connections": max_connections}
     if parts.scheme == "sqlite":
-        path = unquote(parts.path)[1:]
-        if not path:
-            raise DatabaseUnavailable(
-                "DATABASE_URL: sqlite:///FILE needs a file (a shared in-memory one can't be lost safely)"
-            )
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatabaseUnavailable(
-                f"the folder of the database {path} can't be made: {error.strerror}; choose a writable one"
-            ) from error
-        return SqliteDatabase(
-            path,
-            pragmas={
-                # The pool keeps `timeout` for itself.
-                "busy_timeout": int(busy_timeout * 1000),
-                "journal_mode": "wal",
-                "synchronous": "full",
-                "foreign_keys": 1,
-                "cache_size": -8000,
-            },
-            lock_type="IMMEDIATE",
-            timeout=busy_timeout,
-            max_connections=max_connections,
-            check_same_thread=False,
-        )
+        return _open_sqlite(unquote(parts.path)[1:], pool)
     if parts.scheme in ("postgres", "postgresql"):
-        with needs_extra("postgresql"):
-            import psycopg  # noqa: F401 (peewee takes what is there, and would say less)
-        options = dict(parse_qsl(parts.query))
-        options.setdefault("connect_timeout", "5")
-        options.setdefault("application_name", "stocksync")
-        # A server that is gone without a word is noticed within half a minute, not after two hours.
-        options = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3"} | options
-        options.setdefault("tcp_user_timeout", "30000")
-        # What the URL does not say is left to libpq (PGHOST, its socket folder, a password file).
-        places = {"host": parts.hostname, "user": parts.username, "password": parts.password}
-        options = {name: unquote(value) for name, value in places.items() if value} | options
-        return PostgresDatabase(
-            unquote(parts.path.lstrip("/")) or "postgres",
-            port=parts.port or 5432,
-            max_connections=max_connections,
-            stale_timeout=300,
-            timeout=busy_timeout,
-            prefer_psycopg3=True,
-            **options,
-        )
+        return _open_postgresql(parts, pool)
     raise DatabaseUnavailable(
         f"DATABASE_URL: {parts.scheme or 'no scheme'}:// is not known; use sqlite:/// or postgresql://"
+    )
+
+
+def _open_sqlite(path: str, pool: dict[str, Any]) -> SqliteDatabase:
+    if not path:
+        raise DatabaseUnavailable(
+            "DATABASE_URL: sqlite:///FILE needs a file (a shared in-memory one can't be lost safely)"
+        )
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"the folder of the database {path} can't be made: {error.strerror}; choose a writable one"
+        ) from error
+    return SqliteDatabase(
+        path,
+        pragmas={
+            # The pool keeps `timeout` for itself.
+            "busy_timeout": int(pool["timeout"] * 1000),
+            "journal_mode": "wal",
+            "synchronous": "full",
+            "foreign_keys": 1,
+            "cache_size": -8000,
+        },
+        lock_type="IMMEDIATE",
+        check_same_thread=False,
+        **pool,
+    )
+
+
+def _open_postgresql(parts: SplitResult, pool: dict[str, Any]) -> PostgresDatabase:
+    with needs_extra("postgresql"):
+        import psycopg  # noqa: F401 (peewee takes what is there, and would say less)
+    usual = {
+        "connect_timeout": "5",
+        "application_name": "stocksync",
+        # A server that is gone without a word is noticed within half a minute, not after two hours.
+        "keepalives_idle": "10",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "30000",
+    }
+    # What the URL does not say is left to libpq (PGHOST, its socket folder, a password file).
+    places = {"host": parts.hostname, "user": parts.username, "password": parts.password}
+    said = {name: unquote(value) for name, value in places.items() if value}
+    return PostgresDatabase(
+        unquote(parts.path.lstrip("/")) or "postgres",
+        port=parts.port or 5432,
+        stale_timeout=300,
+        prefer_psycopg3=True,
+        **pool,
+        **usual | said | dict(parse_qsl(parts.query)),
     )
 
 
