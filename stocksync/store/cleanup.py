@@ -206,7 +206,8 @@ def clean_up(
     report, until, limit = CleanUpReport(dry_run), monotonic() + seconds, _FIRST
     todo = [(kind, START) for kind in reversed(KINDS)]
     while todo and not report.more:
-        (kind, after), began, now = todo.pop(), monotonic(), clock()
+        kind, after = todo.pop()
+        began, now = monotonic(), clock()
         before = now - timedelta(days=days[kind])
         following, gone = store.page(kind, after, limit, before, now, dry_run=dry_run)
         took = monotonic() - began

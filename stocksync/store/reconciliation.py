@@ -134,8 +134,8 @@ class ReconciliationRecords(Part):
 
     def ours(self, token_id: str, order_ids: Collection[str], changed_since: datetime) -> dict[str, OurSide]:
         """Our side of these orders, by id; one changed since then does not rest."""
-        found = self._read(_LISTED, token_id=token_id, ids=list(order_ids), changed_since=changed_since)
-        return {ours.order_id: ours for ours in found}
+        asked = {"token_id": token_id, "ids": list(order_ids), "changed_since": changed_since}
+        return {ours.order_id: ours for ours in self._read(_LISTED, **asked)}
 
     def unlisted(self, run: Reconciliation, after: UUID, changed_since: datetime) -> list[OurSide]:
         """Up to 5,000 orders told within the window that the run has not stamped, by id. A dry run stamps none."""
@@ -178,8 +178,8 @@ class ReconciliationRecords(Part):
         orders = [*equal, *(one["order_id"] for one in differing)]
         with self._database.transaction_scope():
             if seen:
-                rows = [{"id": order, "flag": flag} for order, flag in seen.items()]
-                self._database.run(_STAMP, orders=rows, ids=list(seen), now=now)
+                given = [{"id": order, "flag": flag} for order, flag in seen.items()]
+                self._database.run(_STAMP, orders=given, ids=list(seen), now=now)
             # PostgreSQL takes no empty list for rows.
             self._database.run(_OVER, token_id=run.token_id, ids=orders, items=items or [{}], now=now)
             if items:

@@ -177,10 +177,14 @@ class Reconciliation(Repairs):
 
     def _judge(self, run: Run, reason: str | None = None) -> None:
         """The walk is over: is what was found to be trusted? `reason`: why it ended early."""
-        config, run.details["phase"] = self._config, "mend"
+        run.details["phase"] = "mend"
         differing = sum(run.buckets.get(kind, 0) for kind in rules.DIFFERING)
-        share, orders = config.reconciliation_suspicious_share, config.reconciliation_suspicious_orders
-        if rules.is_suspicious(differing, run.scanned, share, orders):
+        if rules.is_suspicious(
+            differing,
+            run.scanned,
+            self._config.reconciliation_suspicious_share,
+            self._config.reconciliation_suspicious_orders,
+        ):
             reason = f"{differing} of {run.scanned} orders differ: nothing is repaired"
             run.status = "suspicious"
         if reason:
@@ -191,18 +195,21 @@ class Reconciliation(Repairs):
 
         Our side is read after the remote's, and does not rest if it changed since the remote was asked.
         """
-        now, sides = self._clock(), self.records.ours(run.token_id, said.keys(), changed_since)
-        compared = [(order_id, sides.get(order_id), remote) for order_id, remote in said.items()]
-        kinds = [rules.classify(ours, remote) for _, ours, remote in compared]
-        run.buckets = dict(Counter(run.buckets) + Counter(kinds))
+        now = self._clock()
+        sides = self.records.ours(run.token_id, said.keys(), changed_since)
+        compared = [
+            (order_id, ours := sides.get(order_id), remote, rules.classify(ours, remote))
+            for order_id, remote in said.items()
+        ]
+        run.buckets = dict(Counter(run.buckets) + Counter(kind for _, _, _, kind in compared))
         run.scanned += len(said)
         seen = {
-            ours.id: remote for _, ours, remote in compared if ours and ours.resting and remote is not None
+            ours.id: remote for _, ours, remote, _ in compared if ours and ours.resting and remote is not None
         }
-        equal = [order for order, kind in zip(said, kinds, strict=True) if kind == rules.AGREES]
+        equal = [order_id for order_id, _, _, kind in compared if kind == rules.AGREES]
         differing = [
             {"order_id": order_id, "kind": kind, "ours": ours.state if ours else None, "remote": remote}
-            for (order_id, ours, remote), kind in zip(compared, kinds, strict=True)
+            for order_id, ours, remote, kind in compared
             if kind in rules.DIFFERING
             and not (kind == rules.MISSING_ORDER and rules.is_young(ours, now, self._threshold))
         ]
