@@ -21,8 +21,7 @@ from uuid import uuid4
 from benchmarks.bench import Bench
 from benchmarks.shop import LANE, fill, open_runtime
 from stocksync.runtime import Runtime
-from stocksync.store.deliveries import Delivered
-from stocksync.upkeep.audit import audit, per_lane
+from stocksync.store.audit import audit, per_lane
 
 _ALONE = 10.0
 _WAREHOUSE = "Ирина"
@@ -102,8 +101,9 @@ def deliver(url: str) -> None:
                 now = datetime.now(UTC)
                 until, claim_id = now + timedelta(seconds=60), uuid4()
                 claim = timed("claim", runtime.deliveries.claim, LANE, 200, claim_id, now, until)
-                done = [Delivered(order, 1) for order in claim.orders]
-                timed("settle", runtime.deliveries.settle, claim_id, done, [], now)
+                for claimed in claim:
+                    claimed.duration_ms = 1
+                timed("settle", runtime.deliveries.settle, claim, now)
                 time.sleep(0.005)
         said = {name: round(max(values), 1) for name, values in times.items()}
         every = sorted(value for values in times.values() for value in values)

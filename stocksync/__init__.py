@@ -31,9 +31,8 @@ from stocksync.errors import (
 if TYPE_CHECKING:
     from stocksync.config import StockSyncConfig
     from stocksync.delivery.client import OrdersClient
-    from stocksync.orders.inventory import InventoryManager
+    from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
     from stocksync.orders.service import StockSynchronizationService, SyncResult
-    from stocksync.orders.synced_inventory import InventoryManagerWithSync
     from stocksync.orders.whole_orders import AllegroStockService, OrderResult, ReturnResult
     from stocksync.runtime import Runtime
 
@@ -49,7 +48,7 @@ _LOADED_WHEN_USED = {
     "Runtime": "runtime",
     "StockSynchronizationService": "orders.service",
     "SyncResult": "orders.service",
-    "InventoryManagerWithSync": "orders.synced_inventory",
+    "InventoryManagerWithSync": "orders.inventory",
 }
 
 __all__ = [

@@ -9,21 +9,13 @@ from typing import TYPE_CHECKING, cast
 from redis import Redis
 
 from stocksync.config import StockSyncConfig
-from stocksync.delivery.breaker import (
-    Breaker,
-    BreakerMemory,
-    BreakerSettings,
-    LocalBreakerMemory,
-    RedisBreakerMemory,
-)
-from stocksync.delivery.client import OrdersClient, OrdersReader, StatusClient
+from stocksync.delivery.breaker import Breaker, LocalMemory
+from stocksync.delivery.client import ForeignClient, OrdersClient, OrdersReader, StatusClient
 from stocksync.delivery.engine import DeliveryEngine
-from stocksync.delivery.foreign import ForeignClient
 from stocksync.delivery.sender_pool import Sender
 from stocksync.errors import ConfigurationError, RemoteError
-from stocksync.orders.inventory import InventoryManager
+from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
 from stocksync.orders.service import Reporting, StockSynchronizationService
-from stocksync.orders.synced_inventory import InventoryManagerWithSync
 from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.queue.embedded import embedded_redis_url
 from stocksync.queue.stopping import Stop
@@ -32,8 +24,8 @@ from stocksync.store.alerts import Alerts
 from stocksync.store.context import Context, Wakeups
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
+from stocksync.store.due_work import Lanes
 from stocksync.store.identifiers import Clock, IdFactory
-from stocksync.store.lanes import Lanes
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.outages import DATABASE, REDIS, Outage, utc_now
 from stocksync.store.queries import Queries
@@ -184,10 +176,8 @@ class Parts:
 
     @cached_property
     def breaker(self) -> Breaker:
-        memory: BreakerMemory = LocalBreakerMemory(self.clock)
-        if isinstance(self.wakeups, RedisWakeups):
-            memory = RedisBreakerMemory(self.connect_redis(), self.config.redis_prefix)
-        return Breaker(memory, BreakerSettings(), self.clock)
+        memory = self.connect_redis() if isinstance(self.wakeups, RedisWakeups) else LocalMemory()
+        return Breaker(memory, self.config.redis_prefix, self.clock)
 
     @cached_property
     def engine(self) -> DeliveryEngine:

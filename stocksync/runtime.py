@@ -23,16 +23,15 @@ from stocksync.config import StockSyncConfig
 from stocksync.delivery.settlement import DrainReport
 from stocksync.errors import needs_extra
 from stocksync.queue.wakeups import TASKS, RedisWakeups, heard_from, make_queue
-from stocksync.store.availability import is_unavailable
-from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpStore
+from stocksync.store.audit import audit
+from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpReport, CleanUpStore, clean_up
 from stocksync.store.database import bind_models
 from stocksync.store.migrate import require_current
-from stocksync.upkeep.audit import audit
-from stocksync.upkeep.cleanup import CleanUpReport, clean_up
+from stocksync.store.outages import is_unavailable
+from stocksync.store.task_runs import LONGEST_RUN, run_recorded
 from stocksync.upkeep.messenger import AppriseMessenger, LogMessenger, Messenger
 from stocksync.upkeep.monitor import Monitor
 from stocksync.upkeep.sweep import SweepReport, sweep
-from stocksync.upkeep.tasks import LONGEST_RUN, run_recorded
 
 if TYPE_CHECKING:
     from stocksync.queue.scheduler import PeriodicTask, StockSyncScheduler

@@ -25,8 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stocksync.config import StockSyncConfig
-from stocksync.delivery.answers import Answer, Verdict, understand
-from stocksync.delivery.client import RemoteOrder, RemotePage
+from stocksync.delivery.answers import Answer, RemoteOrder, RemotePage, Verdict, understand
 from stocksync.errors import RemoteError
 from stocksync.runtime import Runtime, use
 from stocksync.store.database import open_database

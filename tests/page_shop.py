@@ -16,10 +16,9 @@ from uuid import UUID
 from werkzeug.serving import make_server
 
 from stocksync import StockSyncConfig
-from stocksync.delivery.answers import Answer, Verdict
-from stocksync.delivery.client import RemoteOrder, RemotePage
+from stocksync.delivery.answers import Answer, RemoteOrder, RemotePage, Verdict
 from stocksync.errors import InDoubt
-from stocksync.orders.synced_inventory import InventoryManagerWithSync
+from stocksync.orders.inventory import InventoryManagerWithSync
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from stocksync.store.alerts import Condition

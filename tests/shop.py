@@ -13,10 +13,10 @@ from stocksync import StockSyncConfig, testing
 from stocksync.delivery.answers import Answer, Verdict
 from stocksync.delivery.settlement import DrainReport
 from stocksync.runtime import Runtime
+from stocksync.store.audit import audit
 from stocksync.store.migrate import migrate
 from stocksync.store.models import Order, PendingStockOperation
 from stocksync.store.operation_lists import Filter
-from stocksync.upkeep.audit import audit
 
 SELLER = "seller-1"
 WAREHOUSE = "Ирина"

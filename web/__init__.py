@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from flask_openapi3 import OpenAPI
+
 from stocksync import runtime as composition
 from stocksync.queue import eventlog
-from stocksync.runtime import Runtime
-from stocksync.web import api, auth, errors, health, language, pages
+from stocksync.web import api, auth, errors, health, request_context
+from stocksync.web.pages import frame, lists, operations, overview  # noqa: F401 (their views)
 
 
-def create_app(runtime: Runtime | None = None) -> api.Application:
+def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
     """The WSGI application.
 
     Args:
@@ -21,17 +23,16 @@ def create_app(runtime: Runtime | None = None) -> api.Application:
     # Nobody asks from another site, so nobody is told what OPTIONS there are.
     app.config.update(MAX_CONTENT_LENGTH=64 * 1024, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.extensions["stocksync"] = composition.current if runtime is None else lambda: runtime
-    at: Runtime = app.extensions["stocksync"]()
+    at = app.extensions["stocksync"]()
     at.require_schema()
-    auth.set_up(app, at.config, lambda: app.extensions["stocksync"]().clock())
+    auth.set_up(app, at.config)
     errors.set_up(app)
-    language.speak(app)
+    request_context.set_up(app)
     if runtime is None:
         eventlog.set_up(at.config)
         # gunicorn forks after this: what was opened here must not be used there.
         at.close()
         composition.use(None)
-    app.register_blueprint(pages.blueprint)
+    app.register_blueprint(frame.blueprint)
     app.register_blueprint(health.blueprint)
-    api.set_up(app)
     return app

@@ -8,11 +8,8 @@ import logging
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from flask import (
@@ -29,17 +26,13 @@ from flask import (
     url_for,
 )
 from flask.sessions import SecureCookieSessionInterface
+from flask_babel import gettext as _
 from werkzeug.local import LocalProxy
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from stocksync.config import StockSyncConfig
 from stocksync.credentials import Credential, Role, owner_of, password_fits
-from stocksync.store.identifiers import Clock
-from stocksync.web.language import FOR_ALL, for_program
-from stocksync.web.language import gettext as _
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from stocksync.web.request_context import FOR_ALL, for_program, own_path, runtime
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("auth", __name__)
@@ -48,19 +41,16 @@ SESSION_LASTS = timedelta(hours=12)
 _FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via")
 _FROM_BROWSER = ("Origin", "Referer", "Cookie", "Sec-Fetch-Site")
 _BEFORE_LOGIN = frozenset({"auth.login", "auth.logout", "static"})
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Whoever asks: a person, or a program with a key."""
-
-    name: str
-    role: Role
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 class Attempts:
@@ -69,20 +59,17 @@ class Attempts:
     Kept in this process, for at most 10,000 addresses (a /64 network counts as one) and the names that exist.
     """
 
-    of_address, of_name, span, most = 10, 50, timedelta(minutes=15), 10_000
+    per_address, per_name, span, most = 10, 50, timedelta(minutes=15), 10_000
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: dict[str, OrderedDict[str, tuple[datetime, int]]] = {
-            "address": OrderedDict(),
-            "name": OrderedDict(),
-        }
+        self._seen = {kind: OrderedDict[str, tuple[datetime, int]]() for kind in ("address", "name")}
 
     def begin(self, address: str, name: str | None, now: datetime) -> bool:
         """Count one more, before it is looked at; False: there were too many."""
         with self._lock:
-            fine = self._count("address", _network(address), self.of_address, now)
-            return fine and (name is None or self._count("name", name, self.of_name, now))
+            allowed = self._count("address", _network(address), self.per_address, now)
+            return allowed and (name is None or self._count("name", name, self.per_name, now))
 
     def forgive(self, address: str, name: str) -> None:
         """It was the right password."""
@@ -90,32 +77,29 @@ class Attempts:
             self._seen["address"].pop(_network(address), None)
             self._seen["name"].pop(name, None)
 
-    def _count(self, kind: str, what: str, allowed: int, now: datetime) -> bool:
+    def _count(self, kind: str, whose: str, allowed: int, now: datetime) -> bool:
         seen = self._seen[kind]
-        since, times = seen.pop(what, (now, 0))
+        since, times = seen.pop(whose, (now, 0))
         if now - since > self.span:
             since, times = now, 0
-        seen[what] = (since, min(times + 1, allowed + 1))
+        seen[whose] = (since, times + 1)
         if len(seen) > self.most:
             seen.popitem(last=False)
         return times < allowed
 
 
 class Access:
-    """The people and keys of the settings, and what is remembered of attempts."""
+    """The people and keys of the settings, and what is remembered of attempts.
 
-    def __init__(self, config: StockSyncConfig, clock: Clock) -> None:
+    `only_here`: nobody is set up, so only somebody at this machine gets in.
+    """
+
+    def __init__(self, config: StockSyncConfig) -> None:
         self.users = {user.name: user for user in config.known_users()}
         self.keys = config.known_keys()
-        self.metrics_open = config.metrics_open
-        self.clock = clock
+        self.only_here = not self.users and not self.keys
         self.attempts = Attempts()
         self._hashing = threading.Lock()
-
-    @property
-    def only_here(self) -> bool:
-        """Nobody is set up: only somebody at this machine gets in."""
-        return not self.users and not self.keys
 
     def password_fits(self, password: str, who: Credential | None) -> bool:
         """One at a time, because each takes 32 MB. Raises TooManyRequests where too many wait."""
@@ -126,13 +110,19 @@ class Access:
         finally:
             self._hashing.release()
 
-    def of_session(self) -> User | None:
+    def user_of_session(self) -> Credential | None:
         """Whose session it is, while it lasts and they still have the password they began it with."""
         who = self.users.get(str(session.get("user")))
-        if who is None or session.get("mark") != _mark(who):
-            return None
-        lasts = timedelta(seconds=self.clock().timestamp() - float(session.get("since", 0))) < SESSION_LASTS
-        return User(who.name, who.role) if lasts else None
+        age = timedelta(seconds=runtime.clock().timestamp() - float(session.get("since", 0)))
+        return who if who and age < SESSION_LASTS and session.get("mark") == _mark(who) else None
+
+    def user_of_key(self) -> Credential | None:
+        """Whose key the request shows."""
+        scheme, _space, key = request.headers.get("Authorization", "").partition(" ")
+        return owner_of(key.strip(), self.keys) if scheme.lower() == "bearer" else None
+
+
+access = cast(Access, LocalProxy(lambda: current_app.extensions["stocksync.access"]))
 
 
 class _Sessions(SecureCookieSessionInterface):
@@ -145,10 +135,9 @@ class _Sessions(SecureCookieSessionInterface):
         return request.is_secure
 
 
-def set_up(app: Flask, config: StockSyncConfig, clock: Clock) -> None:
+def set_up(app: Flask, config: StockSyncConfig) -> None:
     """Put the guard in front of every view of `app`."""
-    access = Access(config, clock)
-    app.extensions["stocksync.access"] = access
+    app.extensions["stocksync.access"] = found = Access(config)
     users = config.users.get_secret_value()
     derived = hashlib.sha256(f"stocksync session {users}".encode()).hexdigest() if users else None
     app.secret_key = (
@@ -163,8 +152,8 @@ def set_up(app: Flask, config: StockSyncConfig, clock: Clock) -> None:
     app.before_request(guard)
     app.after_request(secure)
     app.register_blueprint(blueprint)
-    app.jinja_env.globals.update(user=LocalProxy(current_user), csrf_token=csrf_token, may=may)
-    if access.only_here:
+    app.jinja_env.globals.update(user=LocalProxy(lambda: g.get("user")), csrf_token=csrf_token, may=may)
+    if found.only_here:
         log.warning(
             "no users or keys are set up: the page answers only at this machine; "
             "see `python -m stocksync users hash`"
@@ -173,79 +162,57 @@ def set_up(app: Flask, config: StockSyncConfig, clock: Clock) -> None:
 
 def guard() -> Any:
     """Find out who asks, and refuse them, send them to the login, or let them through."""
-    access, api = _access(), for_program()
-    if request.path in FOR_ALL or (request.path == "/metrics" and access.metrics_open):
+    program = for_program()
+    if request.path in FOR_ALL or (request.path == "/metrics" and runtime.config.metrics_open):
         return None
     if access.only_here:
         _refuse_elsewhere()
-        g.user, by_key = User("page", Role.ADMIN), False
+        g.user = Credential("page", Role.ADMIN, hash="")
         # A program here needs no token; a browser says that it is one, whatever site sends it.
-        trusted = api and not any(header in request.headers for header in _FROM_BROWSER)
+        trusted = program and not any(header in request.headers for header in _FROM_BROWSER)
     else:
-        by_key = api and "Authorization" in request.headers
-        g.user = _of_key(access) if by_key else access.of_session()
-        trusted = by_key
-    g.by_key = by_key
+        trusted = program and "Authorization" in request.headers
+        g.user = access.user_of_key() if trusted else access.user_of_session()
     if g.user is None and request.endpoint not in _BEFORE_LOGIN:
-        return _refuse_unknown(api)
-    if request.method in _SAFE or (request.url_rule is None and trusted):
+        return _refuse_unknown(program)
+    if request.method in ("GET", "HEAD", "OPTIONS") or (request.url_rule is None and trusted):
         return None
     if not trusted:
         sent = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
         kept = session.get("csrf", "")
         if not kept or not secrets.compare_digest(sent.encode(), kept.encode()):
             abort(403, _("The page was open for too long; load it again."))
-    if request.endpoint not in _BEFORE_LOGIN:  # whoever forgets to say so, a change is not for readers
-        _demand(Role.OPERATOR)
+    if request.endpoint not in _BEFORE_LOGIN:
+        demand("operator")  # no change is for readers
     return None
-
-
-def requires(role: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator of a view: only for `role` and those above it. Changes ask for operators anyway."""
-
-    def decorate(view: Callable[P, R]) -> Callable[P, R]:
-        @wraps(view)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            _demand(Role[role.upper()])
-            return view(*args, **kwargs)
-
-        return guarded
-
-    return decorate
-
-
-def current_user() -> User | None:
-    """Who asks; None: nobody that we know."""
-    user: User | None = g.get("user")
-    return user
 
 
 def may(role: str) -> bool:
     """Whether who asks has `role` or one above it."""
-    user = current_user()
-    return user is not None and user.role >= Role[role.upper()]
+    return g.get("user") is not None and g.user.role >= Role[role.upper()]
+
+
+def demand(role: str) -> None:
+    """Refuse whoever has neither `role` nor one above it. Every change asks for operators already."""
+    if not may(role):
+        abort(403, _("Your role may look at this, but not change it."))
+
+
+def actor() -> str:
+    """Who acts, for the log."""
+    return str(g.user.name)
 
 
 def csrf_token() -> str:
     """The token that forms of this session must send back, as `csrf` or in the header X-CSRF-Token."""
-    if "csrf" not in session:
-        session["csrf"] = secrets.token_urlsafe(32)
-    token: str = session["csrf"]
-    return token
+    return str(session.setdefault("csrf", secrets.token_urlsafe(32)))
 
 
 def secure(response: Response) -> Response:
     """Headers that keep other sites and injected scripts out."""
-    headers = {
-        "Content-Security-Policy": _CSP,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-    }
+    response.headers.update(_HEADERS)
     if request.is_secure:
-        headers["Strict-Transport-Security"] = "max-age=31536000"
-    response.headers.update(headers)
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     response.headers.setdefault("Cache-Control", "no-store")
     return response
 
@@ -253,28 +220,31 @@ def secure(response: Response) -> Response:
 @blueprint.route("/login", methods=["GET", "POST"])
 def login() -> Any:
     """The form, and what it sends."""
-    access, target = _access(), _own_path(request.values.get("next", ""))
-    if current_user():
+    target = own_path(request.values.get("next", ""))
+    if g.user:
         return redirect(target, 303)
-    fault, code = None, 200
     if not request.is_secure and not _is_here(_host()):
         fault = _("Passwords are taken over HTTPS only. Behind a proxy set STOCK_SYNC_TRUSTED_PROXIES.")
         return render_template("login.html", fault=fault, closed=True), 403
-    if request.method == "POST":
-        name, password = request.form.get("name", "").strip(), request.form.get("password", "")
-        who = access.users.get(name)
-        if not access.attempts.begin(request.remote_addr or "", who.name if who else None, access.clock()):
-            fault, code = _("Too many attempts; try again in a quarter of an hour."), 429
-        elif access.password_fits(password, who) and who is not None:
-            access.attempts.forgive(request.remote_addr or "", who.name)
-            session.clear()  # nothing of what was there before goes on, the token neither
-            session.update(user=who.name, mark=_mark(who), since=access.clock().timestamp())
-            log.info("%s logged in", who.name)
-            return redirect(target, 303)
-        else:
-            log.warning("a login failed from %s", request.remote_addr)
-            fault, code = _("Name or password is wrong."), 401
+    fault, code = _begin_session() if request.method == "POST" else (None, 200)
+    if code == 303:
+        return redirect(target, 303)
     return render_template("login.html", fault=fault, target=target, closed=not access.users), code
+
+
+def _begin_session() -> tuple[str | None, int]:
+    """What is wrong with the name and the password that were sent, and the code of the answer; 303: nothing."""
+    address, who = request.remote_addr or "", access.users.get(request.form.get("name", "").strip())
+    if not access.attempts.begin(address, who.name if who else None, runtime.clock()):
+        return _("Too many attempts; try again in a quarter of an hour."), 429
+    if not access.password_fits(request.form.get("password", ""), who) or who is None:
+        log.warning("a login failed from %s", address)
+        return _("Name or password is wrong."), 401
+    access.attempts.forgive(address, who.name)
+    session.clear()  # nothing of what was there before goes on, the token neither
+    session.update(user=who.name, mark=_mark(who), since=runtime.clock().timestamp())
+    log.info("%s logged in", who.name)
+    return None, 303
 
 
 @blueprint.post("/logout")
@@ -284,24 +254,13 @@ def logout() -> Any:
     return redirect(url_for("auth.login"), 303)
 
 
-def _access() -> Access:
-    access: Access = current_app.extensions["stocksync.access"]
-    return access
-
-
-def _of_key(access: Access) -> User | None:
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    who = owner_of(key.strip(), access.keys) if scheme.lower() == "bearer" else None
-    return User(who.name, who.role) if who else None
-
-
-def _refuse_unknown(api: bool) -> Any:
-    where = url_for("auth.login", next=request.full_path.rstrip("?") if request.method == "GET" else None)
-    if api:
+def _refuse_unknown(program: bool) -> Any:
+    if program:
         abort(401, "A key is needed: Authorization: Bearer KEY.")
     if "HX-Request" in request.headers:
         return Response(status=401, headers={"HX-Redirect": url_for("auth.login")})
-    return redirect(where, 303)
+    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("auth.login", next=wanted), 303)
 
 
 def _refuse_elsewhere() -> None:
@@ -313,20 +272,8 @@ def _refuse_elsewhere() -> None:
         abort(403, "No users are set up, so this page is not served through a proxy.")
 
 
-def _demand(role: Role) -> None:
-    user = current_user()
-    if user is None or user.role < role:
-        abort(403, _("Your role may look at this, but not change it."))
-
-
 def _mark(who: Credential) -> str:
     return hashlib.sha256(f"{who.name} {who.hash}".encode()).hexdigest()[:16]
-
-
-def _own_path(path: str) -> str:
-    """`path` where it leads to a page of ours, else the first page."""
-    plain = path.isprintable() and "\\" not in path
-    return path if plain and path.startswith("/") and not path.startswith("//") else "/"
 
 
 def _host() -> str:
@@ -345,6 +292,6 @@ def _network(address: str) -> str:
         found = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
-    if found.version == 4:
-        return address
-    return str(found.ipv4_mapped or ipaddress.ip_network(f"{found}/64", strict=False))
+    if found.version == 6:
+        return str(found.ipv4_mapped or ipaddress.ip_network(f"{found}/64", strict=False))
+    return address

@@ -6,7 +6,6 @@ bind = f"{os.environ.get('HOST', '0.0.0.0')}:{os.environ.get('PORT', '8000')}"
 worker_class = "gthread"
 workers = 1
 threads = 8
-timeout = 30
 graceful_timeout = 8
 accesslog = "-"
 control_socket_disable = True

@@ -153,10 +153,8 @@ _ERROR = {
 }
 
 
-def error_words(error_class: str | None) -> str:
+def error_words(error_class: str) -> str:
     """A few words for an error class, whoever made it up."""
-    if not error_class:
-        return ""
     if known := _ERROR.get(error_class):
         return str(known)
     if found := re.fullmatch(r"Http([1-5]\d\d)", error_class):
@@ -167,5 +165,4 @@ def error_words(error_class: str | None) -> str:
 
 def word(table: str, code: Any) -> str:
     """Our word of a table of this module for a code; the code itself where there is none."""
-    words: dict[Any, Any] = globals()[table]
-    return str(words.get(code, code))
+    return str(globals()[table].get(code, code))

@@ -9,9 +9,9 @@ import click
 from stocksync.cli.frame import Answer, actor, cli, command, names_and_values, progress, table
 from stocksync.errors import StockSyncError
 from stocksync.runtime import Runtime
+from stocksync.store.audit import audit as run_audit
+from stocksync.store.audit import per_lane
 from stocksync.upkeep.alert_texts import title
-from stocksync.upkeep.audit import audit as run_audit
-from stocksync.upkeep.audit import per_lane
 from stocksync.upkeep.discrepancies import DIFFERING
 
 _LONGEST_WAIT = 5.0

@@ -1,18 +1,14 @@
 """The breaker of the remote, shared by all workers: closed, open, half-open (one probe at a time).
 
-What it knows lives in Redis; without Redis it counts as closed, because the row is the truth and a request more
-is the lesser harm. A process without Redis keeps the same in its own memory.
+Its state is a hash in Redis. Without Redis it counts as closed, because the row is the truth and a request more is
+the lesser harm. A process that works without Redis keeps the same in its own memory.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import Protocol
+from typing import Any, Literal
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -20,128 +16,51 @@ from redis.exceptions import RedisError
 from stocksync.store.identifiers import Clock
 from stocksync.store.outages import REMOTE, Outage
 
-OUTAGE = "outage"
-CREDENTIALS = "credentials"
+OUTAGE, CREDENTIALS = "outage", "credentials"
+"""Why it is open."""
+Gate = Literal["closed", "probe", "open"]
+"""What a worker may send now: everything that is due; one order, or a question for the remote's health; nothing."""
+
+FAILURES_IN_A_ROW = 5
+# Or this share of at least so many answers in a window of so many seconds.
+FAILING_SHARE, FEWEST_ANSWERS, WINDOW = 0.5, 20, timedelta(seconds=30)
+FIRST_INTERVAL, LONGEST_INTERVAL, CREDENTIALS_INTERVAL = 5.0, 30.0, 60.0
+"""Seconds between probes."""
+PROBE_LASTS = 20.0
+"""Seconds that a probe is somebody's, if that somebody dies."""
 
 
-class Gate(Enum):
-    """What a worker may send now."""
+class LocalMemory(dict[bytes, bytes]):
+    """The Redis commands that the breaker uses, within one process. There one drain at a time may probe anyway."""
 
-    CLOSED = "closed"
-    """Everything that is due."""
-    PROBE = "probe"
-    """One order, or a question for the remote's health; nobody else does the same meanwhile."""
-    OPEN = "open"
-    """Nothing before `until`."""
+    def hgetall(self, _key: str) -> dict[bytes, bytes]:
+        return self
 
+    def hset(self, _key: str, mapping: Mapping[str, str]) -> None:
+        self.update({name.encode(): value.encode() for name, value in mapping.items()})
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """The breaker's answer. `until` (aware UTC) is when to ask again, where the gate is open."""
+    def hincrby(self, key: str, name: str, amount: int) -> int:
+        count = int(self.get(name.encode(), 0)) + amount
+        self.hset(key, {name: str(count)})
+        return count
 
-    gate: Gate
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerSettings:
-    """When it opens and how often it probes. Times in seconds."""
-
-    failures_in_a_row: int = 5
-    window: float = 30.0
-    failing_share: float = 0.5
-    fewest_answers: int = 20
-    """Of `window` seconds that are judged by the share that failed."""
-    first_interval: float = 5.0
-    longest_interval: float = 30.0
-    credentials_interval: float = 60.0
-    probe_lasts: float = 20.0
-    """How long a probe is somebody's, if that somebody dies."""
-
-
-class BreakerMemory(Protocol):
-    """Where the breaker's few words are kept. May raise RedisError or OSError."""
-
-    def read(self) -> Mapping[str, str]:
-        """All words; empty when there are none."""
-
-    def write(self, words: Mapping[str, str]) -> None:
-        """Add or replace words."""
-
-    def add_failures(self, times: int) -> int:
-        """Count more failures in a row; answers with the count."""
-
-    def take_probe(self, seconds: float) -> bool:
-        """Become the one who probes, for at most `seconds`; False: somebody else is."""
-
-    def give_probe_back(self) -> None:
-        """Let the next one probe."""
-
-
-class RedisBreakerMemory:
-    """One hash and one lock under our prefix."""
-
-    def __init__(self, connection: Redis, prefix: str) -> None:
-        """`connection`: with short timeouts and no retries."""
-        self._redis = connection
-        self._key = f"{prefix}:breaker"
-        self._probe_key = f"{prefix}:breaker:probe"
-
-    def read(self) -> Mapping[str, str]:
-        found: Mapping[bytes, bytes] = self._redis.hgetall(self._key)  # type: ignore[assignment]
-        return {name.decode(): value.decode() for name, value in found.items()}
-
-    def write(self, words: Mapping[str, str]) -> None:
-        self._redis.hset(self._key, mapping=dict(words))  # type: ignore[arg-type]
-
-    def add_failures(self, times: int) -> int:
-        return int(self._redis.hincrby(self._key, "failures", times))
-
-    def take_probe(self, seconds: float) -> bool:
-        return bool(self._redis.set(self._probe_key, "1", nx=True, px=int(seconds * 1000)))
-
-    def give_probe_back(self) -> None:
-        self._redis.delete(self._probe_key)
-
-
-class LocalBreakerMemory:
-    """The same within one process, for those that work without Redis. Its clock decides when a probe is over."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._words: dict[str, str] = {}
-        self._probe_until: datetime | None = None
-
-    def read(self) -> Mapping[str, str]:
-        return dict(self._words)
-
-    def write(self, words: Mapping[str, str]) -> None:
-        self._words.update(words)
-
-    def add_failures(self, times: int) -> int:
-        self._words["failures"] = str(int(self._words.get("failures", "0")) + times)
-        return int(self._words["failures"])
-
-    def take_probe(self, seconds: float) -> bool:
-        if self._probe_until is not None and self._clock() < self._probe_until:
-            return False
-        self._probe_until = self._clock() + timedelta(seconds=seconds)
+    def set(self, *_: str, **__: object) -> bool:
         return True
 
-    def give_probe_back(self) -> None:
-        self._probe_until = None
+    def delete(self, _key: str) -> None:
+        """Nothing is kept of a probe."""
 
 
 class Breaker:
     """Decides whether to send. Never raises: a memory that can't be reached counts as closed."""
 
-    def __init__(self, memory: BreakerMemory, settings: BreakerSettings, clock: Clock) -> None:
-        self._memory = memory
-        self._settings = settings
+    def __init__(self, memory: Redis | LocalMemory, prefix: str, clock: Clock) -> None:
+        """`memory`: a Redis client with short timeouts and no retries, or this process's own."""
+        self._memory: Any = memory
+        self._key, self._probe_key = f"{prefix}:breaker", f"{prefix}:breaker:probe"
         self._clock = clock
         self._served_at: datetime | None = None
-        self._window: deque[tuple[datetime, int, int]] = deque()
-        self._counting = threading.Lock()
+        self._window: list[tuple[datetime, int, int]] = []
         self._outage = Outage(REMOTE, clock)
 
     def open_until(self) -> datetime | None:
@@ -150,35 +69,41 @@ class Breaker:
 
     def opened(self) -> tuple[datetime | None, str | None]:
         """Since when it has been open, and why (`outage`, `credentials`); (None, None): it is closed."""
-        words = self._read()
-        since = _while_open(words, "opened_at")
-        return since, None if since is None else words.get("reason", OUTAGE)
+        state = self._read()
+        since = _while_open(state, "opened_at")
+        return since, state.get("reason", OUTAGE) if since else None
+
+    def served_at(self) -> datetime | None:
+        """When the remote last served anybody, as far as is known (aware UTC)."""
+        try:
+            return datetime.fromisoformat(self._read()["served_at"]).astimezone(UTC)
+        except (KeyError, ValueError):
+            return self._served_at
 
     def _read(self) -> Mapping[str, str]:
         try:
-            return self._memory.read()
+            return {name.decode(): value.decode() for name, value in self._memory.hgetall(self._key).items()}
         except (RedisError, OSError):
             return {}  # counts as closed, as everywhere here
 
-    def admit(self) -> Admission:
-        """What may be sent now. After `Gate.PROBE` the caller says `served` or `failed`."""
-        words = self._read()
-        until = _while_open(words, "probe_at")
+    def admit(self) -> Gate:
+        """What may be sent now. After `probe` the caller says `served` or `failed`."""
+        state = self._read()
+        until = _while_open(state, "probe_at")
         if (
-            words.get("state") == "closed"
-        ):  # by whoever noticed first; no word at all says nothing of the remote
+            state.get("state") == "closed"
+        ):  # by whoever noticed first; no state at all says nothing of the remote
             self._outage.ends()
         if until is None:
-            return Admission(Gate.CLOSED)
-        self._outage.begins(words.get("reason", OUTAGE), _while_open(words, "opened_at"))
-        if until > self._clock():
-            return Admission(Gate.OPEN, until)
+            return "closed"
+        self._outage.begins(state.get("reason", OUTAGE), _while_open(state, "opened_at"))
         try:
-            if self._memory.take_probe(self._settings.probe_lasts):
-                return Admission(Gate.PROBE)
+            waits = until > self._clock()
+            if waits or not self._memory.set(self._probe_key, "1", nx=True, px=int(PROBE_LASTS * 1000)):
+                return "open"
+            return "probe"
         except (RedisError, OSError):
-            return Admission(Gate.CLOSED)
-        return Admission(Gate.OPEN, self._clock() + timedelta(seconds=self._settings.first_interval))
+            return "closed"
 
     def tally(self, served: int, failed: int) -> bool:
         """Count answers of this process. True: a high share of those in the window failed.
@@ -186,24 +111,23 @@ class Breaker:
         The window is each worker's own: all ask the same remote, and what one concludes they share.
         """
         now = self._clock()
-        with self._counting:
-            self._window.append((now, served, failed))
-            while (now - self._window[0][0]).total_seconds() > self._settings.window:
-                self._window.popleft()
-            failures = sum(failed for _, _, failed in self._window)
-            answers = failures + sum(served for _, served, _ in self._window)
-        return answers >= self._settings.fewest_answers and failures >= self._settings.failing_share * answers
+        # Of threads that count at once one may lose its few answers; the share hardly changes.
+        self._window = [row for row in (*self._window, (now, served, failed)) if now - row[0] <= WINDOW]
+        failures = sum(row[2] for row in self._window)
+        answers = failures + sum(row[1] for row in self._window)
+        return answers >= FEWEST_ANSWERS and failures >= FAILING_SHARE * answers
 
     def served(self) -> bool:
         """The remote answered somebody in a way that shows it works. True: this closed the breaker."""
-        self._served_at = self._clock()
+        self._served_at = now = self._clock()
         self._outage.ends()
+        was_open = self._read().get("state") == "open"
         try:
-            opened = self._memory.read().get("state") == "open"
-            self._memory.write({"state": "closed", "failures": "0", "served_at": self._clock().isoformat()})
-            if opened:
-                self._memory.give_probe_back()
-            return opened
+            closed = {"state": "closed", "failures": "0", "served_at": now.isoformat()}
+            self._memory.hset(self._key, mapping=closed)
+            if was_open:
+                self._memory.delete(self._probe_key)
+            return was_open
         except (RedisError, OSError):
             return False
 
@@ -218,47 +142,36 @@ class Breaker:
             mostly: `tally` says so, whatever came last.
         """
         try:
-            failures = self._memory.add_failures(times)
-            few = failures < self._settings.failures_in_a_row
-            if few and reason == OUTAGE and not probing and not mostly:
+            failures = self._memory.hincrby(self._key, "failures", times)
+            if failures < FAILURES_IN_A_ROW and reason == OUTAGE and not probing and not mostly:
                 return False
-            with self._counting:
-                self._window.clear()
-            self._open(reason, probing)
+            self._window = []
+            known = self._read()
+            was_open = known.get("state") == "open"
+            interval = CREDENTIALS_INTERVAL if reason == CREDENTIALS else FIRST_INTERVAL
+            if was_open and reason == OUTAGE:
+                if not probing:  # those that were under way say nothing new
+                    return True
+                interval = min(float(known.get("interval", interval)) * 2, LONGEST_INTERVAL)
+            now = self._clock()
+            state = {
+                "state": "open",
+                "reason": reason,
+                "interval": str(interval),
+                "probe_at": (now + timedelta(seconds=interval)).isoformat(),
+                **({} if was_open else {"opened_at": now.isoformat()}),
+            }
+            self._memory.hset(self._key, mapping=state)
+            self._memory.delete(self._probe_key)
+            self._outage.begins(reason)
             return True
         except (RedisError, OSError):
             return False
 
-    def served_at(self) -> datetime | None:
-        """When the remote last served anybody, as far as is known (aware UTC)."""
-        try:
-            return datetime.fromisoformat(self._read()["served_at"]).astimezone(UTC)
-        except (KeyError, ValueError):
-            return self._served_at
 
-    def _open(self, reason: str, probing: bool) -> None:
-        known = self._memory.read()
-        was_open, settings = known.get("state") == "open", self._settings
-        interval = settings.first_interval
-        if reason == CREDENTIALS:
-            interval = settings.credentials_interval
-        elif was_open:
-            last = float(known.get("interval", interval))
-            # Only a probe's failure makes the waits longer; those that were under way say nothing new.
-            interval = min(last * 2, settings.longest_interval) if probing else last
-            if not probing:
-                return
-        until = self._clock() + timedelta(seconds=interval)
-        words = {"state": "open", "reason": reason, "interval": str(interval), "probe_at": until.isoformat()}
-        words |= {} if was_open else {"opened_at": self._clock().isoformat()}
-        self._memory.write(words)
-        self._memory.give_probe_back()
-        self._outage.begins(reason)
-
-
-def _while_open(words: Mapping[str, str], name: str) -> datetime | None:
-    """A moment among the words; None: the breaker is not open, or it can't be read, which counts as that."""
+def _while_open(state: Mapping[str, str], name: str) -> datetime | None:
+    """A moment of the state; None: the breaker is not open, or it can't be read, which counts as that."""
     try:
-        return datetime.fromisoformat(words[name]) if words.get("state") == "open" else None
+        return datetime.fromisoformat(state[name]) if state.get("state") == "open" else None
     except (KeyError, ValueError):
         return None

@@ -1,28 +1,37 @@
-"""OrdersClient: tells the orders microservice what our orders say, and asks what it knows of them."""
+"""Clients of the orders microservice: OrdersClient, and ForeignClient around one of the monolith's own."""
 
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
-from stocksync.delivery.answers import Answer, Verdict, understand
+from stocksync.delivery.answers import (
+    REMEMBERED,
+    Answer,
+    RemoteOrder,
+    RemotePage,
+    Verdict,
+    order_of,
+    page_of,
+    understand,
+)
 from stocksync.errors import RemoteError, needs_extra
-from stocksync.store.values import is_storable
+from stocksync.store.values import printable
 
 if TYPE_CHECKING:
     from requests import Session
 
-_LARGEST_BODY = 64 * 1024
-_LARGEST_PAGE = 2 * 1024 * 1024
-_LONGEST_CURSOR = 4096
-_LONGEST_ID = 255
+_LARGEST = {"PUT": 64 * 1024, "GET": 2 * 1024 * 1024}
+"""Bytes of a body that are read."""
 _BAD_TOKEN = "BadToken"
-STATUS_PATH = "/orders/{order_id}/stock-status"
+
+T = TypeVar("T")
 
 
 class StatusClient(Protocol):
@@ -30,22 +39,6 @@ class StatusClient(Protocol):
 
     def update_stock_status(self, *, token_id: str, order_id: str, is_stock_updated: bool) -> Any:
         """An object with `.success` and `.error`."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteOrder:
-    """An order as the remote has it."""
-
-    id: str
-    is_stock_updated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RemotePage:
-    """Some orders, and where the next ones are; `next_cursor` None: these were the last."""
-
-    orders: list[RemoteOrder]
-    next_cursor: str | None
 
 
 class OrdersReader(Protocol):
@@ -75,12 +68,11 @@ class OrdersClient:
         *,
         connect_timeout: float = 3.0,
         timeout: float = 8.0,
-        status_path: str = STATUS_PATH,
+        status_path: str = "/orders/{order_id}/stock-status",
         health_path: str = "/health",
         orders_path: str = "/orders",
         order_path: str = "/orders/{order_id}",
         session: Session | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
@@ -99,14 +91,11 @@ class OrdersClient:
         with needs_extra("worker"):
             from stocksync.delivery.transport import Transport  # requests takes its time to import
 
-        self._transport = Transport(base_url.rstrip("/"), session, connect_timeout, monotonic)
-        self._status_path = status_path
-        self._health_path = health_path
-        self._orders_path = orders_path
-        self._order_path = order_path
+        self._transport = Transport(base_url.rstrip("/"), session, connect_timeout)
+        self._status_path, self._health_path = status_path, health_path
+        self._orders_path, self._order_path = orders_path, order_path
         self._token = jwt_token if callable(jwt_token) else lambda: jwt_token
         self.timeout = timeout
-        self._monotonic = monotonic
         self._headers: dict[str, str] | None = None
 
     def forget_token(self) -> None:
@@ -116,13 +105,10 @@ class OrdersClient:
     def is_healthy(self, timeout: float = 3.0) -> bool:
         """Whether the remote says that it is well: 200 and a JSON object, within `timeout` seconds."""
         try:
-            headers = self._standing_headers()
-            status, body, _ = self._transport.call(
-                "GET", self._health_path, None, headers, timeout, _LARGEST_BODY
-            )
-            return status == 200 and isinstance(_json(body), dict)
+            status, document, _ = self._call("GET", self._health_path, timeout)
         except RemoteError:
             return False
+        return status == 200 and isinstance(document, dict)
 
     def update_stock_status(
         self,
@@ -134,19 +120,15 @@ class OrdersClient:
         timeout: float | None = None,
     ) -> Answer:
         """Tell the remote. `timeout`: seconds for the whole call, None: the client's own."""
-        body = json.dumps({"token_id": token_id, "is_stock_updated": is_stock_updated}).encode()
         path = self._status_path.replace("{order_id}", quote(order_id, safe=""))
-        total = self.timeout if timeout is None else timeout
+        body = json.dumps({"token_id": token_id, "is_stock_updated": is_stock_updated}).encode()
+        # A header must be ASCII; ids that are not are quoted the same way every time.
+        key = {"Idempotency-Key": quote(idempotency_key, safe="%:-_.~ ")} if idempotency_key else {}
         try:
-            headers = self._standing_headers()
-            if idempotency_key is not None:
-                # A header must be ASCII; ids that are not are quoted the same way every time.
-                headers = headers | {"Idempotency-Key": quote(idempotency_key, safe="%:-_.~ ")}
-            status, text, later = self._transport.call("PUT", path, body, headers, total, _LARGEST_BODY)
+            return understand(*self._call("PUT", path, timeout or self.timeout, body, key))
         except RemoteError as error:
             verdict = Verdict.CREDENTIALS if error.error_class == _BAD_TOKEN else Verdict.UNCLEAR
             return Answer(verdict, error.error_class, str(error))
-        return understand(status, _json(text), later)
 
     def list_orders(
         self, *, token_id: str, updated_since: datetime, cursor: str | None, limit: int
@@ -173,19 +155,17 @@ class OrdersClient:
 
         What fails for no reason that is told is tried three times, all within the time of one call. Raises RemoteError.
         """
-        deadline = self._monotonic() + self.timeout
-        headers, target = self._standing_headers(), f"{path}?{urlencode(query)}"
+        deadline, target = time.monotonic() + self.timeout, f"{path}?{urlencode(query)}"
         for tries_left in (2, 1, 0):
-            left = max(0.1, deadline - self._monotonic())
             try:
-                status, body, later = self._transport.call("GET", target, None, headers, left, _LARGEST_PAGE)
+                left = max(0.1, deadline - time.monotonic())
+                status, document, later = self._call("GET", target, left)
                 if status < 500 or later:
                     break
                 raise RemoteError(f"Http{status}", f"the remote answers with {status}")
             except RemoteError:
-                if not tries_left or self._monotonic() >= deadline:
+                if not tries_left or time.monotonic() >= deadline:
                     raise
-        document = _json(body)
         if may_lack and status == 404 and isinstance(document, dict) and document.get("success") is False:
             return None
         if status in (401, 403):
@@ -196,42 +176,109 @@ class OrdersClient:
             raise RemoteError("NotTheContract", "the answer is not the contract's")
         return document
 
+    def _call(
+        self, method: str, path: str, total: float, body: bytes | None = None, more: Mapping[str, str] = {}
+    ) -> tuple[int, Any, str | None]:
+        """Status, decoded JSON (None: it is none, or was cut) and Retry-After. Raises RemoteError."""
+        headers = {**self._standing_headers(), **more}
+        status, text, later = self._transport.call(method, path, body, headers, total, _LARGEST[method])
+        try:
+            return status, json.loads(text), later
+        except (ValueError, RecursionError):
+            return status, None, later
+
     def _standing_headers(self) -> dict[str, str]:
         """Those of every call. Raises RemoteError for a token that can't be sent, without a word of it."""
         if self._headers is None:
-            headers = {"Content-Type": "application/json", "Accept": "application/json"}
-            if token := self._token():
-                if not (token.isascii() and token.isprintable()):
-                    raise RemoteError(_BAD_TOKEN, "the token holds characters that no header can")
-                headers["Authorization"] = f"Bearer {token}"
-            self._headers = headers
+            token = self._token() or ""
+            if not (token.isascii() and token.isprintable()):
+                raise RemoteError(_BAD_TOKEN, "the token holds characters that no header can")
+            bearer = {"Authorization": f"Bearer {token}"} if token else {}
+            self._headers = {"Content-Type": "application/json", "Accept": "application/json", **bearer}
         return self._headers
 
 
-def page_of(rows: Any, following: Any, cursor: str | None, limit: int) -> RemotePage:
-    """Raises RemoteError for what is not the contract's."""
-    listed = isinstance(rows, list) and len(rows) <= limit and all(isinstance(row, dict) for row in rows)
-    if not listed or not (following is None or _is_text(following, _LONGEST_CURSOR)):
-        raise RemoteError("NotTheContract", "the list of orders is not the contract's")
-    if following is not None and (following == cursor or not rows):
-        raise RemoteError("NotTheContract", "the list of orders does not come to an end")
-    return RemotePage([order_of(row.get("id"), row.get("is_stock_updated")) for row in rows], following)
+class ForeignClient:
+    """A monolith's own client, made to answer as ours does, within `timeout` seconds.
 
+    Each call has a thread of its own, which a call that hangs keeps; `_MOST_HANGING` of them at most.
+    """
 
-def order_of(order_id: Any, flag: Any, asked: str | None = None) -> RemoteOrder:
-    """Raises RemoteError for what is not the contract's, what no row can hold, and another order than `asked`."""
-    if not _is_text(order_id, _LONGEST_ID) or not isinstance(flag, bool) or asked not in (None, order_id):
-        raise RemoteError("NotTheContract", "an order is not the contract's")
-    return RemoteOrder(order_id, flag)
+    _MOST_HANGING = 32
 
+    def __init__(self, client: StatusClient, timeout: float = 8.0) -> None:
+        self._client: Any = client
+        self.timeout = timeout
+        self._free = threading.BoundedSemaphore(self._MOST_HANGING)
 
-def _is_text(value: Any, longest: int) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= longest and is_storable(value)
+    def forget_token(self) -> None:
+        """Its token is its own affair."""
 
+    def is_healthy(self, timeout: float = 3.0) -> bool:  # noqa: ARG002
+        """There is nobody to ask but for an order."""
+        return False
 
-def _json(body: bytes) -> Any:
-    """What the body says; None: it is not JSON, or was cut."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+    def update_stock_status(
+        self,
+        *,
+        token_id: str,
+        order_id: str,
+        is_stock_updated: bool,
+        timeout: float | None = None,
+        **_: Any,
+    ) -> Answer:
+        """Ask the foreign client; what it raises is an answer that can't be told."""
+
+        def tell() -> Answer:
+            result = self._client.update_stock_status(
+                token_id=token_id, order_id=order_id, is_stock_updated=is_stock_updated
+            )
+            accepted = getattr(result, "success", None) is True
+            error = getattr(result, "error", None) or "no reason given"
+            return understand(200, {"success": accepted, "error": error})
+
+        try:
+            return self._in_time(tell, timeout or self.timeout)
+        except RemoteError as error:
+            return Answer(Verdict.UNCLEAR, error.error_class, str(error))
+
+    def list_orders(self, *, cursor: str | None, limit: int, **asked: Any) -> RemotePage:
+        """As OrdersClient does, of a client that offers it. Raises RemoteError."""
+
+        def read() -> RemotePage:
+            page = self._client.list_orders(cursor=cursor, limit=limit, **asked)
+            rows = [{"id": row.id, "is_stock_updated": row.is_stock_updated} for row in page.orders]
+            return page_of(rows, page.next_cursor, cursor, limit)
+
+        return self._in_time(read, self.timeout)
+
+    def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
+        """As OrdersClient does, of a client that offers it. Raises RemoteError."""
+
+        def read() -> RemoteOrder | None:
+            row = self._client.find_order(token_id=token_id, order_id=order_id)
+            return None if row is None else order_of(row.id, row.is_stock_updated, order_id)
+
+        return self._in_time(read, self.timeout)
+
+    def _in_time(self, ask: Callable[[], T], total: float) -> T:
+        """What `ask` answers within `total` seconds. Raises RemoteError: why it does not."""
+        answer: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                answer.set_result(ask())
+            except Exception as error:  # its errors are not ours to know
+                words = printable(str(error))[:REMEMBERED] or type(error).__name__
+                answer.set_exception(RemoteError(type(error).__name__, words))
+            finally:
+                self._free.release()
+
+        if not self._free.acquire(timeout=total):
+            words = f"{self._MOST_HANGING} earlier calls of the client have not come back"
+            raise RemoteError("Timeout", words)
+        threading.Thread(target=work, daemon=True, name="foreign-client").start()
+        try:
+            return answer.result(total)
+        except TimeoutError:
+            raise RemoteError("Timeout", f"no answer within {total:g} s") from None

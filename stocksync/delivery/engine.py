@@ -7,6 +7,7 @@ whoever runs the engine is told by `wakeups` when to come back.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,14 +16,13 @@ from typing import Any
 from uuid import UUID
 
 from stocksync.delivery.answers import Answer
-from stocksync.delivery.breaker import CREDENTIALS, Breaker, Gate
-from stocksync.delivery.outcomes import Outcomes
-from stocksync.delivery.sender_pool import Sender, SendPool, Sent, tell
+from stocksync.delivery.breaker import CREDENTIALS, Breaker
+from stocksync.delivery.sender_pool import Sender, SendPool, send
 from stocksync.delivery.settlement import DrainReport, Settlements
 from stocksync.errors import DatabaseUnavailable
 from stocksync.store.context import Context, Part
-from stocksync.store.deliveries import Claim, ClaimedOrder, Deliveries
-from stocksync.store.lanes import Lanes, LaneState
+from stocksync.store.deliveries import ClaimedOrder, Deliveries, Kind
+from stocksync.store.due_work import Lanes
 from stocksync.store.outages import Outage
 
 log = logging.getLogger(__name__)
@@ -41,15 +41,12 @@ class DeliveryEngine(Part):
         sender: Sender,
         breaker: Breaker,
         database_outage: Outage,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(context)
         self._sender, self._breaker, self._database_outage = sender, breaker, database_outage
-        self._monotonic = monotonic
         self._wakeups, self._deliveries, self._lanes = context.wakeups, Deliveries(context), Lanes(context)
-        self._outcomes = Outcomes(context, sender, breaker)
-        self._pool = SendPool(sender, context.config.delivery_concurrency, monotonic)
-        self._settlements = Settlements(context, self._outcomes)
+        self._pool = SendPool(sender, context.config.delivery_concurrency)
+        self._settlements = Settlements(context, sender, breaker)
         self._draining = threading.Lock()
 
     def close(self) -> None:
@@ -72,30 +69,29 @@ class DeliveryEngine(Part):
         """
         report = DrainReport(lane)
         with self._draining:
-            started = self._monotonic()
+            started = time.monotonic()
             try:
-                self._settlements.add(self._pool.collect(0, 0, 0))
+                self._settlements.arrived += self._pool.collect(0, 0, 0)
                 self._write(report, should_stop)  # what an earlier slice had to leave
                 state = self._lanes.state(lane)
-                admission = self._breaker.admit() if self._is_open(state) else None
-                if admission is None:
-                    report.held_back = "paused" if state.paused else "snoozed"
-                elif admission.gate is Gate.OPEN:
-                    report.held_back = "outage"
-                elif admission.gate is Gate.PROBE:
+                gate = self._breaker.admit() if self._is_open(state) else None
+                # A lane whose credentials were refused is tried with one order, not with a batch.
+                refused = state.paused_reason == CREDENTIALS
+                if gate == "probe":
                     self._probe(report, should_stop)
+                elif gate == "closed":
+                    ends = started + self._config.delivery_slice_seconds
+                    self._run(report, ends, should_stop, 1 if refused else limit)
                 else:
-                    # A lane whose credentials were refused is tried with one order, not with a batch.
-                    limit = 1 if state.reason == CREDENTIALS else limit
-                    self._run(report, started + self._config.delivery_slice_seconds, should_stop, limit)
-                if state.reason == CREDENTIALS and report.delivered:
+                    report.held_back = "outage" if gate else "paused" if state.paused else "snoozed"
+                if refused and report.delivered:
                     self._lanes.resume(lane)
                 report.concurrency = self._pool.concurrency
-                report.seconds = self._monotonic() - started
+                report.seconds = time.monotonic() - started
                 report.next_due = self._come_back(lane, report.progressed)
             except BaseException:
                 # A job's timeout, a database that stays away: what was not sent is given back by the next drain.
-                self._settlements.add(self._pool.withdraw())
+                self._settlements.arrived += self._pool.withdraw()
                 self._wakeups.wake_at(lane, self._clock() + _HELD_BY_OTHERS)
                 raise
         log.info(
@@ -105,28 +101,24 @@ class DeliveryEngine(Part):
         )  # fmt: skip
         return report
 
-    def _is_open(self, state: LaneState) -> bool:
-        return not state.paused and (state.snoozed_until is None or state.snoozed_until <= self._clock())
+    def _is_open(self, lane: Any) -> bool:
+        return not lane.paused and (lane.snoozed_until is None or lane.snoozed_until <= self._clock())
 
     def _probe(self, report: DrainReport, should_stop: Callable[[], bool]) -> None:
         """One order, another one each time; when that tells nothing, the remote's own word on its health."""
-        claim = self._deliveries.claim_probe(report.lane, self._new_id(), *self._lease())
-        for order in claim.orders:
-            self._settlements.add([self._sent(claim.id, order)])
+        orders = self._claim(report.lane, 1, "probe")
+        for order in orders:
+            send(self._sender, order)
+            self._settlements.arrived.append(order)
             self._write(report, should_stop, probing=True)
         if self._breaker.open_until() is not None:
             if self._sender.is_healthy():
                 if self._breaker.served():
                     self._recover()
-            elif not claim.orders:
+            elif not orders:
                 self._breaker.failed(probing=True)
         if self._breaker.open_until() is not None:
             report.held_back = "outage"
-
-    def _sent(self, claim_id: UUID, order: ClaimedOrder, timeout: float | None = None) -> Sent:
-        started = self._monotonic()
-        answer = tell(self._sender, order, timeout)
-        return Sent(claim_id, order, answer, round((self._monotonic() - started) * 1000))
 
     def _recover(self) -> None:
         """The breaker has closed: what waited for that alone is due, and every lane is woken."""
@@ -137,69 +129,69 @@ class DeliveryEngine(Part):
     def _run(
         self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int | None
     ) -> None:
-        batch, pool = self._config.delivery_batch_size, self._pool
-        remaining = batch if limit is None else limit
+        batch, pool, settlements = self._config.delivery_batch_size, self._pool, self._settlements
+        remaining = sys.maxsize if limit is None else limit
         dry = shared = False
-        unsettled, settle_by = 0, 0.0
+        settle_by = 0.0
         while True:
-            halted = report.held_back is not None or self._monotonic() >= ends or should_stop()
+            halted = report.held_back is not None or time.monotonic() >= ends or should_stop()
             stopping = halted or dry or remaining <= 0
-            if halted and pool.queued:
-                unsettled += self._settlements.add(pool.withdraw())
+            if halted:
+                settlements.arrived += pool.withdraw()
             if not stopping and pool.queued < batch // 2 + 1:
                 if self._breaker.open_until() is not None:  # another worker found the remote gone
                     report.held_back = "outage"
                     continue
-                wanted = batch if limit is None else min(batch, remaining)
-                claimed = self._claim(self._deliveries.claim, report.lane, wanted)
+                wanted = min(batch, remaining)
+                claimed = self._claim_and_queue(report.lane, wanted)
                 dry = claimed < wanted
-                remaining -= 0 if limit is None else claimed
+                remaining -= claimed
                 if claimed == batch and not shared:
                     # A backlog: an idle worker may share it. If there is none, this wake-up waits for the slice's end.
                     shared = self._wakeups.wake(report.lane)
-            low_water = 0 if stopping else batch // 2 + 1
-            arrived = pool.collect(batch // 2 + 1, low_water, _SETTLE_AFTER)
-            if arrived and not unsettled:
-                settle_by = self._monotonic() + _SETTLE_AFTER
-            unsettled += self._settlements.add(arrived)
-            idle = pool.idle
-            if unsettled and (idle or unsettled > batch // 2 or self._monotonic() >= settle_by):
+            arrived = pool.collect(batch // 2 + 1, 0 if stopping else batch // 2 + 1, _SETTLE_AFTER)
+            if arrived and not settlements.arrived:
+                settle_by = time.monotonic() + _SETTLE_AFTER
+            settlements.arrived += arrived
+            idle, unjudged = pool.idle, len(settlements.arrived)
+            if unjudged and (idle or unjudged > batch // 2 or time.monotonic() >= settle_by):
                 self._write(report, should_stop)
-                unsettled = 0
             if idle and stopping:
-                if halted or remaining <= 0 or not self._claim(self._deliveries.claim_suspect, report.lane):
+                if halted or remaining <= 0 or not self._claim_and_queue(report.lane, 1, "suspect"):
                     return
-                remaining -= 0 if limit is None else 1
+                remaining -= 1
 
-    def _lease(self) -> tuple[datetime, datetime]:
+    def _claim(self, which: UUID | str, limit: int, kind: Kind) -> list[ClaimedOrder]:
         now = self._clock()
-        return now, now + timedelta(seconds=self._config.delivery_lease_seconds)
+        lease_until = now + timedelta(seconds=self._config.delivery_lease_seconds)
+        return self._deliveries.claim(which, limit, self._new_id(), now, lease_until, kind)
 
-    def _claim(self, claim: Callable[..., Claim], *which: Any) -> int:
-        send_until = self._monotonic() + self._config.delivery_lease_seconds - self._sender.timeout
-        claimed = claim(*which, self._new_id(), *self._lease())
-        if claimed.orders:
-            self._pool.submit(claimed, send_until)
-        return len(claimed.orders)
+    def _claim_and_queue(self, lane: str, limit: int, kind: Kind = "lane") -> int:
+        """Have the sender threads send up to `limit` orders. Answers with how many there are."""
+        send_until = time.monotonic() + self._config.delivery_lease_seconds - self._sender.timeout
+        claimed = self._claim(lane, limit, kind)
+        self._pool.submit(claimed, send_until)
+        return len(claimed)
 
     def _write(self, report: DrainReport, should_stop: Callable[[], bool], *, probing: bool = False) -> None:
         """Write what is known. A database that is away is waited for as long as a lease may last."""
-        give_up_at = self._monotonic() + self._config.delivery_lease_seconds
+        give_up_at = time.monotonic() + self._config.delivery_lease_seconds
         while True:
             try:
                 written = self._settlements.write(report, probing=probing)
                 break
             except DatabaseUnavailable as error:
                 self._database_outage.begins(error)
-                if should_stop() or self._monotonic() >= give_up_at:
+                if should_stop() or time.monotonic() >= give_up_at:
                     raise
                 time.sleep(_SETTLE_AFTER)
-        if report.lane in written.halted:
-            report.held_back = "outage" if self._breaker.open_until() is not None else "snoozed"
-        if written.recovered:
-            self._recover()
-        for lane in written.lanes - {report.lane}:
-            self._come_back(lane)
+        for judged in written:
+            if judged.recovered:
+                self._recover()
+            if judged.lane != report.lane:
+                self._come_back(judged.lane)
+            elif judged.halt:
+                report.held_back = "outage" if self._breaker.open_until() is not None else "snoozed"
 
     def _come_back(self, lane: str, progressed: bool = True) -> datetime | None:
         """Wake the lane, or plan its next wake-up: not before what holds it back has passed.
@@ -207,18 +199,16 @@ class DeliveryEngine(Part):
         Due work that could not be claimed is held by somebody's open transaction: asked for again in a second,
         or a worker would spin on it.
         """
-        moment = self._deliveries.next_due(lane)
-        state = self._lanes.state(lane)
+        moment, state = self._deliveries.next_due(lane), self._lanes.state(lane)
         soon = self._clock() + _HELD_BY_OTHERS
         if self._settlements.holds(lane):
-            self._wakeups.wake_at(lane, soon)
-            return soon
-        if moment is None or state.paused:
-            self._wakeups.wake_at(lane, None)
-            return None
-        moment = max(filter(None, (moment, state.snoozed_until, self._breaker.open_until())))
-        moment = moment if progressed else max(moment, soon)
-        if moment <= self._clock():
+            moment = soon
+        elif moment is None or state.paused:
+            moment = None
+        else:
+            held_back = (state.snoozed_until, self._breaker.open_until(), None if progressed else soon)
+            moment = max([moment, *filter(None, held_back)])
+        if moment is not None and moment <= self._clock():
             self._wakeups.wake(lane)
         else:
             self._wakeups.wake_at(lane, moment)
@@ -234,18 +224,17 @@ class DeliveryEngine(Part):
         """
         if not self._is_open(self._lanes.state(lane)) or self._breaker.open_until() is not None:
             return None
-        claim = self._deliveries.claim_order(order_ref, self._new_id(), *self._lease())
-        if not claim.orders:
+        timeout = self._config.microservice_immediate_timeout
+        orders = self._claim(order_ref, 1, "order")
+        if not orders:
             return None
-        sent = self._sent(claim.id, claim.orders[0], self._config.microservice_immediate_timeout)
-        settlements = Settlements(self.context, self._outcomes)
-        settlements.add([sent])
-        give_up_at = self._monotonic() + self._config.microservice_immediate_timeout
-        recovered = settlements.write(DrainReport(lane)).recovered
-        while settlements.holds(lane) and self._monotonic() < give_up_at:
+        send(self._sender, orders[0], timeout)
+        judged = self._settlements.judge(orders)
+        give_up_at = time.monotonic() + timeout
+        while self._settlements.settle(judged).busy and time.monotonic() < give_up_at:
             time.sleep(0.05)  # a caller holds the order; one that does so for longer leaves it to the lease
-            settlements.write(DrainReport(lane))
-        if recovered:
+        if judged.recovered:
             self._recover()
         self._come_back(lane)
-        return sent.answer
+        answer: Answer = orders[0].answer
+        return answer

@@ -5,22 +5,18 @@ Without latency one connection is fastest (more only fight for the interpreter);
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
-from uuid import UUID
 
 from stocksync.delivery.answers import Answer, Verdict
-from stocksync.store.deliveries import Claim, ClaimedOrder
+from stocksync.store.deliveries import ClaimedOrder
 from stocksync.store.identifiers import joined
 
 _CPU_PER_SEND = 0.0005
 """Seconds one send keeps the interpreter busy; a remote slower than that leaves room for another connection."""
-_REMEMBERED_SENDS = 32
 
 
 class Sender(Protocol):
@@ -36,58 +32,55 @@ class Sender(Protocol):
         is_stock_updated: bool,
         idempotency_key: str | None = None,
         timeout: float | None = None,
-    ) -> Answer: ...
+    ) -> Answer:
+        """Tell the remote. `timeout` None: the sender's own."""
 
-    def forget_token(self) -> None: ...
+    def forget_token(self) -> None:
+        """The token in use was refused."""
 
-    def is_healthy(self, timeout: float = 3.0) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """An order of a claim with its answer; None: not sent, the lease had too little left."""
-
-    claim_id: UUID
-    order: ClaimedOrder
-    answer: Answer | None
-    duration_ms: int
+    def is_healthy(self, timeout: float = 3.0) -> bool:
+        """Whether the remote says that it is well."""
 
 
-def tell(sender: Sender, order: ClaimedOrder, timeout: float | None = None) -> Answer:
-    """Send one order's state, under the idempotency key of its state version.
+def send(sender: Sender, order: ClaimedOrder, timeout: float | None = None) -> float:
+    """Send one order's state, under the idempotency key of its state version. Answers with how many seconds it took.
 
     A sender must not raise; if it does, the order fails, not the thread. What such an error says is not kept: it
     may quote a header, and so a secret.
     """
+    started = time.monotonic()
     try:
-        return sender.update_stock_status(
+        order.answer = sender.update_stock_status(
             token_id=order.token_id, order_id=order.order_id, is_stock_updated=order.is_stock_updated,
             idempotency_key=joined(order.token_id, order.order_id, str(order.state_version)), timeout=timeout,
         )  # fmt: skip
     except Exception as error:
-        return Answer(Verdict.UNCLEAR, type(error).__name__, "the client itself failed; see the worker's log")
+        order.answer = Answer(
+            Verdict.UNCLEAR, type(error).__name__, "the client itself failed; see the worker's log"
+        )
+    elapsed = time.monotonic() - started
+    order.duration_ms = round(elapsed * 1000)
+    return elapsed
 
 
 class SendPool:
-    """Orders go in by claims, results come out in any order. One thread submits and collects.
+    """Claimed orders go in and come out with their answers, in any order. One thread submits and collects.
 
     With a `limit` of 0 there are no sender threads: whoever collects sends.
     """
 
-    def __init__(self, sender: Sender, limit: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._sender = sender
-        self._limit = limit
-        self._monotonic = monotonic
+    def __init__(self, sender: Sender, limit: int) -> None:
+        self._sender, self._limit = sender, limit
         self._changed = threading.Condition()
-        self._queue: deque[tuple[UUID, ClaimedOrder, float]] = deque()
-        self._results: deque[Sent] = deque()
-        self._latencies: deque[float] = deque(maxlen=_REMEMBERED_SENDS)
+        self._queue: deque[tuple[ClaimedOrder, float]] = deque()
+        self._done: list[ClaimedOrder] = []
+        self._latencies: deque[float] = deque(maxlen=32)
         self._threads: list[threading.Thread] = []
         self._in_flight = 0
         self.concurrency = min(1, limit)
         """Connections wanted at the latency seen last."""
-        self._wake_at_results = 1
-        self._wake_at_queued = 0
+        self._wake_at = (1, 0)
+        """Orders done, or fewer queued: when it is worth waking up whoever collects."""
         self._closed = False
 
     @property
@@ -99,44 +92,44 @@ class SendPool:
     def idle(self) -> bool:
         """Nothing queued, nothing in flight, nothing to collect."""
         with self._changed:
-            return not (self._queue or self._in_flight or self._results)
+            return not (self._queue or self._in_flight or self._done)
 
-    def submit(self, claim: Claim, send_until: float) -> None:
-        """Queue the orders of `claim`. Past `send_until` (monotonic seconds) they come back unsent."""
+    def submit(self, orders: Sequence[ClaimedOrder], send_until: float) -> None:
+        """Queue `orders`. Past `send_until` (monotonic seconds) they come back unsent."""
         with self._changed:
-            self._queue.extend((claim.id, order, send_until) for order in claim.orders)
+            self._queue.extend((order, send_until) for order in orders)
             self._start_threads()
             self._changed.notify_all()
 
-    def collect(self, at_least: int, queued_below: int, timeout: float) -> list[Sent]:
-        """Results so far, after waiting for `at_least`, for the queue to run low, or for all to be done.
+    def collect(self, at_least: int, queued_below: int, timeout: float) -> list[ClaimedOrder]:
+        """Orders done so far, after waiting for `at_least`, for the queue to run low, or for all to be done.
 
         Args:
-            at_least: results worth waking up for.
+            at_least: orders worth waking up for.
             queued_below: come back when fewer orders than this are queued.
             timeout: seconds to wait at most.
         """
         with self._changed:
-            self._wake_at_results, self._wake_at_queued = at_least, queued_below
+            self._wake_at = (at_least, queued_below)
             while not self._limit and not self._worth_waking():
                 self._in_flight += 1
                 self._send(*self._queue.popleft())
             self._changed.wait_for(self._worth_waking, timeout)
-            results = list(self._results)
-            self._results.clear()
-        return results
+            done, self._done = self._done, []
+        return done
 
     def _worth_waking(self) -> bool:
+        at_least, queued_below = self._wake_at
         return (
-            len(self._results) >= self._wake_at_results
-            or len(self._queue) < self._wake_at_queued
+            len(self._done) >= at_least
+            or len(self._queue) < queued_below
             or not (self._queue or self._in_flight)
         )
 
-    def withdraw(self) -> list[Sent]:
+    def withdraw(self) -> list[ClaimedOrder]:
         """Take back what was not begun, as unsent."""
         with self._changed:
-            taken = [Sent(claim_id, order, None, 0) for claim_id, order, _ in self._queue]
+            taken = [order for order, _ in self._queue]
             self._queue.clear()
         return taken
 
@@ -146,9 +139,9 @@ class SendPool:
             self._closed = True
             self._queue.clear()
             self._changed.notify_all()
-        deadline = self._monotonic() + timeout
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(max(0.0, deadline - self._monotonic()))
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _start_threads(self) -> None:
         while len(self._threads) < min(self.concurrency, self._in_flight + len(self._queue)):
@@ -169,14 +162,12 @@ class SendPool:
                 self._in_flight += 1
             self._send(*queued)
 
-    def _send(self, claim_id: UUID, order: ClaimedOrder, send_until: float) -> None:
-        started = self._monotonic()
-        answer = None if started > send_until else tell(self._sender, order)
-        elapsed = self._monotonic() - started
+    def _send(self, order: ClaimedOrder, send_until: float) -> None:
+        elapsed = send(self._sender, order) if time.monotonic() <= send_until else None
         with self._changed:
             self._in_flight -= 1
-            self._results.append(Sent(claim_id, order, answer, round(elapsed * 1000)))
-            if answer is not None:
+            self._done.append(order)
+            if elapsed is not None:
                 self._follow(elapsed)
             if self._worth_waking():
                 self._changed.notify_all()
@@ -184,7 +175,7 @@ class SendPool:
     def _follow(self, elapsed: float) -> None:
         # The fastest of the last sends: unlike their mean it does not grow by the threads' own rivalry.
         self._latencies.append(elapsed)
-        wanted = min(self._limit, max(1, math.ceil(min(self._latencies) / _CPU_PER_SEND)))
+        wanted = min(self._limit, 1 + int(min(self._latencies) / _CPU_PER_SEND))
         if wanted != self.concurrency:
             self.concurrency = wanted
             self._start_threads()

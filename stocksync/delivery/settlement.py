@@ -1,4 +1,4 @@
-"""Writing what came of claims, with patience: what can't be written now is kept and written later.
+"""From answers to rows: what each answer means for its order, its lane and the breaker, and writing that with patience.
 
 A caller's open transaction may hold an order, a database may be away for a while. An answer that is known is not
 thrown away for it: the lease would run out, and a delivered order would count as a failed attempt.
@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from stocksync.delivery.outcomes import Judged, Outcomes
-from stocksync.delivery.sender_pool import Sent
+from stocksync.delivery.answers import Answer, Verdict, decide_retry, snooze_seconds
+from stocksync.delivery.breaker import CREDENTIALS, Breaker
+from stocksync.delivery.sender_pool import Sender
 from stocksync.store.context import Context, Part
-from stocksync.store.deliveries import Deliveries, Settled
+from stocksync.store.deliveries import ClaimedOrder, Deliveries, Settled
+from stocksync.store.due_work import Failure, Lanes
 
 log = logging.getLogger(__name__)
+
+REFUSALS_IN_A_ROW = 20
+"""Orders refused for good, with no success between, before the lane is paused: not the orders are wrong then."""
+_CREDENTIALS_SNOOZE = timedelta(seconds=60)
+_SERVED = frozenset({Verdict.DELIVERED, Verdict.REJECTED, Verdict.INVALID})
 
 
 @dataclass(slots=True)
@@ -47,10 +54,9 @@ class DrainReport:
 
     def add(self, settled: Settled) -> None:
         """Count what one settlement came to."""
-        for figure, count in asdict(settled).items():
-            if figure not in ("lost", "busy"):
-                setattr(self, figure, getattr(self, figure) + count)
         self.lost += len(settled.lost)
+        for figure, count in settled.figures.items():
+            setattr(self, figure, getattr(self, figure) + count)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
@@ -59,89 +65,138 @@ class DrainReport:
 
 
 @dataclass(slots=True)
-class _Results:
-    """Results of one claim on their way into the database; `judged` None: nobody looked at them yet."""
+class Judged:
+    """Orders of one claim that are still to be written.
 
-    claim_id: UUID
-    sent: list[Sent] = field(default_factory=list)
-    judged: Judged | None = None
+    `halt`: nothing more of this lane should go out now. `recovered`: these answers closed the breaker.
+    """
 
-    @property
-    def lane(self) -> str:
-        return self.sent[0].order.token_id
-
-
-@dataclass(slots=True)
-class Written:
-    """What one round of writing showed: the lanes that were written, those to be left alone now, and whether the
-    breaker closed."""
-
-    lanes: set[str] = field(default_factory=set)
-    halted: set[str] = field(default_factory=set)
+    lane: str
+    orders: Sequence[ClaimedOrder]
+    halt: bool = False
     recovered: bool = False
 
 
 class Settlements(Part):
-    """Results by claim, from the answer to the committed row. Used by one thread at a time."""
+    """Judges answers in the order they came, and writes what follows. `judge` and `settle` are for any thread."""
 
-    def __init__(self, context: Context, outcomes: Outcomes) -> None:
+    def __init__(self, context: Context, sender: Sender, breaker: Breaker) -> None:
         super().__init__(context)
-        self._deliveries = Deliveries(context)
-        self._outcomes = outcomes
-        self._waiting: list[_Results] = []
+        self._sender, self._breaker = sender, breaker
+        self._deliveries, self._lanes = Deliveries(context), Lanes(context)
+        self._refused: dict[str, set[UUID]] = {}
+        self.arrived: list[ClaimedOrder] = []
+        """Back from being sent, for `write`. An order without answer was not sent and is given back."""
+        self._judged: list[Judged] = []
 
     def holds(self, lane: str) -> bool:
-        """Whether results of the lane are still to be written."""
-        return any(results.lane == lane for results in self._waiting)
+        """Whether judged orders of the lane are still to be written."""
+        return any(judged.lane == lane for judged in self._judged)
 
-    def add(self, sent: Sequence[Sent]) -> int:
-        """Take results, say how many; an order that was not sent (answer None) is given back."""
-        open_claims = {results.claim_id: results for results in self._waiting if results.judged is None}
-        for one in sent:
-            results = open_claims.get(one.claim_id)
-            if results is None:
-                results = open_claims[one.claim_id] = _Results(one.claim_id)
-                self._waiting.append(results)
-            results.sent.append(one)
-        return len(sent)
-
-    def write(self, report: DrainReport, *, probing: bool = False) -> Written:
-        """Write all that can be written now, a transaction a claim; what somebody else holds is kept.
+    def write(self, report: DrainReport, *, probing: bool = False) -> list[Judged]:
+        """Judge and write all that can be written now, a transaction a claim; what somebody else holds is kept.
 
         Args:
-            probing: the results answer the one order that was let through an open breaker.
+            probing: the answer is that of the one order that was let through an open breaker.
+
+        Returns:
+            Whose orders were dealt with.
 
         Raises:
             DatabaseUnavailable: nothing is lost, the next call goes on with it.
         """
-        written = Written()
-        for results in tuple(self._waiting):
-            lane, now = results.lane, self._clock()
-            if results.judged is None:
-                results.judged = self._outcomes.judge(lane, results.sent, now, probing=probing)
-                written.recovered |= results.judged.recovered
-                if results.judged.halt:
-                    written.halted.add(lane)
-            judged = results.judged
-            what = (judged.delivered, judged.failures, now, judged.unsent)
-            settled = self._deliveries.settle(results.claim_id, *what)
-            report.add(settled)
-            written.lanes.add(lane)
-            _tell(lane, judged, settled)
-            if settled.busy:
-                judged.keep(settled.busy)
-            else:
-                self._waiting = [others for others in self._waiting if others is not results]
+        for claim_id in dict.fromkeys(order.claim_id for order in self.arrived):
+            of_claim = [order for order in self.arrived if order.claim_id == claim_id]
+            self._judged.append(self.judge(of_claim, probing=probing))
+            self.arrived = [order for order in self.arrived if order.claim_id != claim_id]
+        for judged in self._judged:
+            report.add(self.settle(judged))
+        written = self._judged
+        # What is kept comes without its flags: whoever called acts on them now.
+        self._judged = [Judged(one.lane, one.orders) for one in written if one.orders]
         return written
 
+    def settle(self, judged: Judged) -> Settled:
+        """Write what can be written now; what somebody else holds stays in `judged`. Raises DatabaseUnavailable."""
+        settled = self._deliveries.settle(judged.orders, self._clock())
+        for order in judged.orders:
+            if (failure := order.failure) and order.id not in settled.busy | settled.lost:
+                about = {
+                    "lane": judged.lane,
+                    "order": order.order_id,
+                    "attempt": order.attempts + failure.counted,
+                }
+                then = "given up" if failure.next_at is None else f"again at {failure.next_at:%H:%M:%S}"
+                said = (failure.error_class, failure.error_message, then)
+                # The outage has its own line; one for each order that waits for its end would bury it.
+                level = logging.DEBUG if failure.waiting == "outage" else logging.INFO
+                log.log(level, "not delivered (%s: %s), %s", *said, extra=about)
+        judged.orders = [order for order in judged.orders if order.id in settled.busy]
+        return settled
 
-def _tell(lane: str, judged: Judged, settled: Settled) -> None:
-    for failure in judged.failures:
-        order = failure.order
-        if order.id not in settled.busy and order.id not in settled.lost:
-            about = {"lane": lane, "order": order.order_id, "attempt": order.attempts + failure.counted}
-            then = "given up" if failure.next_at is None else f"again at {failure.next_at:%H:%M:%S}"
-            said = (failure.error_class, failure.error_message, then)
-            # The outage has its own line; one for each order that waits for its end would bury it.
-            level = logging.DEBUG if failure.waiting == "outage" else logging.INFO
-            log.log(level, "not delivered (%s: %s), %s", *said, extra=about)
+    def judge(self, orders: Sequence[ClaimedOrder], *, probing: bool = False) -> Judged:
+        """Set what the answers to orders of one claim mean for them. The breaker and the lane are told what follows.
+
+        Raises:
+            DatabaseUnavailable: judge them again later.
+        """
+        judged = Judged(orders[0].token_id, orders)
+        in_question = any(order.answer and order.answer.verdict is Verdict.UNCLEAR for order in orders)
+        served_at = self._breaker.served_at() if in_question else None
+        served = unclear = failing = 0
+        for order in orders:
+            if order.answer is None:
+                continue
+            verdict = order.answer.verdict
+            served, unclear = served + (verdict in _SERVED), unclear + (verdict is Verdict.UNCLEAR)
+            failing = 0 if verdict in _SERVED else failing + (verdict is Verdict.UNCLEAR)
+            halts = self._hold_back(judged.lane, order.id, order.answer)
+            judged.halt |= halts
+            if halts and verdict is Verdict.INVALID:
+                order.duration_ms = None  # given back: not the orders are wrong
+            elif verdict is not Verdict.DELIVERED:
+                order.failure = self._failure(order, order.answer, served_at)
+        if served:
+            judged.recovered = self._breaker.served()
+        mostly = self._breaker.tally(served, unclear)
+        if failing or (unclear and mostly):
+            alone = probing and not served
+            judged.halt |= self._breaker.failed(times=failing, probing=alone, mostly=mostly)
+        return judged
+
+    def _failure(self, order: ClaimedOrder, answer: Answer, served_at: datetime | None) -> Failure:
+        counted, next_at, waiting = decide_retry(
+            answer, attempts=order.attempts, last_attempt_at=order.last_attempt_at, served_at=served_at,
+            config=self._config, now=self._clock(), rng=self.context.rng,
+        )  # fmt: skip
+        return Failure(
+            "sync_failed" if answer.verdict in _SERVED else "sync_error", answer.error_class or "Unknown",
+            answer.error or "no reason given", next_at, waiting, counted, answer.verdict is Verdict.INVALID,
+        )  # fmt: skip
+
+    def _hold_back(self, lane: str, order_ref: UUID, answer: Answer) -> bool:
+        """Snooze or pause the lane, or pause the remote, where the answer asks for it. True: it does."""
+        now = self._clock()
+        if answer.success:
+            self._refused.pop(lane, None)
+        elif answer.verdict is Verdict.INVALID:
+            refused = self._refused.setdefault(lane, set())
+            refused.add(order_ref)
+            reason = f"{REFUSALS_IN_A_ROW} orders in a row were refused for good: {answer.error}"
+            if len(refused) < REFUSALS_IN_A_ROW:
+                return False
+            if self._lanes.pause(lane, reason):
+                log.error("paused until a person resumes it: %s", reason, extra={"lane": lane})
+            return True
+        elif answer.verdict is Verdict.THROTTLED:
+            until = now + timedelta(seconds=snooze_seconds(answer.retry_after, now))
+            self._lanes.snooze(lane, until, "throttled")
+        elif answer.verdict is Verdict.CREDENTIALS:
+            self._sender.forget_token()
+            refused_us = "the remote refuses our credentials (%s: %s); tried again once a minute"
+            log.error(refused_us, answer.status, answer.error, extra={"lane": lane})
+            if answer.status == 403:
+                self._lanes.snooze(lane, now + _CREDENTIALS_SNOOZE, CREDENTIALS)
+            else:
+                self._breaker.failed(CREDENTIALS)
+        return answer.verdict in (Verdict.THROTTLED, Verdict.CREDENTIALS)

@@ -12,7 +12,6 @@ from uuid import UUID
 from stocksync.errors import DatabaseUnavailable, StockSyncError, TransitionRefused
 from stocksync.store.operation_lists import Filter, OperationLists
 
-SLICE = 200
 LONGEST = 20.0
 """Seconds that one call may take; what is left waits for the next."""
 
@@ -28,7 +27,7 @@ class BulkReport:
 
 def matching(lists: OperationLists, wanted: Filter, before: UUID | None = None) -> Iterator[UUID]:
     """The ids of all that match, read in slices, the newest first; what is recorded meanwhile is left out."""
-    while ids := lists.ids(wanted, SLICE, before):
+    while ids := lists.ids(wanted, 200, before):
         yield from ids
         before = ids[-1]
 
@@ -55,14 +54,9 @@ def act_on(
             report.done += 1
         except DatabaseUnavailable:
             raise
-        except StockSyncError as error:
-            report.skipped[_reason(error)] += 1
+        except TransitionRefused as error:
+            report.skipped[error.status] += 1
+        except StockSyncError as error:  # `in_doubt`, `unknown_operation`
+            report.skipped[re.sub(r"(?<!^)([A-Z])", r"_\1", type(error).__name__).lower()] += 1
         last = operation_id
     return report
-
-
-def _reason(error: StockSyncError) -> str:
-    """`completed` and the like, else the error's name: `in_doubt`, `unknown_operation`."""
-    if isinstance(error, TransitionRefused):
-        return error.status
-    return re.sub(r"(?<!^)([A-Z])", r"_\1", type(error).__name__).lower()

@@ -1,4 +1,4 @@
-"""Reading a whole order: Allegro's checkout form, checked field by field before anything is written.
+"""Reading documents: Allegro's checkout form and a return, checked field by field before anything is written.
 
 Source: Allegro REST API, `GET /order/checkout-forms/{id}` (`id`, `status`, `lineItems`, `revision`,
 `updatedAt`). `revision` is opaque: compared for equality only; `updatedAt` orders the forms of one order.
@@ -27,9 +27,6 @@ from pydantic.alias_generators import to_camel
 from stocksync.errors import InvalidInput, InvalidOrder, InvalidReturn
 from stocksync.store.values import MAX_QUANTITY, check_quantity, check_word, in_words, storable
 
-MAX_LINES = 5_000
-_SAYS_SOMETHING = r"^[^\x00]*[^\s\x00\x1c-\x1f][^\x00]*$"
-
 READY = "READY_FOR_PROCESSING"
 CANCELLED = "CANCELLED"
 SELLER_CANCELLED = "SELLER_CANCELLED"
@@ -40,13 +37,12 @@ Word = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=200),
     AfterValidator(storable),
-    Field(json_schema_extra={"pattern": _SAYS_SOMETHING}),
+    Field(json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00\x1c-\x1f][^\x00]*$"}),
 ]
 Quantity = Annotated[int, Field(strict=True, ge=1, le=MAX_QUANTITY)]
 
 
 M = TypeVar("M", bound=BaseModel)
-Refusal = type[InvalidOrder | InvalidReturn]
 
 
 class _Part(BaseModel):
@@ -67,11 +63,10 @@ class _Offer(_Part):
 
 def written_out(moment: Any) -> Any:
     """A time as text must be one that a person can read: a bare number could mean seconds or anything."""
-    if isinstance(moment, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", moment):
-        return moment
-    if moment is None or isinstance(moment, datetime):
-        return moment
-    raise ValueError("a time like 2026-03-01T12:00:00Z is needed")
+    is_readable = isinstance(moment, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", moment)
+    if moment is not None and not isinstance(moment, datetime) and not is_readable:
+        raise ValueError("a time like 2026-03-01T12:00:00Z is needed")
+    return moment
 
 
 def _in_utc(moment: datetime | None) -> datetime | None:
@@ -104,7 +99,7 @@ class CheckoutForm(_Part):
     token_id: Annotated[Word, Field(alias="token_id")]
     status: Word
     fulfillment: _Fulfillment | None = None
-    line_items: Annotated[tuple[FormLine, ...], Field(max_length=MAX_LINES)]
+    line_items: Annotated[tuple[FormLine, ...], Field(max_length=5_000)]
     revision: Word | None = None
     updated_at: Annotated[AwareDatetime | None, BeforeValidator(written_out), AfterValidator(_in_utc)] = None
 
@@ -142,7 +137,13 @@ def with_lines_apart(form: CheckoutForm) -> CheckoutForm:
     return form
 
 
-def read(model: type[M], document: Any, token_id: str | None, id_field: str, refused: Refusal) -> M:
+def read(
+    model: type[M],
+    document: Any,
+    token_id: str | None,
+    id_field: str,
+    refused: type[InvalidOrder | InvalidReturn],
+) -> M:
     """`document` (decoded JSON) as a `model`, of the account `token_id` where it names none.
 
     Raises `refused` with every fault found, and with what `id_field` holds.
@@ -225,9 +226,12 @@ def is_newer(
     """
     if form.revision is not None and form.revision == known_revision and not seller_turned:
         return False
-    if form.updated_at is not None and known_updated_at is not None:
-        return form.updated_at > known_updated_at or (seller_turned and form.updated_at == known_updated_at)
-    return True
+    return (
+        form.updated_at is None
+        or known_updated_at is None
+        or form.updated_at > known_updated_at
+        or (seller_turned and form.updated_at == known_updated_at)
+    )
 
 
 def fault_in_words(fault: Any) -> str:
@@ -237,3 +241,28 @@ def fault_in_words(fault: Any) -> str:
     got = in_words(given) if isinstance(given, int) else f"{given!r:.40}"
     said = fault["msg"].removeprefix("Value error, ")
     return f"{place}: {said}" + ("" if fault["type"] == "missing" else f", got {got}")
+
+
+class ReturnedGoods(BaseModel):
+    """`line_item_id` None: the line is found by SKU."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    return_id: Word
+    token_id: Word
+    order_id: Word
+    line_item_id: Word | None = None
+    sku: Word
+    quantity: Quantity
+
+
+def parse_return(document: Any, token_id: str | None = None) -> ReturnedGoods:
+    """The return in `document` (decoded JSON).
+
+    Args:
+        token_id: the seller account, when the document does not name it.
+
+    Raises:
+        InvalidReturn: with every fault found; nothing was written.
+    """
+    return read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)

@@ -5,18 +5,40 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.errors import InvalidInput, UnknownOperation
+from stocksync.errors import InDoubt, InvalidInput, TransitionRefused, UnknownOperation
 from stocksync.orders.checkout_form import CANCELLED, SELLER_CANCELLED
+from stocksync.orders.order_state import order_state
 from stocksync.orders.recording import Recorder, exceeds
 from stocksync.store.context import Context, Part
+from stocksync.store.database import rows_of, uuid_of
 from stocksync.store.identifiers import joined
-from stocksync.store.interventions import OperationInterventions, OperationRow
-from stocksync.store.inventory import Change
-from stocksync.store.operations import OrderRow
-from stocksync.store.order_lines import Line
+from stocksync.store.logs import LogEntry
+from stocksync.store.operations import (
+    CANCEL_OPERATION,
+    CONFIRM_OPERATION,
+    DENY_OPERATION,
+    FIND_OPERATION,
+    FIND_WANTED_OPERATION,
+    RELEASE_KEYS,
+    REST_ORDER,
+    RETRY_OPERATIONS,
+    SCHEDULE_ORDER,
+    Operation,
+    OrderRow,
+)
+from stocksync.store.order_lines import (
+    FORGET_LINE,
+    LOWER_LINE,
+    REFUND_LINES,
+    UNDO_DEDUCTION,
+    WAIVE_LINE,
+    Line,
+)
+from stocksync.store.states import can_be_retried
 from stocksync.store.values import check_word
 
 log = logging.getLogger(__name__)
@@ -28,19 +50,34 @@ class Interventions(Part):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.recorder = Recorder(context)
-        self._interventions = OperationInterventions(context)
 
     def retry(self, operation_id: UUID | str, *, actor: str, reason: str | None = None) -> None:
         """Have a waiting or given-up operation delivered now, with all attempts before it.
 
+        Every waiting or given-up operation of its order goes with it: they mirror one delivery.
+
         Raises:
-            UnknownOperation, TransitionRefused, InDoubt
+            UnknownOperation, TransitionRefused
+            InDoubt: nobody knows yet whether there is something to tell.
         """
-        actor, reason = check_word("actor", actor), _reason(reason)
+        actor, run = check_word("actor", actor), self._database.run
+        who = {"actor": actor, "reason": _reason(reason)}
         with self._database.transaction_scope():
-            order = self._interventions.retry(_uuid(operation_id), actor, reason, self.recorder.clock())
+            now = self._clock()
+            order, operation = self._lock(operation_id, "retried")
+            state = order.is_stock_updated
+            if not can_be_retried(operation.status) or state is None:
+                raise TransitionRefused(operation_id, "retried", operation.status)
+            run(SCHEDULE_ORDER, id=order.id, state=state, due_at=now, waiting="manual", now=now)
+            most = self._config.retry_max_attempts
+            rows = rows_of(run(RETRY_OPERATIONS, order_ref=order.id, max_retries=most, now=now))
+            details = {**who, "operation": str(operation.id)}
+            self.recorder.log.add(
+                [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows], now
+            )
             self.recorder.wake_after_commit(order.token_id)
-        log.info("retried by %s", actor, extra={"operation": operation_id, **_about(order)})
+        about = {"operation": operation_id, "lane": order.token_id, "order": order.order_id}
+        log.info("retried by %s", actor, extra=about)
 
     def cancel(self, operation_id: UUID | str, *, actor: str, reason: str, put_back: bool = False) -> None:
         """Stop the delivery of an operation. Its line no longer holds the order up.
@@ -54,25 +91,35 @@ class Interventions(Part):
             RefundExceedsSale: the units can't be put back, because they came back already.
         """
         actor, reason = check_word("actor", actor), check_word("reason", reason)
-        at = self.recorder
+        who = {"actor": actor, "reason": reason}
+        recorder, run = self.recorder, self._database.run
         with self._database.transaction_scope():
-            now = at.clock()
-            order, operation = self._interventions.lock(_uuid(operation_id), "cancelled")
-            self._interventions.cancel(operation, actor, reason, now, put_back=put_back)
-            at.lines.waive(order.id, operation.line_id)
+            now = self._clock()
+            order, operation = self._lock(operation_id, "cancelled")
+            applied = "no" if put_back else "yes"
+            if run(CANCEL_OPERATION, id=operation.id, applied=applied, **who, now=now).fetchone() is None:
+                raise TransitionRefused(operation_id, "cancelled", operation.status)
+            details = {**who, "was": operation.status, "stock": "put back" if put_back else "kept"}
+            entries = [LogEntry(operation.id, "cancelled", "cancelled", details)]
+            run(WAIVE_LINE, order_ref=order.id, line_id=operation.line_id)
             if put_back:
                 self._undo(order, operation)
-            state, _ = at.state_of(order)
+                back = {**who, "quantity": operation.quantity}
+                entries.append(LogEntry(operation.id, "rolled_back", "cancelled", back))
+            recorder.log.add(entries, now)
+            state = order_state(recorder.lines.of(order).values(), told_true=order.told_true)
+            wanted = run(FIND_WANTED_OPERATION, order_ref=order.id).fetchone() is not None
             changed = state is not order.is_stock_updated
-            if not self._interventions.still_wanted(order) and not (changed and state is False):
-                at.operations.rest(order, state, "cancelled", now)
+            if not wanted and not (changed and state is False):
+                run(REST_ORDER, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
-                at.set_in_motion(order, now)
+                recorder.schedule(order, now)
             if put_back:
-                cause = ("rollback", joined("rollback", str(operation.id)), operation.id, actor, reason)
-                change = Change(operation.sku, operation.quantity, *cause)
-                at.ledger.put(operation.warehouse, [change], now)
-        log.info("cancelled by %s", actor, extra={"operation": operation_id, **_about(order)})
+                recorder.ledger.move(
+                    [replace(operation, operation_type="rollback", actor=actor, reason=reason)], now
+                )
+        about = {"operation": operation_id, "lane": order.token_id, "order": order.order_id}
+        log.info("cancelled by %s", actor, extra=about)
 
     def confirm(
         self, operation_id: UUID | str, deducted: bool, *, actor: str, reason: str | None = None
@@ -88,24 +135,25 @@ class Interventions(Part):
             TransitionRefused: it is not in doubt.
         """
         who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
-        self.resolve(_uuid(operation_id), deducted, who)
-        log.info(
-            "confirmed by %s as %s",
-            actor,
-            "done" if deducted else "not done",
-            extra={"operation": operation_id},
-        )
+        self.resolve(operation_id, deducted, who)
+        came_to = "done" if deducted else "not done"
+        log.info("confirmed by %s as %s", actor, came_to, extra={"operation": operation_id})
 
-    def resolve(self, operation_id: UUID, done: bool, details: Mapping[str, Any]) -> None:
+    def resolve(self, operation_id: UUID | str, done: bool, details: Mapping[str, Any]) -> None:
         """Write what an operation in doubt came to; `details` say who knows. Raises as `confirm` does."""
-        at = self.recorder
+        recorder = self.recorder
         with self._database.transaction_scope():
-            now = at.clock()
-            order, operation = self._interventions.lock(operation_id, "confirmed")
-            self._interventions.confirm(operation, done, details, now)
-            if done:
-                self._count(order, operation)
-            line = at.lines_of(order)[operation.line_id]
+            now = self._clock()
+            order, operation = self._lock(operation_id, "confirmed")
+            self._confirm(operation, done, details, now)
+            if done and operation.operation_type == "refund":
+                item = {"line_id": operation.line_id, "quantity": operation.quantity}
+                self._database.run(
+                    REFUND_LINES, order_ref=order.id, items=[item]
+                )  # reserved since the intent
+            elif done:
+                recorder.count(order, operation)
+            line = recorder.lines.of(order)[operation.line_id]
             if line.deducted < line.quantity:
                 self._settle_for(order, line)
             # What came too late for a cancellation, or for the form that lowered its line, goes back at once.
@@ -113,51 +161,70 @@ class Interventions(Part):
             excess = line.left - wanted
             if excess > 0:
                 what = replace(line, sku=operation.sku, warehouse=operation.warehouse)
-                refund = at.draft("refund", order, what, excess, joined("excess", str(operation.id)))
-                at.record(order, [replace(refund, reason="the order had changed")], now)
+                key = joined("excess", str(operation.id))
+                refund = recorder.on_line("refund", order, what, excess, key, reason="the order had changed")
+                recorder.record(order, [refund], now)
             else:
-                at.set_in_motion(order, now)
+                recorder.schedule(order, now)
+
+    def _lock(self, operation_id: UUID | str, action: str) -> tuple[OrderRow, Operation]:
+        """The locked order of an operation, and the operation as it is then. `action`: what it can't be, if so.
+
+        Raises:
+            UnknownOperation
+            TransitionRefused: it belongs to no order, and so was complete at once.
+            InDoubt: it must be confirmed first.
+        """
+        found = self._find(operation_id)
+        order = self.recorder.lock_order(found.token_id, found.order_id) if found.order_id else None
+        if order is None:
+            raise TransitionRefused(operation_id, action, found.status)
+        # Read again: what was seen before the lock may have changed while waiting for it.
+        operation = self._find(operation_id)
+        if operation.applied == "unknown" and action != "confirmed":
+            raise InDoubt(operation_id)
+        return order, operation
+
+    def _find(self, operation_id: UUID | str) -> Operation:
+        try:
+            id = UUID(str(operation_id))
+        except ValueError:
+            raise UnknownOperation(operation_id) from None
+        row = self._database.run(FIND_OPERATION, id=id).fetchone()
+        if row is None:
+            raise UnknownOperation(operation_id)
+        return Operation(id, *row)
+
+    def _confirm(self, operation: Operation, done: bool, details: Mapping[str, Any], now: datetime) -> None:
+        said = {name: details.get(name) for name in ("error_class", "error_message")}
+        statement, status = (CONFIRM_OPERATION, operation.status) if done else (DENY_OPERATION, "cancelled")
+        if self._database.run(statement, id=operation.id, now=now, **said).fetchone() is None:
+            raise TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)
+        if not done:  # its keys are free again
+            self._database.run(RELEASE_KEYS, id=operation.id)
+        self.recorder.log.add([LogEntry(operation.id, "confirmed", status, {**details, "done": done})], now)
 
     def _settle_for(self, order: OrderRow, line: Line) -> None:
         """What was not done no longer holds the order up. Without a form nobody else ordered it."""
+        which = {"order_ref": order.id, "line_id": line.line_id}
         if order.has_form:
-            self.recorder.lines.waive(order.id, line.line_id)
-            return
-        in_doubt = self.recorder.operations.in_doubt(order).get((line.line_id, "deduction"), 0)
-        self.recorder.lines.lower(order.id, line.line_id, line.deducted + in_doubt)
-
-    def _count(self, order: OrderRow, operation: OperationRow) -> None:
-        lines, line_id, quantity = self.recorder.lines, operation.line_id, operation.quantity
-        if operation.operation_type == "refund":
-            lines.refund(order.id, {line_id: quantity})  # reserved since the intent
+            self._database.run(WAIVE_LINE, **which)
         else:
-            grows = operation.line_item_id is None or not order.has_form
-            lines.deduct(order.id, line_id, quantity, grows=grows)
+            self._database.run(LOWER_LINE, **which, quantity=line.deducted + line.doubted)
+            self._database.run(FORGET_LINE, **which)
 
-    def _undo(self, order: OrderRow, operation: OperationRow) -> None:
+    def _undo(self, order: OrderRow, operation: Operation) -> None:
         if operation.operation_type != "deduction" or not operation.moves_stock:
             why = f"operation {operation.id} took nothing out of our stock: cancel it without"
             raise InvalidInput("put_back", why)
-        line = self.recorder.lines_of(order)[operation.line_id]
+        line = self.recorder.lines.of(order)[operation.line_id]
         if line.sku != operation.sku:
             why = f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then"
             raise InvalidInput("put_back", why)
-        if not self.recorder.lines.undo_deduction(order.id, line.line_id, operation.quantity, line.reserved):
+        what = {"line_id": line.line_id, "quantity": operation.quantity, "reserved": line.reserved}
+        if self._database.run(UNDO_DEDUCTION, order_ref=order.id, **what).fetchone() is None:
             raise exceeds(order.order_id, [line], operation.quantity)
 
 
 def _reason(given: str | None) -> str | None:
     return check_word("reason", given) if given and given.strip() else None
-
-
-def _uuid(value: UUID | str) -> UUID:
-    if isinstance(value, UUID):
-        return value
-    try:
-        return UUID(value)
-    except (ValueError, AttributeError, TypeError):
-        raise UnknownOperation(value) from None
-
-
-def _about(order: OrderRow) -> dict[str, str]:
-    return {"lane": order.token_id, "order": order.order_id}

@@ -1,16 +1,31 @@
-"""InventoryManager: stock with its ledger, for shops that keep their stock here."""
+"""InventoryManager: stock with its ledger. InventoryManagerWithSync: move stock and record it in one call.
+
+Another inventory than ours can't share our transaction. So the intent is written first, in doubt; then it is asked; then
+its answer is written. What a crash leaves in between stays in doubt until a person says what happened.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+from uuid import UUID
 
-from stocksync.errors import InvalidInput, NegativeStock
+from stocksync.errors import InDoubt, InvalidInput, NegativeStock, OpenTransaction, TransitionRefused
+from stocksync.orders.service import StockSynchronizationService, SyncResult
+from stocksync.orders.single_operations import record
 from stocksync.store.context import Context, Part
-from stocksync.store.inventory import Change, Difference, StockLedger
-from stocksync.store.values import MAX_QUANTITY, check_quantity, check_word
+from stocksync.store.inventory import Difference, StockLedger
+from stocksync.store.operations import Operation
+from stocksync.store.values import check_quantity, check_word, printable
 
 log = logging.getLogger(__name__)
+
+_UNCERTAIN = {"TimeoutError", "ConnectionError"} | {
+    *("Timeout", "TimeoutException", "TransportError"),  # as requests and httpx call theirs
+    "BaseTimeoutException",  # RQ's, when a job's time is up
+}
+"""Names of errors after which nobody knows whether the inventory acted; their packages need not be installed here."""
 
 
 class InventoryManager(Part):
@@ -24,17 +39,13 @@ class InventoryManager(Part):
         self, sku: str, warehouse: str, quantity: int, *, actor: str | None = None, reason: str | None = None
     ) -> None:
         """Goods came in. Raises InvalidInput."""
-        change = self._change(sku, quantity, "receipt", actor, reason)
-        with self._database.transaction_scope():
-            self._ledger.put(check_word("warehouse", warehouse), [change], self._clock())
+        self._move("receipt", sku, warehouse, quantity, actor, reason)
 
     def remove_as_sale(
         self, sku: str, warehouse: str, quantity: int, *, actor: str | None = None, reason: str | None = None
     ) -> None:
         """Goods went out, with no order to tell of. Raises InvalidInput, InsufficientStock."""
-        change = self._change(sku, quantity, "issue", actor, reason)
-        with self._database.transaction_scope():
-            self._ledger.take(check_word("warehouse", warehouse), [change], self._clock())
+        self._move("issue", sku, warehouse, quantity, actor, reason)
 
     def set_on_hand(
         self,
@@ -44,24 +55,26 @@ class InventoryManager(Part):
         actor: str | None = None,
         reason: str | None = None,
     ) -> int:
-        """Somebody counted: on hand becomes what `levels` says of each SKU. Answers with how many differed.
+        """Set the counted quantity of each SKU in `levels`. Answers with how many differed.
 
         Raises:
             InvalidInput: a SKU or a count can't be taken; nothing was written.
         """
         warehouse = check_word("warehouse", warehouse)
-        counted = {check_word("sku", sku): self._counted(sku, count) for sku, count in levels.items()}
+        counted = {
+            check_word("sku", sku): check_quantity(f"quantity of {sku}", count, least=0)
+            for sku, count in levels.items()
+        }
         with self._database.transaction_scope():
-            now = self._clock()
-            self._ledger.hold(warehouse, list(counted), now)
-            before = self._ledger.on_hand(warehouse, list(counted))
-            more = {sku: count - before[sku] for sku, count in counted.items() if count > before[sku]}
-            less = {sku: before[sku] - count for sku, count in counted.items() if count < before[sku]}
-            for units, move in ((more, self._ledger.put), (less, self._ledger.take)):
-                changes = [self._change(sku, n, "count", actor, reason) for sku, n in units.items()]
-                if changes:
-                    move(warehouse, changes, now)
-        return len(more) + len(less)
+            self._ledger.hold(warehouse, counted, self._clock())
+            before = self._ledger.on_hand(warehouse, counted)
+            operations = [
+                self._operation("count", sku, warehouse, count - before[sku], actor, reason)
+                for sku, count in counted.items()
+                if count != before[sku]
+            ]
+            self._ledger.move(operations, self._clock())
+        return len(operations)
 
     def differing(self) -> list[Difference]:
         """Levels whose on hand is not the sum of their movements, by warehouse and SKU: something wrote past us."""
@@ -88,13 +101,156 @@ class InventoryManager(Part):
         with self._database.scope():
             return self._ledger.on_hand(warehouse, [sku]).get(sku, 0)
 
-    def _change(self, sku: str, quantity: int, cause: str, actor: str | None, reason: str | None) -> Change:
-        sku, quantity = check_word("sku", sku), check_quantity("quantity", quantity)
-        return Change(sku, quantity, cause, f"{cause}:{self._new_id()}", actor=actor, reason=reason)
+    def _move(self, cause: str, sku: str, warehouse: str, quantity: int, *who: str | None) -> None:
+        sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
+        operation = self._operation(cause, sku, warehouse, check_quantity("quantity", quantity), *who)
+        with self._database.transaction_scope():
+            self._ledger.move([operation], self._clock())
 
-    @staticmethod
-    def _counted(sku: str, count: int) -> int:
-        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_QUANTITY:
-            why = f"a count from 0 to {MAX_QUANTITY} is needed, got {count!r:.40}"
-            raise InvalidInput(f"quantity of {sku}", why)
-        return count
+    def _operation(
+        self, cause: str, sku: str, warehouse: str, quantity: int, actor: str | None, reason: str | None
+    ) -> Operation:
+        return Operation(
+            self._new_id(), cause, "", None, sku, quantity, warehouse, actor=actor, reason=reason
+        )
+
+
+class ForeignInventory(Protocol):
+    """The monolith's own inventory. With `add(sku, warehouse, quantity)` it can take goods back too."""
+
+    def remove_as_sale(self, sku: str, warehouse: str, quantity: int) -> Any: ...
+
+
+class InventoryManagerWithSync:
+    """Moves stock and records it, so that neither is ever without the other."""
+
+    def __init__(
+        self,
+        inventory: InventoryManager | ForeignInventory,
+        service: StockSynchronizationService,
+        *,
+        uncertain: tuple[type[Exception], ...] | None = None,
+    ) -> None:
+        """
+        Args:
+            inventory: ours, or any object with `remove_as_sale(sku, warehouse, quantity)`. Every error that such an
+                object raises means that it did not deduct, except those of the `uncertain` types.
+            uncertain: None: time-outs and lost connections, Python's own and those of HTTP libraries.
+        """
+        self._inventory = inventory
+        self._ours = isinstance(inventory, InventoryManager)
+        self._service = service
+        self._uncertain = uncertain
+
+    def remove_as_sale_with_sync(
+        self,
+        sku: str,
+        warehouse: str,
+        quantity: int,
+        order_id: str,
+        token_id: str,
+        *,
+        line_item_id: str | None = None,
+        idempotency_key: str | None = None,
+        actor: str | None = None,
+        immediate: bool = False,
+    ) -> SyncResult:
+        """Deduct `quantity` units for an order and have the remote told.
+
+        Args:
+            line_item_id, idempotency_key, immediate: as in `StockSynchronizationService.sync_stock_deduction`.
+            actor: who asked, kept with the operation.
+
+        Raises:
+            InvalidInput, IdempotencyConflict, OrderHasForm, OrderCancelled: nothing was deducted.
+            InsufficientStock, UnknownWarehouse: of our own stock.
+            InDoubt: nobody knows whether the foreign inventory deducted; repeating the call does not ask it again.
+            OpenTransaction: a foreign inventory can't be asked inside one.
+            Exception: what the foreign inventory raised; nothing was deducted.
+        """
+        call = Operation.asked(
+            self._service.recorder.new_id(),
+            "deduction",
+            token_id=token_id,
+            order_id=order_id,
+            sku=sku,
+            quantity=quantity,
+            warehouse=warehouse,
+            line_item_id=line_item_id,
+            idempotency_key=idempotency_key,
+            actor=actor,
+        )
+        return self._done(call, self._inventory.remove_as_sale, immediate)
+
+    def return_with_sync(
+        self,
+        sku: str,
+        warehouse: str,
+        quantity: int,
+        order_id: str,
+        token_id: str,
+        *,
+        line_item_id: str | None = None,
+        idempotency_key: str | None = None,
+        actor: str | None = None,
+        immediate: bool = False,
+    ) -> SyncResult:
+        """Take `quantity` units of a recorded sale back and have the remote told.
+
+        Raises:
+            InvalidInput: also when the foreign inventory has no `add`.
+            OrphanRefund, RefundExceedsSale, IdempotencyConflict, InDoubt, OpenTransaction
+            Exception: what the foreign inventory raised; nothing came back.
+        """
+        add = getattr(self._inventory, "add", None)
+        if add is None:
+            lacks = f"{type(self._inventory).__name__} has no add(sku, warehouse, quantity)"
+            way_out = "put the goods back there yourself and record it with sync_stock_refund"
+            raise InvalidInput("inventory", f"{lacks}: {way_out}")
+        call = Operation.asked(
+            self._service.recorder.new_id(),
+            "refund",
+            token_id=token_id,
+            order_id=order_id,
+            sku=sku,
+            quantity=quantity,
+            warehouse=warehouse,
+            line_item_id=line_item_id,
+            idempotency_key=idempotency_key,
+            actor=actor,
+        )
+        return self._done(call, add, immediate)
+
+    def _done(self, call: Operation, act: Callable[[str, str, int], Any], immediate: bool) -> SyncResult:
+        call.moves_stock, call.applied = self._ours, "yes" if self._ours else "unknown"
+        if self._ours:
+            return self._service.recorded(call, immediate)
+        recorder = self._service.recorder
+        if recorder.database.in_transaction():
+            raise OpenTransaction
+        with recorder.database.transaction_scope():
+            order, first = record(recorder, call)
+        if first is None:
+            self._ask(call.id, lambda: act(call.sku, call.warehouse, call.quantity))
+        return self._service.answer(order, first or call.id, immediate)
+
+    def _ask(self, operation_id: UUID, act: Callable[[], Any]) -> None:
+        try:
+            act()
+        except Exception as error:
+            if self._is_uncertain(error):
+                raise InDoubt(operation_id) from error
+            said = {"error_class": type(error).__name__[:255], "error_message": printable(str(error))[:300]}
+            self._service.resolve(operation_id, False, said)
+            raise
+        try:
+            self._service.resolve(operation_id, True, {"actor": "the inventory answered"})
+        except TransitionRefused:
+            raise  # a person was faster
+        except Exception as error:
+            raise InDoubt(operation_id) from error
+
+    def _is_uncertain(self, error: Exception) -> bool:
+        if self._uncertain is not None:
+            return isinstance(error, self._uncertain)
+        return not _UNCERTAIN.isdisjoint(kind.__name__ for kind in type(error).__mro__)

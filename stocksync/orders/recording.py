@@ -1,80 +1,113 @@
-"""Recording: operations are written, stock moves with them, and their order is set in motion, in one transaction."""
+"""Recorder: writes operations, moves the stock with them, and schedules their order's delivery, in one transaction."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
-from stocksync.errors import (
-    IdempotencyConflict,
-    InDoubt,
-    InsufficientStock,
-    LineTaken,
-    RefundExceedsSale,
-    Shortage,
-)
-from stocksync.orders.order_state import LineState, is_ready, order_state
+from stocksync.errors import IdempotencyConflict, InDoubt, LineTaken, RefundExceedsSale
+from stocksync.orders.order_state import is_ready, order_state
 from stocksync.store.context import Context, Part
-from stocksync.store.database import after_commit
-from stocksync.store.inventory import Change, StockLedger
-from stocksync.store.operations import OperationDraft, Operations, OrderRow
-from stocksync.store.order_lines import Line, OrderLines
+from stocksync.store.database import after_commit, rows_of, uuid_of
+from stocksync.store.inventory import StockLedger
+from stocksync.store.logs import LogEntry, OperationLog
+from stocksync.store.operations import (
+    ADD_KEYS,
+    ADD_OPERATION,
+    COMPLETE_OPERATIONS,
+    ENSURE_ACCOUNT,
+    ENSURE_ORDER,
+    FIND_KEY,
+    LOCK_ORDER,
+    REST_ORDER,
+    SCHEDULE_ORDER,
+    Operation,
+    OrderRow,
+    order_row,
+)
+from stocksync.store.order_lines import DEDUCT_LINE, REFUND_LINES, Line, OrderLines
+from stocksync.store.tallies import Counts, Tallies
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_TRIES = 100
 
 
 class Recorder(Part):
-    """What every way in has in common. Callers hold a write transaction, and roll it back when this raises."""
+    """What all calls have in common. Callers hold a write transaction, and roll it back when this raises."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.database, self.wakeups = context.database, context.wakeups
         self.clock, self.new_id = context.clock, context.new_id
-        self.operations, self.lines = Operations(context), OrderLines(context)
-        self.ledger = StockLedger(context)
+        self.lines, self.ledger = OrderLines(context), StockLedger(context)
+        self.log, self._tallies = OperationLog(context), Tallies(context)
 
-    def in_turn(self, work: Callable[[], T]) -> T:
-        """Do `work` in a transaction; from the start, where another one has just moved a line to another order.
+    def in_turn(self, work: Callable[[], T], tries: int = 100) -> T:
+        """Do `work` in a transaction; again from the start when another one has just moved a line to another order.
 
-        Each time somebody else came further, so this ends long before its bound.
+        Each time another transaction came further, so this ends long before its bound.
         """
-        tries = _TRIES
-        while True:
-            try:
-                with self.database.transaction_scope():
-                    return work()
-            except LineTaken:
-                tries -= 1
-                if not tries:
-                    raise
+        try:
+            with self.database.transaction_scope():
+                return work()
+        except LineTaken:
+            if tries == 1:
+                raise
+        return self.in_turn(work, tries - 1)
+
+    def lock_order(self, token_id: str, order_id: str) -> OrderRow | None:
+        """The order's row, locked until the transaction ends; None: it is unknown."""
+        row = self.database.run(LOCK_ORDER, token_id=token_id, order_id=order_id).fetchone()
+        return None if row is None else order_row(row)
 
     def hold(
         self, token_id: str, order_id: str, line_ids: Sequence[str], now: datetime
     ) -> tuple[OrderRow, dict[str, OrderRow]]:
-        """Lock an order, made at need, and the others that carry these lines so far: those by line id."""
+        """Lock an order, created if missing, and the other orders that carry these lines so far: those by line id."""
         carriers = self.lines.carriers(token_id, line_ids)
+        self.database.run(ENSURE_ACCOUNT, token_id=token_id, now=now)
+        rows: dict[str, OrderRow] = {}
         # In one order, so that two who hold the same orders can't deadlock.
-        names = sorted({order_id, *carriers.values()})
-        rows = {name: self.operations.ensure_order(token_id, name, now) for name in names}
+        for name in sorted({order_id, *carriers.values()}):
+            which = {"token_id": token_id, "order_id": name}
+            cursor = self.database.run(ENSURE_ORDER, id=self.new_id(), **which, now=now)
+            rows[name] = order_row(cursor.fetchone())
         others = {line_id: rows[name] for line_id, name in carriers.items() if name != order_id}
         return rows[order_id], others
 
-    def draft(self, kind: str, order: OrderRow, line: Line, quantity: int, key: str) -> OperationDraft:
+    def on_line(
+        self, kind: str, order: OrderRow, line: Line, quantity: int, key: str, **more: Any
+    ) -> Operation:
         """An operation on a line of the order; it moves stock where the line's is ours."""
-        place = (line.named_id, str(line.sku), quantity, str(line.warehouse))
-        what = (kind, order.token_id, order.order_id, *place)
-        return OperationDraft(self.new_id(), *what, (key,), line.moves_stock)
+        what = (str(line.sku), quantity, str(line.warehouse), line.named_id)
+        fields = {"moves_stock": line.moves_stock, "keys": (key,), **more}
+        return Operation(self.new_id(), kind, order.token_id, order.order_id, *what, **fields)
+
+    def count(self, order: OrderRow, operation: Operation) -> None:
+        """Count a deduction on its stored line. Where no form says how many were ordered, these were ordered too."""
+        grows = operation.line_item_id is None or not order.has_form
+        what = {"line_id": operation.line_id, "quantity": operation.quantity, "grows": grows}
+        self.database.run(DEDUCT_LINE, order_ref=order.id, **what)
+
+    def first_of(self, operation: Operation) -> UUID | None:
+        """The operation that was recorded under one of its keys before. Raises IdempotencyConflict, InDoubt."""
+        for key in operation.keys:
+            if found := self.database.run(FIND_KEY, key=key).fetchone():
+                content_hash, first, applied = found[0], uuid_of(found[1]), found[2]
+                if content_hash != operation.content_hash:
+                    raise IdempotencyConflict(key, first)
+                if applied == "unknown":
+                    raise InDoubt(first)
+                return first
+        return None
 
     def record(
-        self, order: OrderRow, drafts: Sequence[OperationDraft], now: datetime, *, wake: bool = True
+        self, order: OrderRow, operations: Sequence[Operation], now: datetime, *, wake: bool = True
     ) -> None:
-        """Write operations, set their order in motion, and move the stock.
+        """Write operations, schedule the delivery of their order, and move the stock.
 
         Refunds are counted on their lines here; deductions the caller has counted. The lane is woken after the
         commit, unless `wake` is False.
@@ -84,52 +117,73 @@ class Recorder(Part):
             RefundExceedsSale
             IdempotencyConflict: a key was used meanwhile.
         """
-        done = [draft for draft in drafts if draft.applied == "yes"]
-        back = {draft.line_id: draft.quantity for draft in done if draft.operation_type == "refund"}
-        if back and not self.lines.refund(order.id, back):
-            lines = self.lines.of(order.id)
+        done = [one for one in operations if one.applied == "yes"]
+        back = {one.line_id: one.quantity for one in done if one.operation_type == "refund"}
+        items = [{"line_id": line_id, "quantity": quantity} for line_id, quantity in back.items()]
+        if items and len(rows_of(self.database.run(REFUND_LINES, order_ref=order.id, items=items))) < len(
+            items
+        ):
+            lines = self.lines.of(order)
             raise exceeds(order.order_id, [lines[line_id] for line_id in back], sum(back.values()))
-        self.operations.record(order, drafts, now)
-        self.set_in_motion(order, now, wake=wake)
-        self._move([draft for draft in done if draft.moves_stock], now)
+        self.insert(order, operations, now)
+        self.schedule(order, now, wake=wake)
+        self.ledger.move([one for one in done if one.moves_stock], now)
 
-    def set_in_motion(self, order: OrderRow, now: datetime, *, wake: bool = True) -> None:
-        """Have told what the order's lines now say. Where nothing has to be told, its operations are complete."""
-        state, ready = self.state_of(order)
-        self.operations.set_in_motion(order, state, now)
-        if state is None and ready:
-            self.operations.complete_at_rest(order, now)
+    def insert(self, order: OrderRow | None, operations: Sequence[Operation], now: datetime) -> None:
+        """Write operations with their keys and their first log rows. `order` None: they belong to none.
+
+        Raises:
+            IdempotencyConflict: a key was used meanwhile; the transaction must be rolled back.
+        """
+        keys = [
+            {"key": key, "content_hash": one.content_hash, "operation_id": one.id}
+            for one in operations
+            for key in one.keys
+        ]
+        added = (
+            {row[0] for row in rows_of(self.database.run(ADD_KEYS, items=keys, now=now))} if keys else set()
+        )
+        for key in (item["key"] for item in keys):
+            if key not in added:
+                found = self.database.run(FIND_KEY, key=key).fetchone()
+                raise IdempotencyConflict(str(key), found and uuid_of(found[1]))
+        common = {
+            "order_ref": order and order.id,
+            "order_id": order and order.order_id,
+            "state_version": order.state_version + 1 if order else 0,
+            "max_retries": self._config.retry_max_attempts,
+            "now": now,
+        }
+        rows = [{**vars(one), **common, "idempotency_key": next(iter(one.keys), None)} for one in operations]
+        self.database.run_many(ADD_OPERATION, rows)
+        self.log.add([entry for one in operations for entry in _first_entries(one)], now)
+
+    def schedule(self, order: OrderRow, now: datetime, *, wake: bool = True) -> None:
+        """Recompute the order's state from its lines and schedule its delivery.
+
+        If there is nothing to deliver, complete its operations.
+        """
+        lines = self.lines.of(order).values()
+        state = order_state(lines, told_true=order.told_true)
+        due_at, waiting = (None, "not_ready") if state is None else (now, "new")
+        what = {"state": state, "due_at": due_at, "waiting": waiting, "now": now}
+        self.database.run(SCHEDULE_ORDER, id=order.id, **what)
+        if state is None and is_ready(lines):
+            why = "nothing of the order is deducted, and the remote was never told"
+            self.complete(now, why, order_ref=order.id)
+            self.database.run(REST_ORDER, id=order.id, state=None, waiting=None, now=now)
         elif state is not None and wake:
             self.wake_after_commit(order.token_id)
 
-    def state_of(self, order: OrderRow) -> tuple[bool | None, bool]:
-        """What should be told of the order, by its lines as they are now, and whether nothing holds it up."""
-        lines = [
-            LineState(line.sku is not None, line.quantity, line.deducted, line.refunded, line.waived)
-            for line in self.lines.of(order.id).values()
-        ]
-        in_doubt = bool(self.operations.in_doubt(order))
-        state = order_state(lines, in_doubt=in_doubt, told_true=order.told_true)
-        return state, is_ready(lines, in_doubt=in_doubt)
-
-    def lines_of(self, order: OrderRow) -> dict[str, Line]:
-        """The order's lines by id, with what is reserved for refunds in doubt."""
-        doubts = self.operations.in_doubt(order) if order.state_version else {}
-        return {
-            line_id: replace(line, reserved=doubts.get((line_id, "refund"), 0))
-            for line_id, line in self.lines.of(order.id).items()
-        }
-
-    def first_of(self, draft: OperationDraft) -> UUID | None:
-        """The operation that was recorded under one of its keys before. Raises IdempotencyConflict, InDoubt."""
-        for key in draft.keys:
-            if found := self.operations.find_key(key):
-                if found[0] != draft.content_hash:
-                    raise IdempotencyConflict(key, found[1])
-                if self.operations.is_in_doubt(found[1]):
-                    raise InDoubt(found[1])
-                return found[1]
-        return None
+    def complete(
+        self, now: datetime, why: str, *, operation_id: UUID | None = None, order_ref: UUID | None = None
+    ) -> None:
+        """Complete an operation, or all of an order, of which there is nothing to tell: no delivery ever would."""
+        which = {"operation_id": operation_id, "order_ref": order_ref}
+        rows = rows_of(self.database.run(COMPLETE_OPERATIONS, **which, now=now))
+        details = {"told": None, "why": f"nothing had to be told: {why}"}
+        self.log.add([LogEntry(uuid_of(row[0]), "completed", "completed", details) for row in rows], now)
+        self._tallies.add(Counts(completed=len(rows)), now)
 
     def wake_after_commit(self, lane: str) -> None:
         """Wake the lane once the outermost transaction has committed."""
@@ -142,25 +196,6 @@ class Recorder(Part):
 
         after_commit(self.database, hook)
 
-    def _move(self, drafts: Sequence[OperationDraft], now: datetime) -> None:
-        """Warehouse by warehouse, what comes back before what goes out, so that it counts as there."""
-        short: list[Shortage] = []
-        for warehouse in sorted({draft.warehouse for draft in drafts}):
-            here = [draft for draft in drafts if draft.warehouse == warehouse]
-            back = [_change(draft) for draft in here if draft.operation_type == "refund"]
-            out = [_change(draft) for draft in here if draft.operation_type == "deduction"]
-            if back and out:  # all levels at once, in their order
-                self.ledger.hold(warehouse, sorted({change.sku for change in back + out}), now)
-            if back:
-                self.ledger.put(warehouse, back, now)
-            try:
-                if out:
-                    self.ledger.take(warehouse, out, now)
-            except InsufficientStock as missing:
-                short += missing.shortages
-        if short:
-            raise InsufficientStock(short, drafts[0].order_id)
-
 
 def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSale:
     """That more is asked back than is left of `lines`."""
@@ -169,6 +204,12 @@ def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSa
     return RefundExceedsSale(order_id, str(lines[0].sku), deducted=deducted, refunded=refunded, asked=asked)
 
 
-def _change(draft: OperationDraft) -> Change:
-    key = draft.first_key or f"{draft.operation_type}:{draft.id}"
-    return Change(draft.sku, draft.quantity, draft.operation_type, key, draft.id, draft.actor, draft.reason)
+def _first_entries(operation: Operation) -> list[LogEntry]:
+    what = {"type": operation.operation_type, "quantity": operation.quantity}
+    who = {"actor": operation.actor, "reason": operation.reason}
+    created = {name: value for name, value in {**what, **who}.items() if value is not None}
+    doubt = (
+        {"in_doubt": {"why": "a foreign inventory is being asked"}} if operation.applied == "unknown" else {}
+    )
+    events: dict[str, Mapping[str, Any]] = {"created": created, **doubt}
+    return [LogEntry(operation.id, action, "pending", details) for action, details in events.items()]

@@ -1,23 +1,24 @@
-"""What a form changes in an order, line by line, against what is known of it. Pure."""
+"""Makes the lines of an order those of its form: what goes out, what comes back, what it takes over from other orders.
+
+Lines change orders when a buyer pays several purchases together: a new order carries the lines of all. Nothing moves in
+stock for it: what the old order has deducted of a line is given back there and deducted at the new one, both without a
+movement. `changes` and `withdrawal` are pure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from stocksync.orders.checkout_form import FormLine
+from stocksync.errors import InvalidOrder, LineTaken
+from stocksync.orders.checkout_form import CheckoutForm, FormLine
+from stocksync.orders.recording import Recorder
+from stocksync.store.identifiers import stored_key
+from stocksync.store.operations import Operation, OrderRow
+from stocksync.store.order_lines import HAND_OVER, REVISE_LINES, Line
 
-
-class KnownLine(Protocol):
-    """A stored line. `left`: units deducted that can still come back."""
-
-    @property
-    def sku(self) -> str | None: ...
-    @property
-    def quantity(self) -> int: ...
-    @property
-    def left(self) -> int: ...
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class LineChange:
     out: int = 0
 
 
-def changes(form_lines: Sequence[FormLine], known: Mapping[str, KnownLine]) -> Iterator[LineChange]:
+def changes(form_lines: Sequence[FormLine], known: Mapping[str, Line]) -> Iterator[LineChange]:
     """Every line that differs: those of the form in its order, then those that it no longer has."""
     for line in form_lines:
         before = known.get(line.id)
@@ -54,13 +55,13 @@ def changes(form_lines: Sequence[FormLine], known: Mapping[str, KnownLine]) -> I
             yield from _dropped(line_id, before)
 
 
-def _dropped(line_id: str, before: KnownLine) -> Iterator[LineChange]:
+def _dropped(line_id: str, before: Line) -> Iterator[LineChange]:
     # It keeps its SKU: what was deducted and given back stays told.
     if before.quantity or before.left:
         yield LineChange(line_id, before.sku, 0, back=before.left)
 
 
-def withdrawal(form_lines: Sequence[FormLine], known: Mapping[str, KnownLine]) -> Iterator[LineChange]:
+def withdrawal(form_lines: Sequence[FormLine], known: Mapping[str, Line]) -> Iterator[LineChange]:
     """What a cancelled order becomes: all that is out comes back, and no more is ordered than was returned before.
 
     So a form that takes the cancellation back finds what is to go out again. Lines that the cancelled form names first
@@ -73,3 +74,197 @@ def withdrawal(form_lines: Sequence[FormLine], known: Mapping[str, KnownLine]) -
     for line in form_lines:
         if line.id not in known:
             yield LineChange(line.id, line.sku, 0)
+
+
+def follow(
+    recorder: Recorder,
+    order: OrderRow,
+    form: CheckoutForm,
+    carriers: Mapping[str, OrderRow],
+    warehouse: str,
+    *,
+    cancelled: bool,
+) -> list[Operation]:
+    """Write the lines as a form that says something new makes them; answers with the operations to be recorded.
+
+    Args:
+        carriers: by line id, the other orders that carry lines of the form, locked.
+        cancelled: nothing of the order is to be out.
+
+    Raises:
+        InvalidOrder: the form can't be followed; every fault is named.
+        LineTaken: a line has just changed its order; roll back and begin again.
+    """
+    known = recorder.lines.of(order)
+    coming = {line_id: other for line_id, other in carriers.items() if line_id not in known}
+    operations = take_over(recorder, order, form, coming, warehouse) if coming else []
+    known = recorder.lines.of(order) if coming else known
+    gone = {line_id for line_id, line in known.items() if line.moved_to is not None}
+    here = [line for line in form.line_items if line.id not in gone]
+    if cancelled:
+        return operations + apply(recorder, order, known, withdrawal(here, known), warehouse)
+    _refuse_unnamed_lines(order, known)
+    named = {id: line for id, line in known.items() if line.named_id is not None and id not in gone}
+    changed = list(changes(here, named))
+    _refuse_lines_kept_elsewhere(order, known, changed)
+    _name_lines_without_sku(order, [line for line in here if line.sku is None and line.id not in known])
+    return operations + apply(recorder, order, known, changed, warehouse)
+
+
+def take_over(
+    recorder: Recorder,
+    order: OrderRow,
+    form: CheckoutForm,
+    carriers: Mapping[str, OrderRow],
+    warehouse: str,
+) -> list[Operation]:
+    """Have the order carry the lines of its form that other orders carry so far.
+
+    A line that an order with a later form carries stays there, and is noted here as gone. Lines that left an order
+    never come back to it.
+
+    Args:
+        carriers: by line id, the other orders, locked.
+        warehouse: of the lines that stay away.
+
+    Returns:
+        The deductions to be recorded at the order; those of the others are.
+
+    Raises:
+        InvalidOrder: nobody knows whether another order has a line deducted.
+        LineTaken: a line has just gone on to another order.
+    """
+    operations: list[Operation] = []
+    lines: list[Line] = []
+    for other in {row.order_id: row for row in carriers.values()}.values():
+        ours = [line for line in form.line_items if carriers.get(line.id) is other]
+        if not is_later(form, other):
+            lines += [
+                Line(
+                    line.id,
+                    line.sku,
+                    warehouse if line.sku else None,
+                    line.quantity,
+                    moved_to=other.order_id,
+                    waived=True,
+                )
+                for line in ours
+            ]
+            continue
+        theirs = [
+            line for line_id, line in recorder.lines.of(other).items() if carriers.get(line_id) is other
+        ]
+        _refuse_doubtful(form.id, other.order_id, ours, theirs)
+        out = [line for line in theirs if line.left > 0]
+        went, came = f"taken over by order {order.order_id}", f"taken over from order {other.order_id}"
+        given_back = [_moving(recorder, "refund", other, line, went) for line in out]
+        if given_back:
+            recorder.record(other, given_back, recorder.clock())
+        operations += [_moving(recorder, "deduction", order, line, came) for line in out]
+        to = {"order_ref": other.id, "order_id": order.order_id}
+        recorder.database.run_many(HAND_OVER, [{**to, "line_id": line.line_id} for line in theirs])
+        lines += [
+            replace(
+                line,
+                deducted=line.left,
+                refunded=0,
+                # Units that were returned before stay so: they hold the order up as little here as there.
+                waived=line.waived or (line.sku is not None and line.left < line.quantity),
+                moves_stock=line.moves_stock or not line.left,
+            )
+            for line in theirs
+        ]
+    recorder.lines.add(order, lines)
+    return operations
+
+
+def _refuse_doubtful(order_id: str, other_id: str, ours: Sequence[FormLine], theirs: Sequence[Line]) -> None:
+    carried = {line.line_id for line in theirs if line.moved_to is None}
+    for line in ours:
+        if line.id not in carried:
+            raise LineTaken(line.id, other_id)
+    doubtful = [line.line_id for line in theirs if line.is_open or line.reserved]
+    if doubtful:
+        why = f"whether order {other_id} has it deducted is in doubt; confirm that, then process this form again"
+        raise InvalidOrder(order_id, [f"line {line_id}: {why}" for line_id in doubtful])
+
+
+def _moving(recorder: Recorder, kind: str, order: OrderRow, line: Line, reason: str) -> Operation:
+    cause = "deduct" if kind == "deduction" else "moved"
+    key = stored_key(cause, order.token_id, order.order_id, line.line_id)
+    return recorder.on_line(kind, order, line, line.left, key, moves_stock=False, reason=reason)
+
+
+def is_later(form: CheckoutForm, other: OrderRow) -> bool:
+    """Whether the form is the later of the two that carry a line; where a time is missing, the one that came later."""
+    mine, theirs = form.updated_at, other.form_updated_at
+    return mine is None or theirs is None or (mine, form.id) > (theirs, other.order_id)
+
+
+def apply(
+    recorder: Recorder,
+    order: OrderRow,
+    known: Mapping[str, Line],
+    changed: Iterable[LineChange],
+    warehouse: str,
+) -> list[Operation]:
+    """Write the lines as they become; answers with the operations to be recorded, refunds first."""
+    lines: list[Line] = []
+    operations: list[Operation] = []
+    for change in changed:
+        place = warehouse if change.sku else None
+        before = known.get(change.line_id) or Line(change.line_id, None, place, 0)
+        line = replace(
+            before,
+            sku=change.sku,
+            warehouse=before.warehouse or place,
+            quantity=change.quantity,
+            deducted=before.deducted + change.out,
+        )
+        lines.append(line)
+        which = [order.token_id, order.order_id, change.line_id]
+        if change.line_id in known:
+            which.append(str(order.state_version + 1))
+        if change.back:
+            operations.append(
+                recorder.on_line("refund", order, before, change.back, stored_key("revise", *which))
+            )
+        if change.out:
+            operations.append(
+                recorder.on_line("deduction", order, line, change.out, stored_key("deduct", *which))
+            )
+    recorder.lines.add(order, [line for line in lines if line.line_id not in known])
+    revised = [{**vars(line), "order_ref": order.id} for line in lines if line.line_id in known]
+    recorder.database.run_many(REVISE_LINES, revised)
+    return sorted(operations, key=lambda one: one.operation_type == "deduction")
+
+
+def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
+    """Nobody can say which of the form's lines they are. Raises InvalidOrder."""
+    unnamed = [line for line in known.values() if line.named_id is None and (line.left > 0 or line.is_open)]
+    if unnamed and not order.has_form:
+        listed = ", ".join(f"{max(line.left, line.quantity)} of {line.sku}" for line in unnamed)
+        twice = f"calls without line_item_id deducted {listed} for it, and the form would deduct them twice"
+        raise InvalidOrder(order.order_id, [f"{twice}: refund those first, or go on line by line"])
+
+
+def _refuse_lines_kept_elsewhere(order: OrderRow, known: dict[str, Line], changed: list[LineChange]) -> None:
+    """What goes out of another's stock only that one can take. Raises InvalidOrder."""
+    faults = [
+        f"line {change.line_id}: {change.out} more of {change.sku} go out of stock that is kept elsewhere; "
+        "deduct them there, under another line id"
+        for change in changed
+        if change.out
+        and (line := known.get(change.line_id))
+        and line.sku is not None
+        and not line.moves_stock
+    ]
+    if faults:
+        raise InvalidOrder(order.order_id, faults)
+
+
+def _name_lines_without_sku(order: OrderRow, lines: Sequence[FormLine]) -> None:
+    if lines:
+        named = ", ".join(f"{line.id} ({line.quantity} units)" for line in lines)
+        about = {"lane": order.token_id, "order": order.order_id}
+        log.warning("sold without an external id, so nothing is deducted for: %s", named, extra=about)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
 from stocksync.delivery.engine import DeliveryEngine
-from stocksync.errors import IdempotencyConflict, OpenTransaction, UnknownOrder
+from stocksync.errors import IdempotencyConflict, OpenTransaction
 from stocksync.orders.interventions import Interventions
-from stocksync.orders.single_operations import Record, Recorded, Sales, call_keys, checked_token
+from stocksync.orders.single_operations import record
 from stocksync.store.context import Context
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.models import DEFAULT_WAREHOUSE
-from stocksync.store.operations import OperationDraft, OrderRow
+from stocksync.store.operations import Operation, OrderRow
 from stocksync.store.queries import Queries
-from stocksync.store.values import check_difference, check_quantity, check_word
+from stocksync.store.values import check_quantity, check_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,6 @@ class StockSynchronizationService(Interventions):
             reporting: None: reads from the context's database.
         """
         super().__init__(context)
-        self.sales = Sales(self.recorder)
         self._deliveries = Deliveries(context)
         self._engine = engine
         self._reporting = reporting or Queries(context)
@@ -86,9 +87,18 @@ class StockSynchronizationService(Interventions):
             OrderHasForm: the order came as a form and the call names neither line nor key.
             OrderCancelled: nothing is deducted for it any more.
         """
-        what = (sku, quantity, warehouse, line_item_id, idempotency_key)
-        call = self.sales.call("deduction", token_id, order_id, *what)
-        return self.recorded(self.sales.deduct, call, immediate)
+        call = Operation.asked(
+            self._new_id(),
+            "deduction",
+            token_id=token_id,
+            order_id=order_id,
+            sku=sku,
+            quantity=quantity,
+            warehouse=warehouse,
+            line_item_id=line_item_id,
+            idempotency_key=idempotency_key,
+        )
+        return self.recorded(call, immediate)
 
     def sync_stock_refund(
         self,
@@ -116,9 +126,18 @@ class StockSynchronizationService(Interventions):
             OrphanRefund: no such sale is known.
             RefundExceedsSale: fewer units are left of it.
         """
-        what = (sku, quantity, warehouse, line_item_id, idempotency_key)
-        call = self.sales.call("refund", token_id, order_id, *what)
-        return self.recorded(self.sales.refund, call, immediate)
+        call = Operation.asked(
+            self._new_id(),
+            "refund",
+            token_id=token_id,
+            order_id=order_id,
+            sku=sku,
+            quantity=quantity,
+            warehouse=warehouse,
+            line_item_id=line_item_id,
+            idempotency_key=idempotency_key,
+        )
+        return self.recorded(call, immediate)
 
     def sync_stock_adjustment(
         self,
@@ -144,23 +163,45 @@ class StockSynchronizationService(Interventions):
             InvalidInput, IdempotencyConflict
             UnknownOrder: nothing was ever recorded for the order.
         """
-        token, order = checked_token(token_id), "" if order_id is None else check_word("order_id", order_id)
-        sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
-        what = (None, sku, check_difference("quantity", quantity), warehouse, call_keys(idempotency_key))
-        draft = OperationDraft(self.recorder.new_id(), "adjustment", token, order, *what)
-        draft.actor, draft.reason = check_word("actor", actor), check_word("reason", reason)
-        return self.recorded(self._adjust, draft, immediate) if order else self._adjust_alone(draft)
+        call = Operation.asked(
+            self._new_id(),
+            "adjustment",
+            token_id=token_id,
+            order_id=order_id,
+            sku=sku,
+            quantity=quantity,
+            warehouse=warehouse,
+            actor=actor,
+            reason=reason,
+            idempotency_key=idempotency_key,
+        )
+        with suppress(IdempotencyConflict):
+            return self.recorded(call, immediate)
+        # Without an order no lock keeps the same call of another process out: it may have been first by a moment.
+        return self.recorded(call, immediate)
 
-    def recorded(self, record: Record, call: OperationDraft, immediate: bool) -> SyncResult:
-        """Have `record` write `call` in a transaction; deliver at once where that is asked for and possible."""
+    def recorded(self, call: Operation, immediate: bool) -> SyncResult:
+        """Record `call` in a transaction; deliver at once where that is asked for and possible."""
         immediate = immediate and not self._database.in_transaction()
         with self._database.scope():
             with self._database.transaction_scope():
-                done = record(call, not immediate)
-            if immediate:
-                return self._deliver_now(done.order, done.operation_id)
-            status = self._reporting.status_of(done.operation_id)
-            return SyncResult(True, done.operation_id, None, status)
+                order, first = record(self.recorder, call, wake=not immediate)
+            return self.answer(order, first or call.id, immediate)
+
+    def answer(self, order: OrderRow | None, operation_id: UUID, immediate: bool) -> SyncResult:
+        """What a recorded call answers; with `immediate` its order is delivered first."""
+        said = None
+        with self._database.scope():
+            if immediate and order is not None:
+                delivered = self._engine().deliver_now(order.id, order.token_id)
+                if delivered is None:
+                    self.recorder.wakeups.wake(order.token_id)
+                said = "a delivery is under way" if delivered is None else delivered.error
+            status = self._reporting.status_of(operation_id)
+        # None: a repeat, and what it repeats was cleaned up long ago
+        if not immediate or status in ("completed", None):
+            return SyncResult(True, operation_id, None, status)
+        return SyncResult(False, operation_id, f"Immediate sync failed, queued for retry: {said}", status)
 
     def process_pending_operations(self, limit: int = 50) -> dict[str, int]:
         """Deliver what is due in this process, without RQ.
@@ -168,20 +209,21 @@ class StockSynchronizationService(Interventions):
         Args:
             limit: orders at most. The figures count operations, as in the plan.
         """
-        engine, figures = self._engine(), dict.fromkeys(("succeeded", "failed", "max_retries_reached"), 0)
-        remaining = limit
+        engine, figures = self._engine(), Counter(succeeded=0, failed=0, max_retries_reached=0)
         with self._database.scope():
             for lane in self.lanes_due():
-                while remaining > 0:
-                    report = engine.drain(lane, limit=remaining)
-                    figures["succeeded"] += report.operations_completed
-                    figures["failed"] += report.operations_retrying
-                    figures["max_retries_reached"] += report.operations_failed
+                while limit > 0:
+                    report = engine.drain(lane, limit=limit)
+                    figures.update(
+                        succeeded=report.operations_completed,
+                        failed=report.operations_retrying,
+                        max_retries_reached=report.operations_failed,
+                    )
                     done = report.delivered + report.retrying + report.failed + report.lost
-                    remaining -= done
+                    limit -= done
                     if done == 0:
                         break
-        return {"processed": sum(figures.values()), **figures}
+        return {"processed": figures.total(), **figures}
 
     def reconcile_stock_status(self, token_id: str, limit: int | None = None) -> dict[str, Any]:
         """Compare a seller's orders with the remote's in this process, and repair what may be; see `upkeep.reconcile`.
@@ -201,44 +243,11 @@ class StockSynchronizationService(Interventions):
             raise OpenTransaction("the remote")
         if limit is not None:
             check_quantity("limit", limit)
-        return self._reconcile(checked_token(token_id), limit)
+        return self._reconcile(check_token("token_id", token_id), limit)
 
     def lanes_due(self) -> list[str]:
         """Lanes with something due now, the longest waiting first."""
-        now = self.recorder.clock()
+        now = self._clock()
         with self._database.scope():
             due = self._deliveries.due_lanes()
         return [lane for lane, moment in sorted(due.items(), key=lambda item: item[1]) if moment <= now]
-
-    def _adjust(self, draft: OperationDraft, wake: bool) -> Recorded:
-        order = self.recorder.operations.lock_order(draft.token_id, draft.order_id)
-        if order is None:
-            raise UnknownOrder(draft.token_id, draft.order_id)
-        if first := self.recorder.first_of(draft):
-            return Recorded(order, first, True)
-        self.recorder.record(order, [draft], self.recorder.clock(), wake=wake)
-        return Recorded(order, draft.id, False)
-
-    def _adjust_alone(self, draft: OperationDraft) -> SyncResult:
-        operations, now = self.recorder.operations, self.recorder.clock()
-        try:
-            with self._database.transaction_scope():
-                first = self.recorder.first_of(draft)
-                if first is None:
-                    operations.record(None, [draft], now)
-                    operations.complete(draft.id, now)
-        except IdempotencyConflict:
-            # No order's lock keeps the same call of another process out: it may have been first by a moment.
-            with self._database.transaction_scope():
-                first = self.recorder.first_of(draft)
-        return SyncResult(True, first or draft.id, None, "completed")
-
-    def _deliver_now(self, order: OrderRow, operation_id: UUID) -> SyncResult:
-        answer = self._engine().deliver_now(order.id, order.token_id)
-        if answer is None:
-            self.recorder.wakeups.wake(order.token_id)
-        status = self._reporting.status_of(operation_id)
-        if status in ("completed", None):  # None: a repeat, and what it repeats was cleaned up long ago
-            return SyncResult(True, operation_id, None, status)
-        said = "a delivery is under way" if answer is None else answer.error
-        return SyncResult(False, operation_id, f"Immediate sync failed, queued for retry: {said}", status)

@@ -16,30 +16,20 @@ from stocksync.orders.checkout_form import (
     READY,
     SELLER_CANCELLED,
     CheckoutForm,
+    ReturnedGoods,
     form_of,
     is_newer,
     parse_form,
+    parse_return,
     with_lines_apart,
 )
-from stocksync.orders.returned_goods import ReturnedGoods, parse_return
-from stocksync.orders.revising import apply, follow, is_later
-from stocksync.orders.revisions import withdrawal
+from stocksync.orders.revisions import apply, follow, is_later, withdrawal
 from stocksync.orders.service import StockSynchronizationService
-from stocksync.orders.single_operations import checked_token
+from stocksync.orders.single_operations import refund
 from stocksync.store.models import DEFAULT_WAREHOUSE
-from stocksync.store.operations import OperationDraft, OrderRow
-from stocksync.store.values import check_word
-
-QUEUED = "queued"
-ALREADY_UPDATED = "already_updated"
-NOT_STOCK = "no_stock_lines"
-NOTED = "noted"
-ORDER_CANCELLED = "cancelled"
-ALREADY_CANCELLED = "already_cancelled"
-ALREADY_RETURNED = "already_returned"
-TAKEN_OVER = "taken_over"
-_CANCELLED = "the order was cancelled"
-_BY_SELLER = "the seller cancelled the order"
+from stocksync.store.operations import NOTE_STATUS, TAKE_FORM, Operation, OrderRow
+from stocksync.store.order_lines import KEEP_OUT
+from stocksync.store.values import check_token, check_word, optional_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +69,6 @@ class AllegroStockService:
     """Takes orders as Allegro states them and moves stock for them, each line once."""
 
     def __init__(self, service: StockSynchronizationService) -> None:
-        self._service = service
         self._recorder = service.recorder
         self._database = service.recorder.database
         self._seller_cancels = service.context.config.seller_cancellation == "restock"
@@ -98,7 +87,7 @@ class AllegroStockService:
 
         Args:
             order: the form as decoded JSON, an already parsed `CheckoutForm`, or an object shaped like the plan's
-                `AllegroOrder` (see `domain.checkout_form.form_of`); one whose `is_stock_updated` is True is skipped.
+                `AllegroOrder` (see `checkout_form.form_of`); one whose `is_stock_updated` is True is skipped.
             warehouse: where the goods of new lines go out.
             token_id: the seller account, when the form does not name it.
             actor: who asked, kept with the operations.
@@ -108,9 +97,9 @@ class AllegroStockService:
             UnknownWarehouse: no stock was ever recorded for it.
             InsufficientStock: every SKU that is short is named. In each case nothing was written.
         """
-        warehouse, actor = check_word("warehouse", warehouse), _word("actor", actor)
+        warehouse, actor = check_word("warehouse", warehouse), optional_word("actor", actor)
         if getattr(order, "is_stock_updated", None) is True:
-            return OrderResult(str(order.id), ALREADY_UPDATED)
+            return OrderResult(str(order.id), "already_updated")
         if isinstance(order, CheckoutForm):
             form = with_lines_apart(order)
         else:
@@ -138,20 +127,20 @@ class AllegroStockService:
         Raises:
             InvalidInput
         """
-        token, order_id = checked_token(token_id), check_word("order_id", order_id)
-        actor, reason = _word("actor", actor), _word("reason", reason)
+        token, order_id = check_token("token_id", token_id), check_word("order_id", order_id)
+        actor, reason = optional_word("actor", actor), optional_word("reason", reason)
         with self._database.transaction_scope():
-            now, operations = self._recorder.clock(), self._recorder.operations
-            order = operations.ensure_order(token, order_id, now)
+            now = self._recorder.clock()
+            order, _ = self._recorder.hold(token, order_id, (), now)
             if order.status == CANCELLED:
-                return OrderResult(order_id, ALREADY_CANCELLED)
-            operations.note_status(order, CANCELLED, now)
+                return OrderResult(order_id, "already_cancelled")
+            self._database.run(NOTE_STATUS, id=order.id, status=CANCELLED, now=now)
             if not restock:
-                self._recorder.lines.keep_out(order.id)
-            known = self._recorder.lines_of(order)
-            drafts = apply(self._recorder, order, known, list(withdrawal((), known)), DEFAULT_WAREHOUSE)
-            done = self._record(order, drafts, actor, reason or _CANCELLED, now)
-            return OrderResult(order_id, ORDER_CANCELLED, done)
+                self._database.run(KEEP_OUT, order_ref=order.id)
+            known = self._recorder.lines.of(order)
+            operations = apply(self._recorder, order, known, withdrawal((), known), DEFAULT_WAREHOUSE)
+            done = self._record(order, operations, actor, reason or "the order was cancelled", now)
+            return OrderResult(order_id, "cancelled", done)
 
     def process_return(
         self, document: Any, *, restock: bool = True, token_id: str | None = None, actor: str | None = None
@@ -171,14 +160,15 @@ class AllegroStockService:
             IdempotencyConflict: the return was taken before with other content.
         """
         goods = document if isinstance(document, ReturnedGoods) else parse_return(document, token_id)
-        sales, what = self._service.sales, (goods.sku, goods.quantity, DEFAULT_WAREHOUSE, goods.line_item_id)
-        call = sales.call("refund", goods.token_id, goods.order_id, *what)
-        call.moves_stock, call.actor = restock, _word("actor", actor)
-        done = self._recorder.in_turn(lambda: sales.refund(call, return_id=goods.return_id))
-        order_id = done.order.order_id
-        if done.repeated:
-            return ReturnResult(goods.return_id, order_id, ALREADY_RETURNED)
-        return ReturnResult(goods.return_id, order_id, QUEUED, [done.operation_id])
+        given = goods.model_dump(exclude={"return_id"})
+        call = Operation.asked(
+            self._recorder.new_id(), "refund", **given, warehouse=DEFAULT_WAREHOUSE, actor=actor
+        )
+        call.moves_stock = restock
+        order, first = self._recorder.in_turn(lambda: refund(self._recorder, call, return_id=goods.return_id))
+        if first:
+            return ReturnResult(goods.return_id, order.order_id, "already_returned")
+        return ReturnResult(goods.return_id, order.order_id, "queued", [call.id])
 
     def require_warehouse(self, warehouse: str) -> None:
         """Raises UnknownWarehouse when no stock was ever recorded for it."""
@@ -186,32 +176,40 @@ class AllegroStockService:
             self._recorder.ledger.require_warehouse(check_word("warehouse", warehouse))
 
     def _process(self, form: CheckoutForm, warehouse: str, actor: str | None, now: datetime) -> OrderResult:
-        at = self._recorder
+        recorder = self._recorder
         standing = form.standing if self._seller_cancels else form.status
-        order, carriers = at.hold(form.token_id, form.id, [line.id for line in form.line_items], now)
+        order, carriers = recorder.hold(form.token_id, form.id, [line.id for line in form.line_items], now)
         if order.status == CANCELLED and standing != READY:
-            return OrderResult(form.id, ALREADY_CANCELLED if standing == CANCELLED else ORDER_CANCELLED)
+            return OrderResult(form.id, "already_cancelled" if standing == CANCELLED else "cancelled")
         if CANCELLED not in (order.status, standing):
-            at.ledger.require_warehouse(warehouse)
+            recorder.ledger.require_warehouse(warehouse)
             if order.has_form and not self._is_newer(form, standing, order, now):
-                return OrderResult(form.id, ALREADY_UPDATED)
+                return OrderResult(form.id, "already_updated")
             if standing not in (READY, SELLER_CANCELLED):
                 if not order.has_form:
                     # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
-                    at.operations.note_status(order, standing, now)
-                return OrderResult(form.id, NOTED)
+                    self._database.run(NOTE_STATUS, id=order.id, status=standing, now=now)
+                return OrderResult(form.id, "noted")
         status = CANCELLED if order.status == CANCELLED else standing
-        at.operations.take_form(order, status, form.revision, form.updated_at, now)
+        self._take_form(order, form, status, now)
         cancelled = standing != READY or order.status == CANCELLED
-        drafts = follow(at, order, form, carriers, warehouse, cancelled=cancelled)
-        reason = _BY_SELLER if standing == SELLER_CANCELLED else _CANCELLED if cancelled else None
-        done = self._record(order, drafts, actor, reason, now)
+        operations = follow(recorder, order, form, carriers, warehouse, cancelled=cancelled)
+        reason = (
+            "the seller cancelled the order"
+            if standing == SELLER_CANCELLED
+            else "the order was cancelled"
+            if cancelled
+            else None
+        )
+        done = self._record(order, operations, actor, reason, now)
         if cancelled or done:
-            return OrderResult(form.id, ORDER_CANCELLED if cancelled else QUEUED, done or ())
-        lines = at.lines.of(order.id).values()
+            return OrderResult(form.id, "cancelled" if cancelled else "queued", done or ())
+        lines = recorder.lines.of(order).values()
         if any(line.moved_to for line in lines):
-            return OrderResult(form.id, TAKEN_OVER)
-        return OrderResult(form.id, ALREADY_UPDATED if any(line.sku for line in lines) else NOT_STOCK)
+            return OrderResult(form.id, "taken_over")
+        return OrderResult(
+            form.id, "already_updated" if any(line.sku for line in lines) else "no_stock_lines"
+        )
 
     def _is_newer(self, form: CheckoutForm, standing: str, order: OrderRow, now: datetime) -> bool:
         turned = {standing, order.status} == {READY, SELLER_CANCELLED}
@@ -219,23 +217,23 @@ class AllegroStockService:
             return True
         if form.revision == order.revision and standing == order.status and is_later(form, order):
             # What the seller said before this moment, and comes later, is over.
-            self._recorder.operations.take_form(order, standing, form.revision, form.updated_at, now)
+            self._take_form(order, form, standing, now)
         return False
+
+    def _take_form(self, order: OrderRow, form: CheckoutForm, status: str, now: datetime) -> None:
+        said = {"status": status, "revision": form.revision, "changed_at": form.updated_at}
+        self._database.run(TAKE_FORM, id=order.id, **said, now=now)
 
     def _record(
         self,
         order: OrderRow,
-        drafts: list[OperationDraft],
+        operations: list[Operation],
         actor: str | None,
         reason: str | None,
         now: datetime,
     ) -> list[UUID]:
-        for draft in drafts:
-            draft.actor, draft.reason = actor, draft.reason or reason
-        if drafts:
-            self._recorder.record(order, drafts, now)
-        return [draft.id for draft in drafts]
-
-
-def _word(field: str, given: str | None) -> str | None:
-    return None if given is None else check_word(field, given)
+        for operation in operations:
+            operation.actor, operation.reason = actor, operation.reason or reason
+        if operations:
+            self._recorder.record(order, operations, now)
+        return [operation.id for operation in operations]

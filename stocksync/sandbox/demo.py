@@ -23,10 +23,10 @@ from stocksync.orders.checkout_form import READY
 from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.queue.stopping import Stop
 from stocksync.runtime import Runtime
+from stocksync.store.audit import audit
 from stocksync.store.migrate import migrate
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operation_lists import Filter
-from stocksync.upkeep.audit import audit
 
 from .preflight import free_port
 from .server import Sandbox

@@ -1,4 +1,6 @@
-"""What clean-up takes away, a page at a time, each in one short transaction, walked along ids that rise with time.
+"""Clean-up: takes away what is long at an end, in batches so short that deliveries beside it never wait long.
+
+Each batch is a page of rows in one short transaction, walked along ids that rise with time.
 
 A completed or cancelled operation goes with its log when its order is at rest: neither due nor claimed, of one mind
 with the remote, without an open difference. What its line counts for it goes into `stock_sync_pruned`; one that was
@@ -10,20 +12,31 @@ which our own stock moved. All others go once they are old and their operation i
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from stocksync.store.context import Context, Part
+from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of, uuid_of
-from stocksync.store.identifiers import first_id_at
+from stocksync.store.identifiers import Clock, first_id_at
 from stocksync.store.models import PASSING_KEYS
 from stocksync.store.states import CANCELLED, COMPLETED
 from stocksync.store.tallies import Counts, Tallies
 
+log = logging.getLogger(__name__)
+
+# Seconds. On SQLite a batch keeps every other writer waiting; one that waits looks again after at most PAUSE, as
+# long as no batch takes much longer than TOO_LONG.
+TOO_LONG = 0.05
+SHORT = 0.02
+PAUSE = 0.025
+_SMALLEST, _FIRST, _LARGEST = 5, 50, 250
 OPERATIONS: Final = (COMPLETED, CANCELLED)
 
 # Nothing is written to an operation after it was completed or cancelled: `updated_at` is when that was.
@@ -53,34 +66,25 @@ _DELETE_LOGS = Statement("DELETE FROM stock_synchronization_logs WHERE operation
 _DELETE_OPERATIONS = Statement("DELETE FROM pending_stock_operations WHERE id IN {ids:uuid}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """Rows that go by themselves once they are old. `column`: the id that they are walked along, in `scope` only."""
+def _kind(delete: str, goes: str, column: str = "id", scope: str = "TRUE") -> tuple[Statement, Statement]:
+    """Rows that go by themselves once they are old: a page of ids with whether each goes, and their removal.
 
-    delete: str
-    goes: str
-    column: str = "id"
-    scope: str = "TRUE"
-
-    def page(self) -> Statement:
-        """Ids with whether each goes."""
-        return Statement(
-            f"SELECT {self.column}, {self.goes} {self.delete.removeprefix('DELETE ')} WHERE {self.scope}"
-            f" AND {self.column} > :after AND {self.column} < :floor ORDER BY {self.column} LIMIT :limit"
-        )
-
-    def removal(self) -> Statement:
-        """By ids, asked again whether they go."""
-        return Statement(
-            f"{self.delete} WHERE {self.column} IN {{ids:uuid}} AND {self.scope} AND {self.goes}"
-        )
+    Args:
+        goes: the condition; the removal asks it again.
+        column: the id that they are walked along, in `scope` only.
+    """
+    rows, page = delete.removeprefix("DELETE "), f"{column} > :after AND {column} < :floor"
+    return (
+        Statement(f"SELECT {column}, {goes} {rows} WHERE {scope} AND {page} ORDER BY {column} LIMIT :limit"),
+        Statement(f"{delete} WHERE {column} IN {{ids:uuid}} AND {scope} AND {goes}"),
+    )
 
 
 # What a person left as it is stays, or the next run would bring it up again.
 _OVER = "status <> 'left' AND COALESCE(resolved_at < :before, FALSE)"
 # In the order in which they go: a difference before the run that found it.
 _KINDS = {
-    "keys": _Kind(
+    "keys": _kind(
         "DELETE FROM stock_sync_keys",
         """created_at < :before
           AND NOT EXISTS (SELECT 1 FROM pending_stock_operations AS o WHERE o.id = stock_sync_keys.operation_id)
@@ -88,19 +92,18 @@ _KINDS = {
         "operation_id",
         PASSING_KEYS,
     ),
-    "discrepancies": _Kind("DELETE FROM stock_sync_discrepancies", f"({_OVER})"),
-    "reconciliations": _Kind(
+    "discrepancies": _kind("DELETE FROM stock_sync_discrepancies", f"({_OVER})"),
+    "reconciliations": _kind(
         "DELETE FROM stock_sync_reconciliations",
         """COALESCE(finished_at < :before, FALSE) AND NOT EXISTS (
           SELECT 1 FROM stock_sync_discrepancies AS d WHERE d.run_id = stock_sync_reconciliations.id
             AND (d.status = 'left' OR NOT COALESCE(d.resolved_at < :before, FALSE)))""",
     ),
-    "alerts": _Kind(
+    "alerts": _kind(
         "DELETE FROM stock_sync_alerts", "COALESCE(resolved_at < :before, FALSE) AND owed IS NULL"
     ),
-    "task_runs": _Kind("DELETE FROM stock_sync_task_runs", "COALESCE(finished_at < :before, FALSE)"),
+    "task_runs": _kind("DELETE FROM stock_sync_task_runs", "COALESCE(finished_at < :before, FALSE)"),
 }
-_STATEMENTS = {name: (kind.page(), kind.removal()) for name, kind in _KINDS.items()}
 KINDS: Final = (*OPERATIONS, *_KINDS)
 """Everything that is cleaned up, in the order in which it is."""
 START: Final = UUID(int=0)
@@ -108,10 +111,6 @@ START: Final = UUID(int=0)
 
 class CleanUpStore(Part):
     """One page at a time; who calls remembers how far it came."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._tallies = Tallies(context)
 
     def page(
         self, kind: str, after: UUID, limit: int, before: datetime, now: datetime, *, dry_run: bool
@@ -136,7 +135,7 @@ class CleanUpStore(Part):
                 rows = rows_of(database.run(_PAGE, status=kind, **bounds))
                 gone = self._operations(kind, [row[:2] for row in rows if row[2]], now, dry_run=dry_run)
             else:
-                page, removal = _STATEMENTS[kind]
+                page, removal = _KINDS[kind]
                 rows = rows_of(database.run(page, **bounds))
                 ids = [uuid_of(row[0]) for row in rows if row[1]]
                 gone = Counter({kind: len(ids)})
@@ -150,10 +149,8 @@ class CleanUpStore(Part):
         database = self._database
         orders = list({uuid_of(order) for _, order in old if order is not None})
         find = _FIND_AT_REST if dry_run else _LOCK_AT_REST
-        resting = {uuid_of(row[0]) for row in rows_of(database.run(find, orders=orders))} if orders else set()
+        resting = {uuid_of(row[0]) for row in rows_of(database.run(find, orders=orders))}
         ids = [uuid_of(id) for id, order in old if order is None or uuid_of(order) in resting]
-        if not ids:
-            return Counter()
         if dry_run:
             logs = database.run(_COUNT_LOGS, ids=ids).fetchone()[0]
             return Counter(operations=len(ids), logs=logs)
@@ -161,6 +158,69 @@ class CleanUpStore(Part):
         logs = database.run(_DELETE_LOGS, ids=ids).rowcount
         # What another clean-up took since the page was read is not ours to count.
         gone = database.run(_DELETE_OPERATIONS, ids=ids).rowcount
-        if gone and status == COMPLETED:
-            self._tallies.add(Counts(pruned=gone), now)
+        Tallies(self.context).add(Counts(pruned=gone if status == COMPLETED else 0), now)
         return Counter(operations=gone, logs=logs)
+
+
+@dataclass(slots=True)
+class CleanUpReport:
+    """`gone`: rows by what they were. `more`: it was stopped before the end; call again. `longest`: batch, seconds."""
+
+    dry_run: bool
+    gone: Counter[str] = field(default_factory=Counter)
+    batches: int = 0
+    longest: float = 0.0
+    more: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: self.gone[name] for name in ("operations", "logs", *_KINDS)} | {
+            "batches": self.batches,
+            "longest_batch_ms": round(self.longest * 1000),
+            "more": self.more,
+            "dry_run": self.dry_run,
+        }
+
+
+def clean_up(
+    store: CleanUpStore,
+    days: Mapping[str, int],
+    clock: Clock,
+    *,
+    dry_run: bool = False,
+    seconds: float = math.inf,
+    wait: Callable[[float], bool],
+    monotonic: Callable[[], float] = time.monotonic,
+) -> CleanUpReport:
+    """Delete what ended more than `days` ago, until nothing more may go.
+
+    Args:
+        days: for each of `KINDS`.
+        dry_run: count what would go, and write nothing.
+        seconds: stop at the end of the first batch after them.
+        wait: rests for so many seconds; True: the process has to stop.
+
+    Raises:
+        DatabaseUnavailable: what was deleted before it stays deleted.
+    """
+    report, until, limit = CleanUpReport(dry_run), monotonic() + seconds, _FIRST
+    todo = [(kind, START) for kind in reversed(KINDS)]
+    while todo and not report.more:
+        (kind, after), began, now = todo.pop(), monotonic(), clock()
+        before = now - timedelta(days=days[kind])
+        following, gone = store.page(kind, after, limit, before, now, dry_run=dry_run)
+        took = monotonic() - began
+        report.gone += gone
+        report.batches += 1
+        report.longest = max(report.longest, took)
+        if following is not None:
+            todo.append((kind, following))
+        if took > TOO_LONG:
+            limit = max(_SMALLEST, limit // 2)
+        elif took < SHORT:
+            limit = min(_LARGEST, limit + limit // 4 + 1)
+        stopped = not dry_run and wait(max(PAUSE, took))
+        report.more = bool(todo) and (stopped or began + took >= until)
+    if report.gone and not dry_run:
+        log.info("clean-up: %s", ", ".join(f"{number} {name}" for name, number in report.gone.items()))
+    return report

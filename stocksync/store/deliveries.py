@@ -6,14 +6,15 @@ transaction of its own. A result is written only where the claim id still holds 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from stocksync.store.database import Statement, among, rows_of, uuid_of
-from stocksync.store.due_work import FREED, SUSPECT, DueWork, after_failure
+from stocksync.store.due_work import FREED, SUSPECT, DueWork, Failure
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry
 from stocksync.store.states import COMPLETED, FAILED, origins
@@ -33,11 +34,14 @@ _CLAIM = """
 _OF_LANE = """token_id = :which AND EXISTS (
           SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = :which AND NOT lane.paused
           AND (lane.snoozed_until IS NULL OR lane.snoozed_until <= :now))"""
-_CLAIM_LANE = Statement(_CLAIM.format(which=f"NOT COALESCE({SUSPECT}, FALSE) AND {_OF_LANE}", order="due_at"))
-_CLAIMSUSPECT = Statement(_CLAIM.format(which=f"{SUSPECT} AND {_OF_LANE}", order="due_at"))
-# Never tried ones come first, said so that both databases agree on where NULL sorts.
-_CLAIM_PROBE = Statement(_CLAIM.format(which=_OF_LANE, order="last_attempt_at IS NOT NULL, last_attempt_at"))
-_CLAIM_ORDER = Statement(_CLAIM.format(which="id = :which", order="due_at"))
+Kind = Literal["lane", "suspect", "probe", "order"]
+_CLAIMS: dict[Kind, Statement] = {
+    "lane": Statement(_CLAIM.format(which=f"NOT COALESCE({SUSPECT}, FALSE) AND {_OF_LANE}", order="due_at")),
+    "suspect": Statement(_CLAIM.format(which=f"{SUSPECT} AND {_OF_LANE}", order="due_at")),
+    # Never tried ones come first, said so that both databases agree on where NULL sorts.
+    "probe": Statement(_CLAIM.format(which=_OF_LANE, order="last_attempt_at IS NOT NULL, last_attempt_at")),
+    "order": Statement(_CLAIM.format(which="id = :which", order="due_at")),
+}
 _MARK_PROCESSING = Statement("""
     UPDATE pending_stock_operations SET status = 'processing', updated_at = :now
     WHERE order_ref IN {orders:uuid} AND {no_index}status = 'pending' AND applied = 'yes'
@@ -81,132 +85,81 @@ _TELL_AGAIN = Statement("""
     WHERE id IN {orders:uuid} AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') <> 'cancelled'""")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClaimedOrder:
-    """One order to send: what to say, and as which intention."""
+    """One order on its way: what to say and as which intention, then what came of it.
+
+    `duration_ms` None: it was not sent. `answer`: for whoever judges it. `failure` None: the remote accepted it.
+    """
 
     id: UUID
+    claim_id: UUID
     token_id: str
     order_id: str
     is_stock_updated: bool
     state_version: int
     attempts: int
-    last_attempt_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Orders taken for a bounded time. `lease_until` is aware UTC."""
-
-    id: UUID
-    lease_until: datetime
-    orders: Sequence[ClaimedOrder]
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The remote accepted this order's state."""
-
-    order: ClaimedOrder
-    duration_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class NotDelivered:
-    """A delivery failed. `next_at` None: given up. `action` is `sync_failed` (it said no) or `sync_error`.
-
-    `counted` False: no attempt is used up, and `waiting` says what the order waits for. `for_good`: the remote
-    said that trying again is no use.
-    """
-
-    order: ClaimedOrder
-    duration_ms: int
-    action: str
-    error_class: str
-    error_message: str
-    next_at: datetime | None
-    waiting: str = "retry"
-    counted: bool = True
-    for_good: bool = False
+    last_attempt_at: datetime | None
+    duration_ms: int | None = None
+    answer: Any = None
+    failure: Failure | None = None
 
 
 @dataclass(slots=True)
 class Settled:
-    """What a settlement came to, in orders and operations. `lost`: the fence was gone; those are told again.
+    """What a settlement came to.
 
-    `busy`: somebody else's transaction holds these orders; nothing was written of them yet.
+    `figures`: orders `delivered`, `retrying`, `failed`, `released`; operations the same with `operations_` before it.
+    `lost`: orders whose fence was gone; they are told again. `busy`: somebody else's transaction holds these orders;
+    nothing was written of them yet.
     """
 
-    delivered: int = 0
-    retrying: int = 0
-    failed: int = 0
-    released: int = 0
-    operations_completed: int = 0
-    operations_retrying: int = 0
-    operations_failed: int = 0
-    lost: list[UUID] = field(default_factory=list)
+    figures: Counter[str] = field(default_factory=Counter)
+    lost: set[UUID] = field(default_factory=set)
     busy: set[UUID] = field(default_factory=set)
 
 
 class Deliveries(DueWork):
     """Claims and settlements on the orders, mirrored by their operations."""
 
-    def claim(self, lane: str, limit: int, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
-        """Take up to `limit` due orders of one lane, the longest waiting first; none that `claim_suspect` takes."""
-        return self._claim(_CLAIM_LANE, lane, limit, claim_id, now, lease_until)
-
-    def claim_probe(self, lane: str, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
-        """Take the one due order of the lane that was tried longest ago: another one for each probe."""
-        return self._claim(_CLAIM_PROBE, lane, 1, claim_id, now, lease_until)
-
-    def claim_suspect(self, lane: str, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
-        """Take one order at whose side workers died before, alone."""
-        return self._claim(_CLAIMSUSPECT, lane, 1, claim_id, now, lease_until)
-
-    def claim_order(self, order_ref: UUID, claim_id: UUID, now: datetime, lease_until: datetime) -> Claim:
-        """Take one order if it is due and free; an empty claim otherwise."""
-        return self._claim(_CLAIM_ORDER, order_ref, 1, claim_id, now, lease_until)
-
-    def _claim(
+    def claim(
         self,
-        statement: Statement,
-        which: Any,
+        which: UUID | str,
         limit: int,
         claim_id: UUID,
         now: datetime,
         lease_until: datetime,
-    ) -> Claim:
+        kind: Kind = "lane",
+    ) -> list[ClaimedOrder]:
+        """Take up to `limit` due orders for as long as the lease holds.
+
+        Args:
+            which: a lane, or with `order` the id of an order's row.
+            kind: `lane` takes the longest waiting, but none that `suspect` takes: orders at whose side workers died
+                before, to be sent alone. `probe` takes what was tried longest ago: another order for each probe.
+        """
         with self._database.transaction_scope():
-            rows = rows_of(
-                self._database.run(
-                    statement, which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
-                )
+            cursor = self._database.run(
+                _CLAIMS[kind], which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
             )
             orders = [
-                ClaimedOrder(uuid_of(row[0]), row[1], row[2], bool(row[3]), row[4], row[5], as_utc(row[6]))
-                for row in rows
+                ClaimedOrder(
+                    uuid_of(row[0]), claim_id, row[1], row[2], bool(row[3]), row[4], row[5], as_utc(row[6])
+                )
+                for row in rows_of(cursor)
             ]
             if orders:
-                marked = rows_of(self._database.run(_MARK_PROCESSING, orders=[o.id for o in orders], now=now))
-                self._log.add(
-                    [
-                        LogEntry(uuid_of(row[0]), "retry", "processing", {"attempt": row[1] + 1})
-                        for row in marked
-                        if row[1] > 0
-                    ],
-                    now,
-                )
-        return Claim(claim_id, lease_until, orders)
+                cursor = self._database.run(_MARK_PROCESSING, orders=[order.id for order in orders], now=now)
+                retried = [
+                    LogEntry(uuid_of(row[0]), "retry", "processing", {"attempt": row[1] + 1})
+                    for row in rows_of(cursor)
+                    if row[1] > 0
+                ]
+                self._log.add(retried, now)
+        return orders
 
-    def settle(
-        self,
-        claim_id: UUID,
-        delivered: Sequence[Delivered],
-        failures: Sequence[NotDelivered],
-        now: datetime,
-        unsent: Sequence[ClaimedOrder] = (),
-    ) -> Settled:
-        """Write the results of a claim and give back what was not sent, in one transaction.
+    def settle(self, orders: Sequence[ClaimedOrder], now: datetime) -> Settled:
+        """Write what came of orders of one claim and give back what was not sent, in one transaction.
 
         Orders whose fence was lost after sending are made due again under a new state version, so that the
         last word at the remote is the current state, whichever request came last.
@@ -215,112 +168,75 @@ class Deliveries(DueWork):
             DatabaseUnavailable: nothing was written.
         """
         settled, counts = Settled(), Counts()
-        sent = [d.order.id for d in delivered] + [f.order.id for f in failures]
-        back = [order.id for order in unsent]
         with self._database.transaction_scope():
             if self._database.dialect.name == "postgresql":
-                free = {
-                    uuid_of(row[0]) for row in rows_of(self._database.run(_LOCK_SENT, orders=sent + back))
-                }
-                settled.busy = {*sent, *back} - free
-                delivered = [d for d in delivered if d.order.id in free]
-                failures = [f for f in failures if f.order.id in free]
-                back = [ref for ref in back if ref in free]
-            held: set[UUID] = set()
-            if delivered:
-                held |= self._write_delivered(claim_id, delivered, now, settled, counts)
-            if failures:
-                held |= self._write_failures(claim_id, failures, now, settled, counts)
+                refs = [order.id for order in orders]
+                free = rows_of(self._database.run(_LOCK_SENT, orders=refs))
+                settled.busy = set(refs) - {uuid_of(row[0]) for row in free}
+                orders = [order for order in orders if order.id not in settled.busy]
+            sent = {order.id: order for order in orders if order.duration_ms is not None}
+            held = self._write_delivered(sent, now, settled, counts)
+            held |= self._write_failures(sent, now, settled)
+            counts["given_up"] = settled.figures["operations_failed"]
+            for ref in held:
+                failure = sent[ref].failure
+                result = "delivered" if failure is None else "failed" if failure.counted else "put_off"
+                counts.sent(result, sent[ref].duration_ms or 0)
             self._tallies.add(counts, now)
-            settled.lost = [ref for ref in sent if ref not in held and ref not in settled.busy]
+            settled.lost = sent.keys() - held
             if settled.lost:
-                self._database.run(_TELL_AGAIN, orders=settled.lost, now=now)
+                self._database.run(_TELL_AGAIN, orders=list(settled.lost), now=now)
+            back = [order.id for order in orders if order.duration_ms is None]
             if back:
-                self._release(claim_id, back, now)
-                settled.released = len(back)
+                cursor = self._database.run(_RELEASE, claim_id=orders[0].claim_id, orders=back)
+                freed = [uuid_of(row[0]) for row in rows_of(cursor)]
+                self._database.run(_BACK_TO_PENDING, orders=freed, now=now)
+                settled.figures["released"] = len(back)
         return settled
 
-    def _release(self, claim_id: UUID, orders: list[UUID], now: datetime) -> None:
-        freed = rows_of(self._database.run(_RELEASE, claim_id=claim_id, orders=orders))
-        if freed:
-            self._database.run(_BACK_TO_PENDING, orders=[uuid_of(row[0]) for row in freed], now=now)
-
     def _write_delivered(
-        self, claim_id: UUID, delivered: Sequence[Delivered], now: datetime, settled: Settled, counts: Counts
+        self, sent: Mapping[UUID, ClaimedOrder], now: datetime, settled: Settled, counts: Counts
     ) -> set[UUID]:
+        """Write what was accepted. Answers with the orders that were still held."""
         held: set[UUID] = set()
         for flag in (True, False):
-            orders = [result.order.id for result in delivered if result.order.is_stock_updated is flag]
+            orders = [it for it in sent.values() if it.failure is None and it.is_stock_updated is flag]
             if orders:
-                cursor = self._database.run(_DELIVERED, claim_id=claim_id, flag=flag, orders=orders, now=now)
-                held.update(uuid_of(row[0]) for row in rows_of(cursor))
+                given = {"claim_id": orders[0].claim_id, "flag": flag, "orders": [it.id for it in orders]}
+                held |= {uuid_of(row[0]) for row in rows_of(self._database.run(_DELIVERED, now=now, **given))}
         if held:
-            took = {self._database.bound(result.order.id): result for result in delivered}
+            by_bound_id = {self._database.bound(ref): sent[ref] for ref in held}
             completed = rows_of(self._database.run(_COMPLETE, orders=list(held), now=now))
             entries: list[LogEntry] = []
             # Ids stay the driver's: two a row, only to be written again.
             for operation_id, order_ref, created_at, first_failed_at in completed:
-                result = took[order_ref]
-                counts.completed(
-                    seconds_between(created_at, now),
-                    None if first_failed_at is None else seconds_between(first_failed_at, now),
-                )
-                told = {"told": result.order.is_stock_updated, "version": result.order.state_version}
-                entries.append(LogEntry(operation_id, "sync_success", "processing", told, result.duration_ms))
+                order = by_bound_id[order_ref]
+                since_failure = None if first_failed_at is None else seconds_between(first_failed_at, now)
+                counts.completed(seconds_between(created_at, now), since_failure)
+                told = {"told": order.is_stock_updated, "version": order.state_version}
+                entries.append(LogEntry(operation_id, "sync_success", "processing", told, order.duration_ms))
                 entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))
             self._log.add(entries, now)
-            settled.operations_completed += len(completed)
-        for result in delivered:
-            if result.order.id in held:
-                counts.sent("delivered", result.duration_ms)
-        settled.delivered += len(held)
+            settled.figures.update(delivered=len(held), operations_completed=len(completed))
         return held
 
     def _write_failures(
-        self,
-        claim_id: UUID,
-        failures: Sequence[NotDelivered],
-        now: datetime,
-        settled: Settled,
-        counts: Counts,
+        self, sent: Mapping[UUID, ClaimedOrder], now: datetime, settled: Settled
     ) -> set[UUID]:
-        given = [
-            {
-                "id": f.order.id,
-                "next_at": f.next_at,
-                "waiting": FAILED if f.next_at is None else f.waiting,
-                "counted": int(f.counted),
-            }
-            for f in failures
-        ]
-        rows = rows_of(self._database.run(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now))
-        written = {uuid_of(row[0]): (as_utc(row[1]), row[2]) for row in rows}
-        failure_of = {f.order.id: f for f in failures if f.order.id in written}
-        for failure in failure_of.values():
-            counts.sent("failed" if failure.counted else "put_off", failure.duration_ms)
-        marked = self.mark_failed(
-            [
-                (ref, *written[ref], f.error_class, f.error_message, f.counted)
-                for ref, f in failure_of.items()
+        """Write what failed. Answers with the orders that were still held."""
+        failures = {ref: order.failure for ref, order in sent.items() if order.failure}
+        if not failures:
+            return set()
+        given = {
+            "claim_id": next(iter(sent.values())).claim_id,
+            "failures": [
+                {"id": ref, "next_at": it.next_at, "waiting": it.waiting, "counted": int(it.counted)}
+                for ref, it in failures.items()
             ],
-            now,
-        )
-        entries: list[LogEntry] = []
-        for operation_id, order_ref, retry_count in marked:
-            failure = failure_of[order_ref]
-            said: dict[str, Any] = {"class": failure.error_class, "message": failure.error_message}
-            if not failure.counted:
-                said["counted"] = False
-            if failure.for_good and written[order_ref][1] == FAILED:
-                entries.append(LogEntry(operation_id, failure.action, FAILED, said, failure.duration_ms))
-                continue
-            entries.append(LogEntry(operation_id, failure.action, "processing", said, failure.duration_ms))
-            entries.append(after_failure(operation_id, retry_count, *written[order_ref], failure.counted))
-        self._log.add(entries, now)
-        given_up = {order_ref for order_ref, (_, waiting) in written.items() if waiting == FAILED}
-        settled.failed += len(given_up)
-        settled.retrying += len(written) - len(given_up)
-        settled.operations_failed += sum(order_ref in given_up for _, order_ref, _ in marked)
-        counts["given_up"] += settled.operations_failed
-        settled.operations_retrying += sum(order_ref not in given_up for _, order_ref, _ in marked)
-        return set(written)
+        }
+        rows = rows_of(self._database.run(_NOT_DELIVERED, now=now, **given))
+        took = {ref: order.duration_ms for ref, order in sent.items()}
+        settled.figures += self._mark_failed(rows, failures, took, now)
+        given_up = sum(row[2] == FAILED for row in rows)
+        settled.figures += Counter(failed=given_up, retrying=len(rows) - given_up)
+        return {uuid_of(row[0]) for row in rows}

@@ -1,11 +1,13 @@
-"""Work that is due: looked up, and brought back after a worker's death or the end of an outage.
+"""Work that is due, lane by lane: looked up, brought back after a worker's death or an outage, held back in its lane.
 
-The base of `Deliveries`; what a failure writes into the operations is here because a rescue writes it too.
+The base of `Deliveries`. What a failure writes into the operations is here because a rescue writes it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +16,7 @@ from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.fields import as_utc
 from stocksync.store.logs import LogEntry, OperationLog
+from stocksync.store.models import Account
 from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Counts, Tallies
 
@@ -39,7 +42,7 @@ _RESCUE = Statement(f"""
         waiting = CASE WHEN due_at IS NULL THEN waiting WHEN {_CONVICTED} THEN 'failed' ELSE 'rescued' END,
         due_at = CASE WHEN due_at IS NULL OR ({_CONVICTED}) THEN NULL ELSE :now END
     WHERE id IN (SELECT id FROM stranded)
-    RETURNING id, token_id, due_at, waiting""")
+    RETURNING id, due_at, waiting""")
 _END_OUTAGE = Statement("""
     UPDATE stock_sync_orders SET due_at = :now, waiting = 'new' WHERE id IN (
       SELECT id FROM stock_sync_orders
@@ -52,7 +55,46 @@ _NEXT_DUE = Statement("""
     SELECT MIN(due_at) FROM stock_sync_orders
     WHERE token_id = :lane AND due_at IS NOT NULL AND claim_id IS NULL""")
 
-LEASE_RAN_OUT = "the worker died or stalled: its lease ran out before a result came"
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an order was not delivered, and what follows.
+
+    `action`: how the log names it, `sync_failed` (the remote said no) or `sync_error`. `next_at` None: given up.
+    `waiting`: why the order waits; `failed` if it is given up. `counted` False: no attempt is used up. `for_good`:
+    the remote said that trying again is no use.
+    """
+
+    action: str
+    error_class: str
+    error_message: str
+    next_at: datetime | None = None
+    waiting: str = "retry"
+    counted: bool = True
+    for_good: bool = False
+
+    def entries(
+        self, operation_id: UUID, attempts: int, due_at: datetime | None, waiting: str, took: int | None
+    ) -> Iterator[LogEntry]:
+        """What the log says of an operation whose order is due at `due_at` after this failure."""
+        said: dict[str, Any] = {"message": self.error_message}
+        if self is not _RESCUED:
+            said |= {"class": self.error_class} | ({} if self.counted else {"counted": False})
+        ended = waiting == FAILED
+        at_once = ended and self.for_good
+        yield LogEntry(operation_id, self.action, FAILED if at_once else "processing", said, took)
+        next_at = due_at and due_at.isoformat()
+        if ended and not at_once:
+            yield LogEntry(operation_id, "max_retries", FAILED, {"attempts": attempts})
+        elif not ended and not self.counted:
+            yield LogEntry(operation_id, "snoozed", PENDING, {"waiting": waiting, "next_at": next_at})
+        elif not ended and self is not _RESCUED:
+            yield LogEntry(operation_id, "retry_failed", PENDING, {"attempts": attempts, "next_at": next_at})
+
+
+_RESCUED = Failure(
+    "rescued", "LeaseExpired", "the worker died or stalled: its lease ran out before a result came"
+)
 
 
 class DueWork(Part):
@@ -68,24 +110,8 @@ class DueWork(Part):
         is `limit`."""
         with self._database.transaction_scope():
             rows = rows_of(self._database.run(_RESCUE, now=now, max_attempts=max_attempts, limit=limit))
-            if not rows:
-                return 0
-            written = {uuid_of(row[0]): (as_utc(row[2]), row[3]) for row in rows}
-            marked = self.mark_failed(
-                [
-                    (ref, due_at, waiting, "LeaseExpired", LEASE_RAN_OUT, True)
-                    for ref, (due_at, waiting) in written.items()
-                ],
-                now,
-            )
-            entries: list[LogEntry] = []
-            for operation_id, order_ref, retry_count in marked:
-                entries.append(LogEntry(operation_id, "rescued", "processing", {"message": LEASE_RAN_OUT}))
-                if written[order_ref][1] == FAILED:
-                    entries.append(after_failure(operation_id, retry_count, *written[order_ref], True))
-            self._log.add(entries, now)
-            given_up = sum(written[order_ref][1] == FAILED for _, order_ref, _ in marked)
-            self._tallies.add(Counts(rescued=len(rows), given_up=given_up), now)
+            figures = self._mark_failed(rows, {uuid_of(row[0]): _RESCUED for row in rows}, {}, now)
+            self._tallies.add(Counts(rescued=len(rows), given_up=figures["operations_failed"]), now)
         return len(rows)
 
     def end_outage(self, now: datetime, batch: int = 1000, batches: int = 1000) -> None:
@@ -104,35 +130,66 @@ class DueWork(Part):
         """When the lane has something due next; None: nothing waits."""
         return as_utc(self._database.run(_NEXT_DUE, lane=lane).fetchone()[0])
 
-    def mark_failed(
-        self, failures: Iterable[tuple[UUID, datetime | None, str | None, str, str, bool]], now: datetime
-    ) -> list[tuple[UUID, UUID, int]]:
-        """Write failures into the operations that were out. Each: the order, when next (None: given up), why it waits,
-        error class and words, whether an attempt was used up. Answers with (operation, order, attempts so far)."""
-        rows: list[dict[str, Any]] = [
+    def _mark_failed(
+        self,
+        rows: Sequence[tuple[Any, ...]],
+        failures: Mapping[UUID, Failure],
+        took: Mapping[UUID, int | None],
+        now: datetime,
+    ) -> Counter[str]:
+        """Write failures into the operations that were out, and into their log.
+
+        Args:
+            rows: of orders as they are now: id, when due (None: given up), why it waits.
+            took: milliseconds of the requests.
+
+        Returns:
+            How many `operations_failed` and `operations_retrying` there are.
+        """
+        orders = {uuid_of(row[0]): (as_utc(row[1]), row[2]) for row in rows}
+        marks = [
             {
-                "id": order_ref,
+                "id": ref,
                 "status": FAILED if waiting == FAILED else PENDING,
-                "next_at": next_at,
-                "error_class": error_class,
-                "error_message": error_message,
-                "counted": int(counted),
+                "next_at": due_at,
+                "error_class": failures[ref].error_class,
+                "error_message": failures[ref].error_message,
+                "counted": int(failures[ref].counted),
             }
-            for order_ref, next_at, waiting, error_class, error_message, counted in failures
+            for ref, (due_at, waiting) in orders.items()
         ]
-        if not rows:
-            return []
-        cursor = self._database.run(_MARK_FAILED, failures=rows, now=now)
-        return [(uuid_of(row[0]), uuid_of(row[1]), row[2]) for row in rows_of(cursor)]
+        figures: Counter[str] = Counter()
+        if marks:
+            entries: list[LogEntry] = []
+            for row in rows_of(self._database.run(_MARK_FAILED, failures=marks, now=now)):
+                ref = uuid_of(row[1])
+                entries += failures[ref].entries(uuid_of(row[0]), row[2], *orders[ref], took.get(ref))
+                figures["operations_failed" if orders[ref][1] == FAILED else "operations_retrying"] += 1
+            self._log.add(entries, now)
+        return figures
 
 
-def after_failure(
-    operation_id: UUID, retry_count: int, next_at: datetime | None, waiting: str | None, counted: bool
-) -> LogEntry:
-    """What the log says of an operation's way on after its delivery failed."""
-    if waiting == FAILED:
-        return LogEntry(operation_id, "max_retries", FAILED, {"attempts": retry_count})
-    details = {"attempts": retry_count, "next_at": None if next_at is None else next_at.isoformat()}
-    if not counted:
-        return LogEntry(operation_id, "snoozed", PENDING, {"waiting": waiting, "next_at": details["next_at"]})
-    return LogEntry(operation_id, "retry_failed", PENDING, details)
+class Lanes(Part):
+    """Pauses, snoozes and resumes the work of one seller account: the only writer of that. Each change is a transaction."""
+
+    def state(self, lane: str) -> Any:
+        """The lane's account: whether it is `paused`, `snoozed_until` when, and why (`paused_reason`). A lane never
+        seen is open."""
+        found = Account.select().where(Account.token_id == lane).first(self._database)
+        return found or Account(token_id=lane)
+
+    def snooze(self, lane: str, until: datetime, reason: str | None = None) -> None:
+        """Leave the lane alone until `until`."""
+        self._change((Account.token_id == lane) & ~Account.paused, snoozed_until=until, paused_reason=reason)
+
+    def pause(self, lane: str, reason: str) -> bool:
+        """Leave the lane alone until a person resumes it. False: it was paused already."""
+        return self._change((Account.token_id == lane) & ~Account.paused, paused=True, paused_reason=reason)
+
+    def resume(self, lane: str) -> bool:
+        """Work on the lane again. False: there is no such lane."""
+        return self._change(Account.token_id == lane, paused=False, paused_reason=None, snoozed_until=None)
+
+    def _change(self, which: Any, **values: Any) -> bool:
+        with self._database.transaction_scope():
+            return bool(Account.update(**values).where(which).execute(self._database))

@@ -19,7 +19,6 @@ NewId = Callable[[], UUID]
 Clock = Callable[[], datetime]
 
 _RANDOM_BITS = 74
-_LONGEST_KEY = 1024
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -31,7 +30,7 @@ def joined(*parts: str) -> str:
 def stored_key(*parts: str) -> str:
     """`joined`, by its digest where it would be longer than a key's column."""
     key = joined(*parts)
-    return key if len(key) <= _LONGEST_KEY else f"{parts[0]}:{hashlib.sha256(key.encode()).hexdigest()}"
+    return key if len(key) <= 1024 else f"{parts[0]}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def carried_key(token_id: str, line_id: str) -> str | None:

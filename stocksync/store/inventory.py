@@ -7,15 +7,16 @@ Callers hold a write transaction. Lock order: levels come last, by (warehouse, S
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID
 
 from stocksync.errors import InsufficientStock, Shortage, UnknownWarehouse
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of
+from stocksync.store.operations import Operation
+from stocksync.store.states import ORDER_MOVEMENTS
 
 # Two sides are compared as one sum, here and in the audit: a join of a million rows with a million takes a database
 # that guesses wrong for ever.
@@ -57,19 +58,6 @@ _MOVE = Statement("""
     VALUES (:id, :warehouse, :sku, :delta, :balance_after, :cause, :cause_key, :operation_id, :actor, :reason, :now)""")
 
 
-@dataclass(frozen=True)  # without slots: its fields are the parameters of the statement that writes it
-class Change:
-    """One cause that moves one SKU. `quantity` counts units, above zero; the direction is the call's."""
-
-    sku: str
-    quantity: int
-    cause: str
-    cause_key: str
-    operation_id: UUID | None = None
-    actor: str | None = None
-    reason: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A level that is not what its movements make it: `moved` is their sum."""
@@ -88,36 +76,50 @@ class StockLedger(Part):
         if self._database.run(_WAREHOUSE, warehouse=warehouse).fetchone() is None:
             raise UnknownWarehouse(warehouse, [row[0] for row in rows_of(self._database.run(_WAREHOUSES))])
 
-    def take(self, warehouse: str, changes: Sequence[Change], now: datetime) -> None:
-        """Take all `changes` out of the warehouse, or none of them.
+    def move(self, operations: Sequence[Operation], now: datetime) -> None:
+        """Deductions and issues go out, everything else comes in, each with its movement: all of them, or none.
+
+        What comes in of a SKU covers what goes out of it.
 
         Raises:
             InsufficientStock: naming every SKU that is short; the caller's transaction must be rolled back.
         """
-        needed = _summed(changes)
-        items = [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(needed.items())]
-        if self._database.dialect.name == "postgresql":
-            # UPDATE ... FROM locks in any order it likes; taken in one order first, no two orders can deadlock.
-            self._database.run(_LOCK_LEVELS, warehouse=warehouse, skus=sorted(needed))
-        taken = dict(rows_of(self._database.run(_TAKE, warehouse=warehouse, items=items, now=now)))
-        if len(taken) < len(needed):
-            short = sorted(needed.keys() - taken.keys())
-            left = self.on_hand(warehouse, short)
-            raise InsufficientStock([Shortage(s, warehouse, needed[s], left.get(s, 0)) for s in short])
-        self._record(warehouse, changes, -1, {sku: taken[sku] + needed[sku] for sku in needed}, now)
+        short: list[Shortage] = []
+        for warehouse in sorted({operation.warehouse for operation in operations}):
+            short += self._move(warehouse, [one for one in operations if one.warehouse == warehouse], now)
+        if short:
+            raise InsufficientStock(short, operations[0].order_id)
 
-    def put(self, warehouse: str, changes: Sequence[Change], now: datetime) -> None:
-        """Put all `changes` into the warehouse; a SKU seen for the first time begins at zero."""
-        given = _summed(changes)
-        items = [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(given.items())]
-        after = dict(rows_of(self._database.run(_PUT, warehouse=warehouse, items=items, now=now)))
-        self._record(warehouse, changes, 1, {sku: after[sku] - given[sku] for sku in given}, now)
+    def _move(self, warehouse: str, operations: Sequence[Operation], now: datetime) -> list[Shortage]:
+        deltas, needed = Counter[str](), Counter[str]()
+        for operation in operations:
+            deltas[operation.sku] += _delta(operation)
+            needed[operation.sku] += max(-_delta(operation), 0)
+        levels = {"warehouse": warehouse, "now": now}
+        less = [{"sku": sku, "quantity": -delta} for sku, delta in sorted(deltas.items()) if delta < 0]
+        more = [{"sku": sku, "quantity": delta} for sku, delta in sorted(deltas.items()) if delta >= 0]
+        # UPDATE ... FROM locks in any order it likes; held in one order first, no two transactions can deadlock.
+        if less and more:
+            self.hold(warehouse, deltas, now)
+        elif less and self._database.dialect.name == "postgresql":
+            self._database.run(_LOCK_LEVELS, warehouse=warehouse, skus=sorted(deltas))
+        after = dict(rows_of(self._database.run(_PUT, items=more, **levels))) if more else {}
+        after |= dict(rows_of(self._database.run(_TAKE, items=less, **levels))) if less else {}
+        if missing := sorted(deltas.keys() - after.keys()):
+            left = self.on_hand(warehouse, missing)
+            return [
+                Shortage(sku, warehouse, needed[sku], left.get(sku, 0) + needed[sku] + deltas[sku])
+                for sku in missing
+            ]
+        balances = {sku: after[sku] - delta for sku, delta in deltas.items()}
+        self._record(operations, balances, now)
+        return []
 
-    def on_hand(self, warehouse: str, skus: Sequence[str]) -> dict[str, int]:
+    def on_hand(self, warehouse: str, skus: Iterable[str]) -> dict[str, int]:
         """Units on hand of each of `skus` that the warehouse knows."""
         return dict(rows_of(self._database.run(_ON_HAND, warehouse=warehouse, skus=list(skus))))
 
-    def hold(self, warehouse: str, skus: Sequence[str], now: datetime) -> None:
+    def hold(self, warehouse: str, skus: Iterable[str], now: datetime) -> None:
         """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""
         items = [{"sku": sku, "quantity": 0} for sku in sorted(skus)]
         self._database.run(_PUT, warehouse=warehouse, items=items, now=now)
@@ -135,21 +137,26 @@ class StockLedger(Part):
         row = self._database.run(_REBUILD, warehouse=warehouse, sku=sku, now=now).fetchone()
         return None if row is None else int(row[0])
 
-    def _record(
-        self, warehouse: str, changes: Sequence[Change], sign: int, before: Mapping[str, int], now: datetime
-    ) -> None:
-        balance = dict(before)
+    def _record(self, operations: Sequence[Operation], balances: dict[str, int], now: datetime) -> None:
+        """Append a movement for each operation. `balances`: what was on hand before, by SKU."""
         rows: list[dict[str, Any]] = []
-        for change in changes:
-            delta = sign * change.quantity
-            balance[change.sku] += delta
-            level = {"warehouse": warehouse, "delta": delta, "balance_after": balance[change.sku]}
-            rows.append({**vars(change), **level, "id": self._new_id(), "now": now})
+        for one in sorted(operations, key=lambda one: _delta(one) < 0):
+            balances[one.sku] += _delta(one)
+            rows.append(
+                {
+                    **vars(one),
+                    "id": self._new_id(),
+                    "delta": _delta(one),
+                    "balance_after": balances[one.sku],
+                    "cause": one.operation_type,
+                    "cause_key": next(iter(one.keys), f"{one.operation_type}:{one.id}"),
+                    "operation_id": one.id if one.operation_type in ORDER_MOVEMENTS else None,
+                    "now": now,
+                }
+            )
         self._database.run_many(_MOVE, rows)
 
 
-def _summed(changes: Sequence[Change]) -> Counter[str]:
-    totals: Counter[str] = Counter()
-    for change in changes:
-        totals[change.sku] += change.quantity
-    return totals
+def _delta(operation: Operation) -> int:
+    goes_out = operation.operation_type in ("deduction", "issue")
+    return -operation.quantity if goes_out else operation.quantity

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
+from sqlite3 import SQLITE_ERROR
 
-from stocksync.errors import StockSyncError
+from peewee import DatabaseError, InterfaceError, OperationalError
+
+from stocksync.errors import DatabaseUnavailable, StockSyncError
 from stocksync.store.identifiers import Clock
 
 log = logging.getLogger(__name__)
@@ -62,10 +65,20 @@ class Outage:
 
     def ends(self) -> None:
         """Note that it is over, where it had begun."""
-        if not self.lasts:
-            return
         with self._lock:
             since, self._since = self._since, None
             if since is not None:
                 lasted = timedelta(seconds=round((self._clock() - since).total_seconds()))
                 log.warning("%s, after %s (since %s UTC)", self._over, lasted, f"{since:%Y-%m-%d %H:%M:%S}")
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """The database can't be reached, is broken, or keeps us waiting: nothing that a change of our code would mend."""
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
+    # SQLite has one class for that and for a statement that is wrong.
+    wrong = getattr(getattr(cause, "orig", None), "sqlite_errorcode", None) == SQLITE_ERROR
+    away = (
+        isinstance(error, (DatabaseUnavailable, OperationalError, InterfaceError))
+        or type(error) is DatabaseError
+    )
+    return away and not wrong

@@ -15,15 +15,17 @@ they age: to the minute, after a day to the hour, after a week to the day. `coun
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
+
+from peewee import fn
 
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of
 from stocksync.store.fields import as_utc
+from stocksync.store.models import Tally
 
 WAIT_BOUNDS = (1, 5, 15, 60, 300, 900, 3600, 14400)
 """Seconds."""
@@ -45,9 +47,7 @@ _ADD = Statement("""
 _TAKE = Statement("""
     DELETE FROM stock_sync_tallies WHERE id IN (
       SELECT id FROM stock_sync_tallies WHERE grain = :grain AND at < :before ORDER BY at LIMIT :limit {skip_locked})
-    RETURNING at, counts, completed""")
-_SINCE = Statement("SELECT at, counts FROM stock_sync_tallies WHERE at >= :since ORDER BY at")
-_COMPLETED = Statement("SELECT COALESCE(SUM(completed), 0) FROM stock_sync_tallies")
+    RETURNING at, counts""")
 
 
 class Counts(Counter[str]):
@@ -59,20 +59,15 @@ class Counts(Counter[str]):
         Args:
             since_failure: seconds since its first failed attempt; None: it never failed.
         """
-        self["completed"] += 1
-        self["wait_ms"] += round(waited * 1000)
-        self[_WAITS[bisect_left(WAIT_BOUNDS, waited)]] += 1
-        if since_failure is None:
-            self["at_once"] += 1
-        else:
-            self["retried"] += 1
-            self["retry_ms"] += round(since_failure * 1000)
+        retried = {"at_once": 1}
+        if since_failure is not None:
+            retried = {"retried": 1, "retry_ms": round(since_failure * 1000)}
+        bucket = _WAITS[bisect_left(WAIT_BOUNDS, waited)]
+        self.update({"completed": 1, "wait_ms": round(waited * 1000), bucket: 1, **retried})
 
     def sent(self, result: str, duration_ms: int) -> None:
         """Count one order that was sent: `delivered`, `failed` or `put_off`."""
-        self[result] += 1
-        self["took_ms"] += duration_ms
-        self[_TOOK[bisect_left(TOOK_BOUNDS, duration_ms)]] += 1
+        self.update({result: 1, "took_ms": duration_ms, _TOOK[bisect_left(TOOK_BOUNDS, duration_ms)]: 1})
 
     def success(self) -> dict[str, Any]:
         """The plan's figures of success; None where nothing was delivered, or nothing retried."""
@@ -91,14 +86,21 @@ class Counts(Counter[str]):
 class Tallies(Part):
     """Adds counts, sums them up, folds them."""
 
-    def add(self, counts: Counts, now: datetime) -> None:
-        """Write `counts` in the caller's transaction, unless all are nought."""
-        self._write(counts, now, 0)
+    def add(self, counts: Counts, at: datetime, grain: int = 0) -> None:
+        """Insert `counts` in the caller's transaction; skip the row if every count is zero.
+
+        Args:
+            grain: the seconds that the row stands for, from `at` on; 0: one settlement.
+        """
+        kept = {name: number for name, number in counts.items() if number}
+        if kept:
+            completed = kept.get("completed", 0) - kept.get("pruned", 0)
+            self._database.run(_ADD, id=self._new_id(), at=at, grain=grain, completed=completed, counts=kept)
 
     def completed(self) -> int:
         """How many completed operations there are."""
         with self._database.scope():
-            return int(self._database.run(_COMPLETED).fetchone()[0])
+            return int(Tally.select(fn.SUM(Tally.completed)).scalar() or 0)
 
     def since(self, moment: datetime) -> Counts:
         """The sums since `moment` (as exact as the rows of that age: to the minute, the hour, the day)."""
@@ -117,40 +119,28 @@ class Tallies(Part):
         return [(datetime.fromtimestamp(number * step, UTC), counts) for number, counts in spans.items()]
 
     def fold(self, now: datetime, limit: int = 5000) -> int:
-        """Sum up what has aged, at most `limit` rows of each grain. Answers with how many rows went."""
+        """Sum up what has aged, at most `limit` rows of each grain. Returns how many rows went."""
         folded = 0
         for fine, coarse, age in _GRAINS:
             before = datetime.fromtimestamp((now - age).timestamp() // coarse * coarse, UTC)
             with self._database.transaction_scope():
                 spans: dict[int, Counts] = {}
                 rows = rows_of(self._database.run(_TAKE, grain=fine, before=before, limit=limit))
-                for at, counts, _ in rows:
-                    moment = as_utc(at)
-                    assert moment is not None
-                    spans.setdefault(int(moment.timestamp()) // coarse, Counts()).update(_decoded(counts))
+                for at, counts in rows:
+                    number = int(cast(datetime, as_utc(at)).timestamp()) // coarse
+                    spans.setdefault(number, Counts()).update(Tally.counts.python_value(counts))
                 for number, total in spans.items():
-                    self._write(total, datetime.fromtimestamp(number * coarse, UTC), coarse)
+                    self.add(total, datetime.fromtimestamp(number * coarse, UTC), coarse)
             folded += len(rows)
         return folded
 
-    def _write(self, counts: Counts, at: datetime, grain: int) -> None:
-        kept = {name: number for name, number in counts.items() if number}
-        if kept:
-            completed = kept.get("completed", 0) - kept.get("pruned", 0)
-            self._database.run(_ADD, id=self._new_id(), at=at, grain=grain, completed=completed, counts=kept)
-
-    def _rows(self, since: datetime) -> list[tuple[datetime, Counts]]:
+    def _rows(self, since: datetime) -> list[tuple[datetime, dict[str, int]]]:
+        query = Tally.select(Tally.at, Tally.counts).where(Tally.at >= since)
         with self._database.scope():
-            rows = rows_of(self._database.run(_SINCE, since=since))
-        return [(moment, Counts(_decoded(row[1]))) for row in rows if (moment := as_utc(row[0])) is not None]
+            return list(query.tuples())
 
 
 def seconds_between(written: Any, now: datetime) -> float:
-    """Seconds from a moment, as the database returned it, to `now`; never below nought (clocks differ)."""
+    """Seconds from a moment, as the database returned it, to `now`; never below zero (clocks differ)."""
     moment = as_utc(written)
     return 0.0 if moment is None else max(0.0, (now - moment).total_seconds())
-
-
-def _decoded(counts: Any) -> dict[str, int]:
-    decoded: dict[str, int] = json.loads(counts) if isinstance(counts, str) else counts
-    return decoded

@@ -1,28 +1,23 @@
-"""Runs of the periodic tasks: at most one of each at a time, held by a lease that a crash can't outlive."""
+"""Runs of the periodic tasks: recorded, at most one of each at a time, held by a lease that a crash can't outlive."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from peewee import SQL
+
 from stocksync.store.context import Part
-from stocksync.store.database import Statement, uuid_of
+from stocksync.store.identifiers import Clock
 from stocksync.store.models import TaskRun
 
-_END_STRANDED = Statement("""
-    UPDATE stock_sync_task_runs
-    SET status = 'interrupted', finished_at = :now, lease_until = NULL, error = 'its worker died, or ran out of time'
-    WHERE task = :task AND status = 'running' AND lease_until < :now""")
-_BEGIN = Statement("""
-    INSERT INTO stock_sync_task_runs (id, task, status, started_at, lease_until, result)
-    VALUES (:id, :task, 'running', :now, :lease_until, :result)
-    ON CONFLICT (task) WHERE status = 'running' DO NOTHING RETURNING id""")
-_FINISH = Statement("""
-    UPDATE stock_sync_task_runs
-    SET status = :status, finished_at = :now, lease_until = NULL, result = :result, error = :error
-    WHERE id = :id AND status = 'running'""")
+log = logging.getLogger(__name__)
+
+LONGEST_RUN = 240
+"""Seconds; above the time after which RQ ends a job."""
 
 
 class TaskRuns(Part):
@@ -30,28 +25,54 @@ class TaskRuns(Part):
 
     def begin(self, task: str, now: datetime, lease_until: datetime) -> UUID | None:
         """Note that a run begins; None: another one is under way, and its lease holds."""
+        run = self._new_id()
+        begun = TaskRun.insert(id=run, task=task, started_at=now, lease_until=lease_until, result={})
         with self._database.transaction_scope():
-            self._database.run(_END_STRANDED, task=task, now=now)
-            run = self._database.run(
-                _BEGIN, id=self._new_id(), task=task, now=now, lease_until=lease_until, result={}
+            self._end(
+                (TaskRun.task == task) & (TaskRun.lease_until < now),
+                status="interrupted",
+                finished_at=now,
+                error="its worker died, or ran out of time",
             )
-            row = run.fetchone()
-            return None if row is None else uuid_of(row[0])
+            unless_running = {"conflict_target": [TaskRun.task], "conflict_where": SQL("status = 'running'")}
+            return run if begun.on_conflict("nothing", **unless_running).as_rowcount().execute() else None
 
     def finish(self, run: UUID, result: Mapping[str, Any], error: str | None, now: datetime) -> None:
         """Note how a run ended, unless its lease was over and it counts as interrupted. `error` None: well."""
+        status = "failed" if error else "done"
         with self._database.transaction_scope():
-            self._database.run(
-                _FINISH,
-                id=run,
-                status="failed" if error else "done",
-                result=dict(result),
-                error=error,
-                now=now,
-            )
+            self._end(TaskRun.id == run, status=status, finished_at=now, result=dict(result), error=error)
+
+    def _end(self, which: Any, **how: Any) -> None:
+        TaskRun.update(lease_until=None, **how).where(which, TaskRun.status == "running").execute()
 
     def latest(self, task: str, limit: int = 1) -> list[dict[str, Any]]:
         """The newest runs of a task, the newest first."""
         newest = TaskRun.select().where(TaskRun.task == task).order_by(TaskRun.started_at.desc())
         with self._database.scope():
             return list(newest.limit(limit).dicts())
+
+
+def run_recorded(
+    runs: TaskRuns, task: str, act: Callable[[], Mapping[str, Any]], clock: Clock, lease_seconds: float
+) -> dict[str, Any]:
+    """Call `act` as one run of `task`; returns its report, or `skipped` if another is under way.
+
+    Args:
+        lease_seconds: for how long a run keeps others out if its worker dies.
+
+    Raises:
+        Exception: whatever `act` raises, after it was recorded.
+    """
+    now = clock()
+    run = runs.begin(task, now, now + timedelta(seconds=lease_seconds))
+    if run is None:
+        log.info("under way already", extra={"task": task})
+        return {"skipped": "another run is under way"}
+    try:
+        report = dict(act())
+    except BaseException as error:
+        runs.finish(run, {}, f"{type(error).__name__}: {error}"[:500], clock())
+        raise
+    runs.finish(run, report, None, clock())
+    return report

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from stocksync.errors import InvalidInput
 
 MAX_QUANTITY = 1_000_000_000
 """Units in one line; far above any shop, far below what a database integer holds."""
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _NOT_STORABLE = "contains a NUL byte, or half of a surrogate pair"
 
 
 def is_storable(text: str) -> bool:
     """Whether a database can hold `text`: no NUL, no half of a surrogate pair."""
-    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+    return _UNSTORABLE.search(text) is None
 
 
 def storable(text: str) -> str:
@@ -40,23 +42,30 @@ def check_word(field: str, value: Any) -> str:
     return text
 
 
-def check_quantity(field: str, value: Any) -> int:
-    """`value` as a whole number from 1 to MAX_QUANTITY. Raises InvalidInput naming `field`."""
+def optional_word(field: str, value: Any) -> str | None:
+    """As `check_word`; None stays None."""
+    return None if value is None else check_word(field, value)
+
+
+def check_token(field: str, value: Any) -> str:
+    """A seller account, which callers may hold as a number or UUID. Raises InvalidInput naming `field`."""
+    return check_word(field, value if value is None else str(value))
+
+
+def check_quantity(field: str, value: Any, least: int = 1) -> int:
+    """`value` as a whole number from `least` to MAX_QUANTITY. Raises InvalidInput naming `field`."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
-    if not 1 <= value <= MAX_QUANTITY:
-        raise InvalidInput(field, f"must be between 1 and {MAX_QUANTITY}, got {in_words(value)}")
+    if not least <= value <= MAX_QUANTITY:
+        raise InvalidInput(field, f"must be between {least} and {MAX_QUANTITY}, got {in_words(value)}")
     return value
 
 
-def check_difference(field: str, value: Any) -> int:
+def check_signed_quantity(field: str, value: Any) -> int:
     """`value` as a signed whole number of at most MAX_QUANTITY, not zero. Raises InvalidInput naming `field`."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
-    if value == 0 or abs(value) > MAX_QUANTITY:
-        bounds = f"between -{MAX_QUANTITY} and {MAX_QUANTITY} and not 0"
-        raise InvalidInput(field, f"must be {bounds}, got {in_words(value)}")
-    return value
+    if value == 0:
+        raise InvalidInput(field, "must not be 0")
+    return check_quantity(field, value, least=-MAX_QUANTITY)
 
 
 def in_words(number: int) -> str:

@@ -1,1 +1,1 @@
-"""Duties beside delivery: the sweep, the audit."""
+"""Duties beside delivery: the sweep, reconciliation, the monitor and its alerts."""

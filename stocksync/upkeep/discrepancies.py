@@ -40,23 +40,21 @@ def classify(ours: OurSide | None, remote: bool | None) -> str:
     if remote is None:
         # An order that gave all its lines to another one is gone at Allegro, and soon at the remote.
         return MISSING_ORDER if ours.deducted else AGREES
-    if ours.state is None or not ours.settled:
-        if not remote:
-            return AGREES if ours.state is not True else MISSING_REMOTE
+    if remote and (ours.state is None or not ours.settled):
         return PARTIAL_LOCAL if ours.deducted > 0 and not ours.settled else EXTRA_REMOTE
-    if ours.state is remote:
+    if bool(ours.state) is remote:
         return AGREES
     return MISSING_REMOTE if ours.state else CANCEL_MISMATCH
 
 
 def may_mend(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
     """Whether the difference is mended without a person: it is of the kind, and our last completion is young enough."""
-    return (
-        kind in MENDABLE
-        and ours is not None
-        and ours.completed_at is not None
-        and now - ours.completed_at < threshold
-    )
+    return kind in MENDABLE and is_young(ours, now, threshold)
+
+
+def is_young(ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
+    """Whether our last completion is young enough: a difference may end by itself, or be mended without a person."""
+    return ours is not None and ours.completed_at is not None and now - ours.completed_at < threshold
 
 
 def is_suspicious(differing: int, scanned: int, share: float, orders: int) -> bool:

@@ -23,12 +23,6 @@ LONGEST = 3500
 """Characters of one message; Telegram takes 4,096. What is longer is cut."""
 
 
-_NOT_TAKEN = (
-    "alerts are not taken by every messenger (%s); they are tried again. Nothing is lost: the page has them.",
-    "alerts are taken again",
-)
-
-
 class Messenger(Protocol):
     """Whoever carries messages to people."""
 
@@ -42,30 +36,31 @@ class AppriseMessenger:
     def __init__(self, urls: list[str], telegram_api: str | None = None) -> None:
         if find_spec("apprise") is None:
             raise MissingExtra("alerts", "apprise")
-        self._outage = Outage(_NOT_TAKEN)
+        self._outage = Outage(
+            (
+                "alerts are not taken by every messenger (%s); they are tried again. Nothing is lost: the page has them.",
+                "alerts are taken again",
+            )
+        )
         self._request = {"urls": urls, "telegram_api": telegram_api}
 
     def send(self, text: str) -> bool:
         """Within `_SECONDS`; never raises."""
-        request = json.dumps(self._request | {"text": text[:LONGEST]})
         try:
-            child = subprocess.run(
+            subprocess.run(
                 [sys.executable, "-m", "stocksync.upkeep.messenger"],
-                input=request,
+                input=json.dumps(self._request | {"text": text[:LONGEST]}),
                 capture_output=True,
                 text=True,
                 timeout=_SECONDS,
-                check=False,
+                check=True,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            self._outage.begins(error)
-            return False
-        if child.returncode:
+        except (OSError, subprocess.SubprocessError):
             # Not what the child said: it may quote an address, and that holds a secret.
             self._outage.begins("refused, or no answer")
-        else:
-            self._outage.ends()
-        return child.returncode == 0
+            return False
+        self._outage.ends()
+        return True
 
 
 class LogMessenger:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,8 +11,7 @@ from redis.exceptions import RedisError
 
 from stocksync.delivery.breaker import Breaker
 from stocksync.errors import StockSyncError, needs_extra
-from stocksync.store.alerts import Alerts, Condition
-from stocksync.store.conditions import Conditions
+from stocksync.store.alerts import Alerts, Condition, Conditions
 from stocksync.store.context import Context, Part
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.reconciliation import ReconciliationRecords
@@ -23,9 +21,6 @@ from stocksync.upkeep.alert_texts import KINDS, message
 from stocksync.upkeep.messenger import LONGEST, Messenger
 
 log = logging.getLogger(__name__)
-
-_IN_DOUBT_AFTER = timedelta(minutes=10)
-_PROCESSES = ("worker_silent", "scheduler_silent")
 
 
 class Monitor(Part):
@@ -46,12 +41,10 @@ class Monitor(Part):
         """
         super().__init__(context)
         self._messenger, self._breaker, self._heard, self._audit = messenger, breaker, heard, audit
-        self._alerts, self._tallies = Alerts(context), Tallies(context)
-        self._lists, self._conditions = OperationLists(context), Conditions(context)
-        self._differences = ReconciliationRecords(context)
+        self._alerts, self._conditions = Alerts(context), Conditions(context)
 
     def run(self) -> dict[str, Any]:
-        """Look, keep the alerts, send what is owed, ping. Answers with `open` (kind -> how many), `sent`, `unsent`."""
+        """Look, keep the alerts, send what is owed, ping. Returns `open` (kind -> how many), `sent`, `unsent`."""
         now = self._clock()
         present, judged = self._look(now)
         self._alerts.observe(present, judged, now, now - timedelta(hours=self._config.alert_repeat_hours))
@@ -63,90 +56,92 @@ class Monitor(Part):
         return {"open": self._alerts.kinds_open(), "sent": sent, "unsent": unsent}
 
     def _tell(self, owed: Sequence[Mapping[str, Any]], now: datetime) -> int:
-        """Send alerts in as few messages as hold them, until one is not taken. Answers with how many were told."""
+        """Send alerts in as few messages as hold them, until one is not taken. Returns how many were sent."""
+        language = self._config.alert_language
+        texts = [
+            message(alert["kind"], alert["subject"], alert["details"], alert["owed"], language)
+            for alert in owed
+        ]
         told = 0
         while told < len(owed):
-            text, end = self._message(owed[told]), told + 1
-            while end < len(owed) and len(more := f"{text}\n\n{self._message(owed[end])}") <= LONGEST:
-                text, end = more, end + 1
-            if not self._messenger.send(text):
+            end = told + 1
+            while end < len(owed) and len("\n\n".join(texts[told : end + 1])) <= LONGEST:
+                end += 1
+            if not self._messenger.send("\n\n".join(texts[told:end])):
                 self._alerts.not_told(owed[told:])
                 break
             self._alerts.told(owed[told:end], now)
             told = end
         return told
 
-    def _message(self, alert: Mapping[str, Any]) -> str:
-        words = (alert["kind"], alert["subject"], alert["details"], alert["owed"])
-        return message(*words, self._config.alert_language)
-
     def _look(self, now: datetime) -> tuple[list[Condition], set[str]]:
         """What is the case, and the kinds of which that could be told."""
-        config = self._config
-        window = timedelta(minutes=config.monitoring_failure_window_minutes)
-        found: list[Condition] = []
-        judged = set(KINDS)
-        counts = self._lists.by_status()
-        if counts[PENDING] > config.monitoring_max_pending_operations:
-            found.append(("pending", "", {"count": counts[PENDING], "time": f"{now:%Y-%m-%d %H:%M:%S}"}))
-        if stale := self._lists.stale(now, config.monitoring_stale_operation_hours):
-            found.append(("stale", "", {"count": stale, "hours": config.monitoring_stale_operation_hours}))
-        if counts[FAILED] and config.monitoring_alert_on_failed_retries:
-            found.append(("failed", "", {"count": counts[FAILED]}))
-        tally = self._tallies.since(now - window)
+        config, lists = self._config, OperationLists(self.context)
+        counts = lists.by_status()
+        pending, failed = counts[PENDING], counts[FAILED]
+        stale = lists.stale(now, config.monitoring_stale_operation_hours)
+        window = config.monitoring_failure_window_minutes
+        tally = Tallies(self.context).since(now - timedelta(minutes=window))
         sends = tally["delivered"] + tally["failed"]
-        if (
-            sends >= config.monitoring_failure_deliveries
-            and tally["failed"] > config.monitoring_failure_share * sends
-        ):
-            found.append(
-                ("failure_rate", "", {"share": tally["failed"] / sends, "minutes": _minutes(window)})
-            )
+        share = tally["failed"] / sends if sends >= config.monitoring_failure_deliveries else 0.0
         opened_at, reason = self._breaker.opened()
-        if opened_at is not None and now - opened_at >= timedelta(minutes=config.monitoring_breaker_minutes):
-            found.append(("breaker", "", {"minutes": _minutes(now - opened_at), "reason": reason}))
-        for lane, why in self._conditions.paused():
-            found.append(("lane_paused", lane, {"reason": why or "-"}))
-        oldest = self._conditions.oldest_due(now)
-        if (
-            oldest is not None
-            and opened_at is None
-            and now - oldest >= timedelta(minutes=config.monitoring_unclaimed_minutes)
-        ):
-            found.append(("unclaimed", "", {"minutes": _minutes(now - oldest)}))
-        if doubtful := self._conditions.in_doubt(now - _IN_DOUBT_AFTER):
-            found.append(("in_doubt", "", {"count": doubtful}))
-        if waiting := self._differences.count_open():
-            found.append(("differences", "", {"count": waiting}))
-        for lane, details in self._conditions.unfinished(now - timedelta(days=1)):
-            known = json.loads(details) if isinstance(details, str) else details
-            found.append(("reconciliation", lane, {"reason": known.get("reason") or "-"}))
+        away = _minutes(opened_at, now)
+        unclaimed = _minutes(self._conditions.oldest_due(now), now)
+        doubtful = self._conditions.in_doubt(now - timedelta(minutes=10))
+        differences = ReconciliationRecords(self.context).count_open()
+        overall: tuple[tuple[str, Any, dict[str, Any]], ...] = (
+            (
+                "pending",
+                pending > config.monitoring_max_pending_operations,
+                {"count": pending, "time": f"{now:%Y-%m-%d %H:%M:%S}"},
+            ),
+            ("stale", stale, {"count": stale, "hours": config.monitoring_stale_operation_hours}),
+            ("failed", failed and config.monitoring_alert_on_failed_retries, {"count": failed}),
+            ("failure_rate", share > config.monitoring_failure_share, {"share": share, "minutes": window}),
+            ("breaker", away >= config.monitoring_breaker_minutes, {"minutes": int(away), "reason": reason}),
+            (
+                "unclaimed",
+                opened_at is None and unclaimed >= config.monitoring_unclaimed_minutes,
+                {"minutes": int(unclaimed)},
+            ),
+            ("in_doubt", doubtful, {"count": doubtful}),
+            ("differences", differences, {"count": differences}),
+        )
+        found: list[Condition] = [(kind, "", details) for kind, is_so, details in overall if is_so]
+        found += [("lane_paused", lane, {"reason": why or "-"}) for lane, why in self._conditions.paused()]
+        found += [
+            ("reconciliation", lane, {"reason": details.get("reason") or "-"})
+            for lane, details in self._conditions.unfinished(now - timedelta(days=1))
+        ]
+        return found, set(KINDS) - self._ask_others(found)
+
+    def _ask_others(self, found: list[Condition]) -> set[str]:
+        """Add what the audit and Redis say; returns the kinds of which they could say nothing."""
+        unknown: set[str] = set()
         try:
             if broken := self._audit():
                 found.append(("audit", "", {"checks": ", ".join(broken)}))
         except StockSyncError as error:
             log.warning("the audit could not be run (%s)", error)
-            judged.discard("audit")
+            unknown.add("audit")
         try:
-            heard = self._heard()
-            found += [(f"{process}_silent", "", {}) for process, alive in heard.items() if not alive]
+            found += [(f"{process}_silent", "", {}) for process, alive in self._heard().items() if not alive]
         except (RedisError, OSError):
             found.append(("redis_away", "", {}))
-            judged -= set(_PROCESSES)
-        return found, judged
+            unknown |= {"worker_silent", "scheduler_silent"}
+        return unknown
 
     def _ping(self) -> None:
         """Tell a dead-man switch that all of this still runs."""
-        url = self._config.monitoring_ping_url
-        if url is None:
-            return
-        with needs_extra("worker"):
-            import requests
-        try:
-            requests.get(url.get_secret_value(), timeout=5, stream=True).close()
-        except requests.RequestException as error:
-            log.warning("the dead-man address does not answer (%s)", type(error).__name__)
+        if url := self._config.monitoring_ping_url:
+            with needs_extra("worker"):
+                import requests
+            try:
+                requests.get(url.get_secret_value(), timeout=5, stream=True).close()
+            except requests.RequestException as error:
+                log.warning("the dead-man address does not answer (%s)", type(error).__name__)
 
 
-def _minutes(span: timedelta) -> int:
-    return int(span.total_seconds() // 60)
+def _minutes(since: datetime | None, now: datetime) -> float:
+    """Minutes since then; -1: nothing has begun."""
+    return -1 if since is None else (now - since) / timedelta(minutes=1)

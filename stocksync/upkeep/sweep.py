@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from stocksync.store.context import Wakeups
 from stocksync.store.deliveries import Deliveries
@@ -14,8 +14,7 @@ log = logging.getLogger(__name__)
 _BATCH = 500
 
 
-@dataclass(frozen=True, slots=True)
-class SweepReport:
+class SweepReport(NamedTuple):
     """`rescued`: orders whose lease ran out; `woken`: lanes with due work that could be woken; `planned`: lanes due later."""
 
     rescued: int
@@ -24,7 +23,7 @@ class SweepReport:
 
     def as_dict(self) -> dict[str, int]:
         """For JSON."""
-        return asdict(self)
+        return self._asdict()
 
 
 def sweep(
@@ -34,19 +33,15 @@ def sweep(
 
     Lanes that are due later get their entry at rq-scheduler back, which a flushed Redis has lost.
     """
-    rescued = 0
-    for _ in range(max_batches):
+    rescued, batch = 0, _BATCH
+    while batch == _BATCH and rescued < max_batches * _BATCH:
         batch = deliveries.rescue(clock(), max_attempts, _BATCH)
         rescued += batch
-        if batch < _BATCH:
-            break
-    now, woken, planned = clock(), 0, 0
-    for lane, moment in deliveries.due_lanes().items():
-        if moment <= now:
-            woken += wakeups.wake(lane, force=True)
-        else:
-            wakeups.wake_at(lane, moment)
-            planned += 1
+    now, lanes = clock(), deliveries.due_lanes()
+    later = {lane: moment for lane, moment in lanes.items() if moment > now}
+    woken = sum(wakeups.wake(lane, force=True) for lane in lanes if lane not in later)
+    for lane, moment in later.items():
+        wakeups.wake_at(lane, moment)
     if rescued or woken:
         log.info("sweep: %d orders rescued, %d lanes woken", rescued, woken)
-    return SweepReport(rescued, woken, planned)
+    return SweepReport(rescued, woken, len(later))

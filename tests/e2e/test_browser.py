@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -140,92 +139,6 @@ def test_a_delivery_is_cancelled_and_its_stock_put_back(anna: Visitor, shop: Sho
     assert shop.runtime.inventory.on_hand("A", WAREHOUSE) == before + 1
 
 
-def test_five_hundred_that_match_are_retried_with_a_preview_and_a_report(
-    anna: Visitor, shop: Shop, sandbox: Sandbox
-) -> None:
-    seller = name_of(anna, "bulk")
-    sandbox.set_faults(not_success_share=1.0)
-    with shop.runtime.database.transaction_scope():
-        for number in range(500):
-            shop.runtime.service.sync_stock_deduction(seller, f"{seller}-{number}", "B", 1)
-    shop.runtime.sweep()
-    counts = shop.runtime.operation_lists
-
-    def of(status: str) -> int:
-        from stocksync.store.operation_lists import Filter
-
-        return counts.count(Filter(status=status, token_id=seller))[0]
-
-    wait_until(lambda: of("failed") == 500, timeout=60, message=lambda: of("failed"))
-    sandbox.set_faults(not_success_share=0.0)
-    page = anna.page
-    anna.go(f"/operations?status=failed&q={seller}")
-    page.click('a:has-text("retry…")')
-    expect(page.locator("main")).to_contain_text("500 operations will be sent again")
-    page.click("main button.primary")
-    expect(page.locator(".toast.good")).to_contain_text("500")
-    assert f"q={seller}" in page.url
-    anna.go(f"/operations?status=completed&q={seller}")
-    expect(page.locator("#tab-completed b")).to_have_text("500", timeout=60_000)
-
-
-def test_the_language_and_the_colours_stay_as_they_were_chosen(anna: Visitor) -> None:
-    page = anna.page
-    for language, words in (("ru", "Операции"), ("pl", "Operacje"), ("en", "Operations")):
-        anna.go("/operations")
-        page.click(".me summary")
-        page.click(f'.me a[lang="{language}"]')
-        anna.go("/operations")
-        expect(page.locator("h1")).to_have_text(words)
-        assert page.get_attribute("html", "lang") == language
-    page.click(".me summary")
-    page.click('.me a:has-text("dark")')
-    anna.go("/stock")
-    assert page.get_attribute("html", "data-theme") == "dark"
-    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert max(map(int, re.findall(r"\d+", dark)[:3])) < 60
-
-
-def test_a_seller_is_paused_and_goes_on(anna: Visitor, shop: Shop) -> None:
-    seller = name_of(anna, "seller")
-    shop.runtime.service.sync_stock_deduction(seller, "o", "A", 1)
-    page = anna.page
-    anna.go("/lanes")
-    row = page.locator("tr", has_text=seller)
-    row.locator("summary").click()
-    page.locator("dialog[open] input[name=reason]").fill("moving house")
-    page.locator("dialog[open] button.primary").click()
-    expect(row).to_contain_text("moving house")
-    row.locator('button:has-text("Resume")').click()
-    expect(row).to_contain_text("works")
-
-
-def test_an_alert_is_seen_and_a_difference_is_left(anna: Visitor, shop: Shop, sandbox: Sandbox) -> None:
-    order = name_of(anna, "foreign")
-    shop.runtime.service.sync_stock_deduction(SELLER, "known", "A", 1)
-    sandbox.set_orders([{"token_id": SELLER, "order_id": order, "is_stock_updated": True}])
-    page = anna.page
-    anna.go("/reconciliation")
-    page.click('button:has-text("Compare now")')
-    row = page.locator("tr", has_text=order).first
-    expect(row).to_be_visible(timeout=20_000)
-    row.locator('summary:has-text("Leave it")').click()
-    page.locator("dialog[open] input[name=reason]").fill("sold in the shop")
-    page.locator("dialog[open] button.primary").click()
-    expect(page.locator(f'tr[id^="difference-"]:has-text("{order}")')).to_have_count(0)
-
-    shop.runtime.lanes.pause(SELLER, "to be seen")
-    shop.runtime.monitor()
-    anna.go("/alerts")
-    alert = page.locator("article.open", has_text="seller is paused").first
-    alert.locator("button").click()
-    expect(page.locator("article.alert:not(.over)", has_text="seller is paused").first).to_contain_text(
-        "anna"
-    )
-    shop.runtime.lanes.resume(SELLER)
-    shop.runtime.monitor()
-
-
 def test_nothing_is_refreshed_while_rows_are_chosen(anna: Visitor, shop: Shop, sandbox: Sandbox) -> None:
     order = name_of(anna, "chosen")
     (operation,) = failed(shop, sandbox, order)
@@ -255,15 +168,6 @@ def test_a_keyboard_is_enough(browser: Browser, shop: Shop, sandbox: Sandbox) ->
                 break
         page.keyboard.press("Enter")
         expect(page.locator("h1 .status")).to_have_text("delivered")
-
-
-def test_a_reader_sees_all_and_changes_nothing(browser: Browser, shop: Shop, sandbox: Sandbox) -> None:
-    (operation,) = failed(shop, sandbox, "read-only")
-    with visiting(browser, shop.address) as visitor:
-        visitor.log_in("rita")
-        for path in (f"/operations/{operation}", "/operations", "/lanes", "/alerts", "/reconciliation"):
-            visitor.go(path)
-            expect(visitor.page.locator("main form[method=post]")).to_have_count(0)
 
 
 def pages(known: dict[str, UUID]) -> dict[str, str]:

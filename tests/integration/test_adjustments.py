@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stocksync import IdempotencyConflict, TransitionRefused, UnknownOrder
+from stocksync import IdempotencyConflict
 from tests.shop import SELLER, Shop, form, open_shop
 
 
@@ -40,15 +40,6 @@ def test_without_an_order_it_is_complete_at_once(shop: Shop) -> None:
     assert shop.broken_promises() == []
 
 
-def test_it_can_be_neither_retried_nor_cancelled_then(shop: Shop) -> None:
-    operation = adjust(shop).operation_id
-
-    with pytest.raises(TransitionRefused, match="completed"):
-        shop.service.cancel(operation, actor="Anna", reason="no")
-    with pytest.raises(TransitionRefused, match="completed"):
-        shop.service.retry(operation, actor="Anna")
-
-
 def test_with_an_order_it_is_delivered_as_the_orders_state(shop: Shop) -> None:
     shop.orders.process_order_stock_update(form())
     shop.drain()
@@ -73,12 +64,6 @@ def test_of_an_order_with_nothing_to_say_it_is_complete_at_once(
     assert adjust(shop, "order-1").status == "completed"
     assert shop.drain().delivered == 0
     assert shop.broken_promises() == []
-
-
-def test_of_an_unknown_order_it_is_refused(shop: Shop) -> None:
-    with pytest.raises(UnknownOrder, match="nobody's"):
-        adjust(shop, "nobody's")
-    assert shop.statuses() == []
 
 
 @pytest.mark.parametrize("order", [None, "order-1"])

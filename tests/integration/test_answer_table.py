@@ -120,15 +120,6 @@ def test_a_429_with_a_date_snoozes_until_then(shop: Shop, sandbox: Sandbox) -> N
     assert shop.wakeups.planned[SELLER] == later
 
 
-def test_a_503_with_retry_after_snoozes_and_feeds_no_breaker(shop: Shop, sandbox: Sandbox) -> None:
-    sandbox.set_faults(rate_limit_share=1, retry_after="40")
-    shop.deduct()
-    shop.drain()
-
-    assert shop.runtime.lanes.state(SELLER).snoozed_until == shop.clock.now + timedelta(seconds=40)
-    assert shop.runtime.breaker.open_until() is None
-
-
 def test_a_closed_port_is_no_answer(sandbox: Sandbox) -> None:
     client = OrdersClient(f"http://127.0.0.1:{free_port()}", "sandbox", timeout=1)
     answer = client.update_stock_status(token_id="t", order_id="o", is_stock_updated=True)

@@ -20,7 +20,7 @@ from stocksync import (
     SyncResult,
 )
 from stocksync.aio import AsyncStockSync
-from stocksync.orders.synced_inventory import InventoryManagerWithSync
+from stocksync.orders.inventory import InventoryManagerWithSync
 from stocksync.store.queries import Queries
 from tests.servers import wait_until
 from tests.shop import SELLER, WAREHOUSE, Shop, form, open_shop

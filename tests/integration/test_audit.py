@@ -10,9 +10,8 @@ from uuid import uuid4
 import pytest
 
 from stocksync import NegativeStock
-from stocksync.store.audit_queries import QUESTIONS
+from stocksync.store.audit import QUESTIONS, audit, per_lane
 from stocksync.store.database import rows_of
-from stocksync.upkeep.audit import audit, per_lane
 from tests.shop import SELLER, WAREHOUSE, Shop, form, goods, open_shop
 
 OPERATIONS, LINES, ORDERS = "pending_stock_operations", "stock_sync_order_lines", "stock_sync_orders"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stocksync import InvalidInput, OrderCancelled, RefundExceedsSale, TransitionRefused
+from stocksync import InvalidInput, OrderCancelled, RefundExceedsSale
 from tests.shop import REFUSED, SELLER, Shop, form, goods, later, open_shop
 
 
@@ -215,12 +215,3 @@ def test_only_what_was_taken_from_our_stock_can_be_put_back(shop: Shop) -> None:
     with pytest.raises(InvalidInput, match="took nothing out of our stock"):
         shop.service.cancel(operation, actor="Anna", reason="never left", put_back=True)
     assert shop.operation(operation)["status"] == "pending"
-
-
-def test_what_is_delivered_can_not_be_put_back(shop: Shop) -> None:
-    operations = shop.orders.process_order_stock_update(form()).operations
-    shop.drain()
-
-    with pytest.raises(TransitionRefused, match="completed"):
-        shop.service.cancel(operations[0], actor="Anna", reason="late", put_back=True)
-    assert shop.on_hand("A") == 9

@@ -22,9 +22,8 @@ from stocksync import (
 from stocksync.queue import tasks
 from stocksync.sandbox import Sandbox
 from stocksync.store import models
-from stocksync.store.cleanup import KINDS, CleanUpStore
+from stocksync.store.cleanup import KINDS, TOO_LONG, CleanUpStore, clean_up
 from stocksync.store.database import rows_of
-from stocksync.upkeep.cleanup import TOO_LONG, clean_up
 from tests.shop import REFUSED, SELLER, START, WAREHOUSE, Clock, Shop, form, goods, later, open_shop
 
 DAY = 86400
@@ -283,7 +282,7 @@ def test_on_postgresql_an_order_that_somebody_holds_keeps_its_operations(postgre
         shop.stock(A=10)
         delivered(shop)
         with shop.runtime.database.transaction_scope(), ThreadPoolExecutor(1) as pool:
-            shop.service.recorder.operations.lock_order(SELLER, "order-1")
+            shop.service.recorder.lock_order(SELLER, "order-1")
             held = pool.submit(clean, shop).result(30)
         free = clean(shop, 0)
 
@@ -315,16 +314,6 @@ def test_a_repeated_call_for_a_line_that_came_back_in_full_deducts_nothing(shop:
     again = synced.remove_as_sale_with_sync("A", WAREHOUSE, 1, "order-1", SELLER, line_item_id="line-1")
 
     assert (again.success, again.status, shop.on_hand("A"), shop.statuses()) == (True, None, 10, [])
-
-
-def test_a_repeated_immediate_call_is_answered_as_done(shop: Shop) -> None:
-    shop.deduct(line_item_id="7")
-    shop.drain()
-    clean(shop, 200)
-
-    again = shop.service.sync_stock_deduction(SELLER, "order-1", "A", 1, line_item_id="7", immediate=True)
-
-    assert (again.success, again.error, shop.statuses()) == (True, None, [])
 
 
 def test_a_return_half_a_year_later_finds_its_sale_once(shop: Shop) -> None:
@@ -570,7 +559,7 @@ def test_an_operation_cleaned_up_while_a_person_waits_for_its_order_is_unknown(p
         database = shop.runtime.database
         with ThreadPoolExecutor(1) as pool:
             with database.transaction_scope():
-                shop.service.recorder.operations.lock_order(SELLER, "order-1")
+                shop.service.recorder.lock_order(SELLER, "order-1")
                 click = pool.submit(shop.service.retry, operation, actor="Anna")
                 waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
                 while not rows_of(database.execute_sql(waits)):

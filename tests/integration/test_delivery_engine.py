@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -11,7 +12,8 @@ import psycopg
 import pytest
 
 from stocksync.delivery.answers import Answer
-from stocksync.store.deliveries import Claim, Delivered, NotDelivered
+from stocksync.store.deliveries import ClaimedOrder
+from stocksync.store.due_work import Failure
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, form, open_shop
 
 pytestmark = pytest.mark.pgbouncer
@@ -23,14 +25,15 @@ def shop(database_url: str) -> Iterator[Shop]:
         yield opened
 
 
-def claim(shop: Shop, limit: int = 10) -> Claim:
+def claim(shop: Shop, limit: int = 10) -> list[ClaimedOrder]:
     """Take what is due as another worker would."""
     now = shop.clock.now
     return shop.runtime.deliveries.claim(SELLER, limit, uuid4(), now, now + timedelta(seconds=60))
 
 
-def delivered(taken: Claim) -> list[Delivered]:
-    return [Delivered(order, 5) for order in taken.orders]
+def sent(taken: list[ClaimedOrder], failure: Failure | None = None) -> list[ClaimedOrder]:
+    """As they are once the remote has accepted or refused them."""
+    return [replace(order, duration_ms=5, failure=failure) for order in taken]
 
 
 def test_a_delivery_completes_every_operation_of_its_order(shop: Shop) -> None:
@@ -177,8 +180,8 @@ def test_claimed_orders_are_not_claimed_again(shop: Shop) -> None:
     shop.deduct("order-1")
     taken = claim(shop)
 
-    assert [order.order_id for order in taken.orders] == ["order-1"]
-    assert claim(shop).orders == []
+    assert [order.order_id for order in taken] == ["order-1"]
+    assert claim(shop) == []
     assert shop.statuses() == ["processing"]
 
 
@@ -186,7 +189,7 @@ def test_an_operation_recorded_while_its_order_is_out_is_delivered_afterwards(sh
     first = shop.deduct(sku="A")
     taken = claim(shop)
     second = shop.deduct(sku="B")
-    shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
+    shop.runtime.deliveries.settle(sent(taken), shop.clock.now)
 
     assert (shop.operation(first)["status"], shop.operation(second)["status"]) == ("completed", "pending")
     assert shop.order().due_at == shop.clock.now
@@ -199,8 +202,8 @@ def test_no_answer_to_a_state_that_has_changed_since_is_told_again_at_once(shop:
     taken = claim(shop)
     shop.deduct(sku="B")
     later = shop.clock.now + timedelta(hours=1)
-    failure = NotDelivered(taken.orders[0], 8000, "sync_error", "Timeout", "no answer", later)
-    shop.runtime.deliveries.settle(taken.id, [], [failure], shop.clock.now)
+    failure = Failure("sync_error", "Timeout", "no answer", later)
+    shop.runtime.deliveries.settle(sent(taken, failure), shop.clock.now)
 
     assert (shop.order().due_at, shop.order().attempts) == (shop.clock.now, 0)
 
@@ -213,9 +216,9 @@ def test_a_worker_that_lost_its_lease_overwrites_nothing_and_the_state_is_told_a
     shop.drain()
     assert shop.order().due_at is None
 
-    settled = shop.runtime.deliveries.settle(stalled.id, delivered(stalled), [], shop.clock.now)
+    settled = shop.runtime.deliveries.settle(sent(stalled), shop.clock.now)
 
-    assert (settled.delivered, settled.lost) == (0, [stalled.orders[0].id])
+    assert (settled.figures["delivered"], settled.lost) == (0, {stalled[0].id})
     assert shop.order().due_at == shop.clock.now
     shop.drain()
     assert len(shop.remote.calls) == 2
@@ -270,15 +273,15 @@ def test_an_order_that_kills_its_worker_each_time_is_found_and_ends_as_failed_al
 def work_until_death(shop: Shop) -> None:
     """A worker that claims as the engine does, sends, and settles nothing if it dies on the way."""
     deliveries, now = shop.runtime.deliveries, shop.clock.now
-    while (taken := claim(shop)).orders or (
-        taken := deliveries.claim_suspect(SELLER, uuid4(), now, now + timedelta(seconds=60))
-    ).orders:
+    while taken := (
+        claim(shop) or deliveries.claim(SELLER, 1, uuid4(), now, now + timedelta(seconds=60), "suspect")
+    ):
         try:
-            for order in taken.orders:
+            for order in taken:
                 shop.remote.answer(order.order_id)
         except KeyboardInterrupt:
             return
-        deliveries.settle(taken.id, delivered(taken), [], now)
+        deliveries.settle(sent(taken), now)
 
 
 def test_an_order_at_whose_side_workers_died_goes_out_when_nothing_else_is_out(shop: Shop) -> None:
@@ -305,7 +308,7 @@ def test_an_order_at_whose_side_workers_died_goes_out_when_nothing_else_is_out(s
 def test_what_is_claimed_and_not_sent_is_given_back_without_an_attempt(shop: Shop) -> None:
     operation = shop.deduct()
     taken = claim(shop)
-    shop.runtime.deliveries.settle(taken.id, [], [], shop.clock.now, taken.orders)
+    shop.runtime.deliveries.settle(taken, shop.clock.now)
 
     row = shop.operation(operation)
     assert (row["status"], row["retry_count"], shop.order().attempts) == ("pending", 0, 0)
@@ -336,8 +339,8 @@ def test_a_cancellation_under_way_is_not_tried_again(shop: Shop) -> None:
     operation = shop.deduct()
     taken = claim(shop)
     shop.service.cancel(operation, actor="Anna", reason="no")
-    failure = NotDelivered(taken.orders[0], 5, "sync_failed", "X", "x", shop.clock.now)
-    shop.runtime.deliveries.settle(taken.id, [], [failure], shop.clock.now)
+    failure = Failure("sync_failed", "X", "x", shop.clock.now)
+    shop.runtime.deliveries.settle(sent(taken, failure), shop.clock.now)
 
     assert (shop.order().due_at, shop.operation(operation)["status"]) == (None, "cancelled")
     assert shop.broken_promises() == []
@@ -367,13 +370,13 @@ def test_an_order_held_by_a_callers_transaction_is_settled_afterwards_and_holds_
         taken = claim(shop)
         caller = psycopg.connect(postgres_url)
         caller.execute("SELECT id FROM stock_sync_orders WHERE order_id = 'held' FOR UPDATE")
-        settled = shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
-        assert (settled.delivered, len(settled.busy), settled.lost) == (1, 1, [])
+        settled = shop.runtime.deliveries.settle(sent(taken), shop.clock.now)
+        assert (settled.figures["delivered"], len(settled.busy), settled.lost) == (1, 1, set())
         caller.rollback()  # closing alone lets go some time later
         caller.close()
 
-        again = shop.runtime.deliveries.settle(taken.id, delivered(taken), [], shop.clock.now)
-        assert again.delivered == 1
+        again = shop.runtime.deliveries.settle(sent(taken), shop.clock.now)
+        assert again.figures["delivered"] == 1
         assert shop.order("held").delivered_version == 1
 
 

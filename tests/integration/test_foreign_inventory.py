@@ -115,13 +115,6 @@ def test_our_own_shortage_writes_nothing(shop: Shop) -> None:
     assert (shop.on_hand("A"), shop.statuses()) == (1, [])
 
 
-def test_a_repeated_call_deducts_our_stock_once(shop: Shop) -> None:
-    shop.stock(A=10)
-    first, again = (sell(shop.runtime.inventory_with_sync, line_item_id="L") for _ in range(2))
-
-    assert (first.operation_id, shop.on_hand("A")) == (again.operation_id, 8)
-
-
 def test_a_line_of_our_stock_is_not_taken_elsewhere_and_the_other_way_round(
     shop: Shop, synced: InventoryManagerWithSync
 ) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 
 from stocksync.delivery.answers import Answer, Verdict
-from stocksync.delivery.foreign import ForeignClient
+from stocksync.delivery.client import ForeignClient
 from stocksync.errors import DatabaseUnavailable
 from tests.shop import DELIVERED, NO_ANSWER, SELLER, Shop, open_shop
 
@@ -135,6 +136,7 @@ def test_a_caller_that_holds_an_order_for_long_holds_up_no_slice(postgres_url: s
 
         shop.remote.answer = hold
         first = shop.drain()
+        assert shop.wakeups.planned[SELLER] == shop.clock.now + timedelta(seconds=1)
         second = shop.drain()
         caller.rollback()  # closing alone lets go some time later
         caller.close()
@@ -144,24 +146,6 @@ def test_a_caller_that_holds_an_order_for_long_holds_up_no_slice(postgres_url: s
         assert len(shop.remote.calls) == 2
         assert shop.wakeups.planned[SELLER] is None
         assert (shop.order("held").delivered_version, shop.order("held").attempts) == (1, 0)
-
-
-def test_while_results_are_held_up_the_lane_is_looked_at_again_in_a_second(postgres_url: str) -> None:
-    with open_shop(postgres_url) as shop:
-        shop.deduct("held")
-        caller = psycopg.connect(postgres_url)
-
-        def hold() -> None:
-            caller.execute("SELECT id FROM stock_sync_orders FOR UPDATE")
-
-        shop.remote.takes_time = hold
-        shop.drain()
-
-        planned = shop.wakeups.planned[SELLER]
-        assert planned is not None
-        assert (planned - shop.clock.now).total_seconds() == 1
-        caller.rollback()  # closing alone lets go some time later
-        caller.close()
 
 
 class Interrupted(Exception):

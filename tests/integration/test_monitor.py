@@ -293,7 +293,7 @@ def test_a_messenger_that_refuses_loses_nothing(at: Watched) -> None:
     assert len(at.told.texts) == 1
 
 
-def test_many_long_alerts_go_in_several_messages_and_none_is_cut(at: Watched) -> None:
+def test_what_was_not_taken_is_told_the_next_time_and_the_rest_not_twice(at: Watched) -> None:
     sellers = [f"seller-{number:02}" for number in range(20)]
     for seller in sellers:
         execute(
@@ -307,9 +307,6 @@ def test_many_long_alerts_go_in_several_messages_and_none_is_cut(at: Watched) ->
     assert max(map(len, at.told.texts)) <= LONGEST
     assert [seller for seller in sellers if seller in "".join(at.told.texts)] == sellers
 
-
-def test_what_was_not_taken_is_told_the_next_time_and_the_rest_not_twice(at: Watched) -> None:
-    test_many_long_alerts_go_in_several_messages_and_none_is_cut(at)
     messages, at.told.texts = at.told.texts, []
     at.shop.clock.advance(7 * HOUR)
     at.told.left = 1
@@ -455,15 +452,6 @@ def test_processes_are_heard_through_the_real_redis(redis_url: str) -> None:
     assert heard_from(redis, "stock-sync", "stock-sync", now) == {"worker": True, "scheduler": True}
     later = now + timedelta(minutes=10)
     assert heard_from(redis, "stock-sync", "stock-sync", later)["worker"] is False
-
-
-def test_the_monitor_is_a_recorded_task(at: Watched) -> None:
-    report = at.shop.runtime.run_task("monitor")
-
-    assert report == {"open": {}, "sent": 0, "unsent": 0}
-    assert [task["last"]["status"] for task in at.shop.runtime.tasks() if task["task"] == "monitor"] == [
-        "done"
-    ]
 
 
 def late_runs(at: Watched) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from stocksync.contrib.sqlalchemy import with_session
 from stocksync.delivery.client import OrdersClient
-from stocksync.errors import OpenTransaction, RemoteError
+from stocksync.errors import OpenTransaction, RemoteError, RepairRefused
 from stocksync.queue.wakeups import RedisWakeups
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
@@ -78,6 +78,8 @@ def test_what_was_left_and_then_agreed_is_brought_up_when_it_differs_again(
     reconcile(shop)
     (row,) = reconciliation.records.differences()
     reconciliation.leave(row["id"], actor="Anna", reason="sold in the shop")
+    with pytest.raises(RepairRefused, match="left"):
+        reconciliation.leave(row["id"], actor="Anna", reason="again")
     assert found(reconcile(shop)) == []
 
     say(sandbox, {"known": False})
@@ -184,15 +186,6 @@ def test_an_account_whose_turn_came_late_is_due_at_the_next_interval_too(
         shop.clock.now = tick + timedelta(minutes=30 * number)
         compared = [run["token_id"] for run in shop.runtime.reconciliation.slice()["runs"]]
         assert compared == ["seller-1", "seller-2", "seller-3"]
-
-
-def test_a_limit_holds_for_what_is_asked_by_id_as_well(shop: Shop, sandbox: Sandbox) -> None:
-    sell(shop, "a", "b", "c", "d")
-    sandbox.set_orders([{"token_id": SELLER, "order_id": order, "removed": True} for order in "bcd"])
-    report = shop.service.reconcile_stock_status(SELLER, 2)
-
-    assert (report["checked"], report["complete"]) == (2, False)
-    assert reconcile(shop)["checked"] == 4
 
 
 def test_repairs_of_one_run_are_bounded_and_the_next_run_goes_on(

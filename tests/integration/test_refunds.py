@@ -37,16 +37,6 @@ def orders_known(shop: Shop) -> int:
 # Recorded by the monolith
 
 
-def test_a_refund_is_recorded_and_never_moves_stock(shop: Shop) -> None:
-    shop.deduct(quantity=3)
-    result = shop.service.sync_stock_refund(SELLER, "order-1", "A", 2)
-
-    row = shop.operation(result.operation_id)
-    assert (result.success, result.status, row["operation_type"]) == (True, "pending", "refund")
-    assert (shop.on_hand("A"), shop.line("A@Ирина")["refunded"]) == (10, 2)
-    assert shop.broken_promises() == []
-
-
 def test_the_remote_is_told_false_once_nothing_is_deducted_any_more(shop: Shop) -> None:
     shop.deduct(quantity=3)
     shop.drain()
@@ -129,15 +119,6 @@ def test_without_a_known_order_it_is_an_orphan_and_nothing_is_written(shop: Shop
     fault = orphan.value
     assert (fault.token_id, fault.order_id, fault.sku, fault.line_item_id) == (SELLER, "nobody's", "A", line)
     assert orders_known(shop) == 0
-
-
-@pytest.mark.parametrize(("sku", "line"), [("B", None), ("A", "line-9"), ("A", "post")])
-def test_without_a_known_line_it_is_an_orphan(shop: Shop, sku: str, line: str | None) -> None:
-    shop.orders.process_order_stock_update(form(lines={"line-1": ("A", 1), "post": (None, 1)}))
-
-    with pytest.raises(OrphanRefund):
-        shop.refund(sku=sku, line_item_id=line)
-    assert shop.statuses() == ["pending"]
 
 
 def test_a_line_of_another_sku_is_refused_in_words(shop: Shop) -> None:

@@ -64,15 +64,6 @@ def test_the_same_or_an_earlier_revision_changes_nothing(shop: Shop, repeat: dic
     assert (on_hand(shop), len(shop.statuses())) == ((5, 5, 5), count)
 
 
-def test_there_and_back_again_ends_where_it_began(shop: Shop) -> None:
-    for number, lines in enumerate([{"1": ("A", 1)}, BEFORE, {"1": ("C", 2)}, BEFORE]):
-        time = f"2026-03-01T12:0{number}:00Z"
-        shop.orders.process_order_stock_update(form(lines=lines, revision=f"n{number}", updated_at=time))
-
-    assert on_hand(shop) == (7, 3, 5)
-    assert shop.broken_promises() == []
-
-
 def test_what_was_returned_is_not_given_back_again_by_a_lower_quantity(shop: Shop) -> None:
     shop.orders.process_return(goods(line="1", quantity=2))
     shop.orders.process_order_stock_update(later({"1": ("A", 1), "2": ("B", 2)}))
@@ -85,17 +76,6 @@ def test_what_the_revision_gives_back_covers_what_it_takes(shop: Shop) -> None:
     shop.orders.process_order_stock_update(later({"1": ("A", 3), "3": ("B", 5)}))
 
     assert on_hand(shop) == (7, 0, 5)
-    assert shop.broken_promises() == []
-
-
-def test_all_shortages_are_named_and_nothing_is_half_done(shop: Shop) -> None:
-    short = later({"1": ("A", 90), "3": ("C", 9)})
-
-    with pytest.raises(InsufficientStock) as refused:
-        shop.orders.process_order_stock_update(short)
-    assert [(s.sku, s.needed, s.available) for s in refused.value.shortages] == [("A", 87, 7), ("C", 9, 5)]
-    assert (on_hand(shop), shop.order().revision) == ((7, 3, 5), "r1")
-    assert len(shop.statuses()) == 2
     assert shop.broken_promises() == []
 
 
@@ -125,14 +105,6 @@ def test_an_order_given_back_for_this_reason_can_then_take_its_form(shop: Shop) 
     assert shop.on_hand("A") == 6
 
 
-def test_two_sellers_keep_their_orders_apart(shop: Shop) -> None:
-    shop.orders.process_order_stock_update(form(lines=BEFORE, token_id="seller-2"))
-    shop.orders.process_order_stock_update(later({}))
-
-    assert on_hand(shop) == (7, 3, 5)
-    assert shop.runtime.queries.order(SELLER, "order-1")["is_stock_updated"] is False
-
-
 def test_what_a_revision_gave_back_can_not_be_put_back_again(shop: Shop) -> None:
     operation = shop.orders.process_order_stock_update(form("order-2", {"1": ("A", 1)})).operations[0]
     shop.orders.process_order_stock_update(later({"1": ("B", 3)}, order_id="order-2"))
@@ -141,21 +113,6 @@ def test_what_a_revision_gave_back_can_not_be_put_back_again(shop: Shop) -> None
         shop.service.cancel(operation, actor="Anna", reason="never left", put_back=True)
     assert on_hand(shop) == (7, 0, 5)
     assert shop.broken_promises() == []
-
-
-def test_an_event_that_comes_after_clean_up_deducts_nothing_again(shop: Shop) -> None:
-    shop.deduct("order-2", line_item_id="L")
-    shop.drain()
-    with shop.runtime.database.transaction_scope():
-        for table in ("stock_synchronization_logs", "pending_stock_operations", "stock_sync_keys"):
-            shop.runtime.database.execute_sql(f"DELETE FROM {table}")
-    shop.clock.advance(31 * 24 * 3600)
-
-    for event in (form(lines=BEFORE), form(lines=BEFORE, revision=None, updated_at=None)):
-        assert shop.orders.process_order_stock_update(event).status == "already_updated"
-    with pytest.raises(InvalidInput, match="deducted before"):
-        shop.deduct("order-2", line_item_id="L")
-    assert (on_hand(shop), shop.statuses()) == ((7, 3, 5), [])
 
 
 def test_an_object_shaped_like_the_plans_order_is_taken_and_skipped_when_it_says_so(shop: Shop) -> None:

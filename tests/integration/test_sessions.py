@@ -391,7 +391,7 @@ def test_retries_of_an_adapter_are_left_to_the_engine(session: requests.Session)
     often = Retry(5, status_forcelist=[503], allowed_methods=None, backoff_factor=0)
     session.mount("http://", HTTPAdapter(max_retries=often))
     with Sandbox(token="sandbox") as sandbox:
-        sandbox.set_faults(outage="503")
+        sandbox.set_faults(error_share=1, error_status=503)
         client = OrdersClient(sandbox.url, "sandbox", session=session)
         assert not put(client)
         session.auth = signed

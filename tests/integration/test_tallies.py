@@ -83,14 +83,6 @@ def test_the_kept_count_is_the_number_of_completed_operations(shop: Shop) -> Non
     assert shop.runtime.operation_lists.by_status()["completed"] == counted
 
 
-def test_a_settlement_adds_one_row_and_changes_none(shop: Shop) -> None:
-    for order in ("a", "b", "c"):
-        shop.deduct(order)
-    shop.drain()
-
-    assert rows(shop) == [(0, 3)]
-
-
 def test_folding_sums_up_what_has_aged_and_loses_nothing(shop: Shop) -> None:
     tallies, database = shop.runtime.tallies, shop.runtime.database
     moments = [START + timedelta(seconds=20 * number) for number in range(30)]

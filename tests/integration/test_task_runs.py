@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stocksync.upkeep.tasks import run_recorded
+from stocksync.store.task_runs import run_recorded
 from tests.shop import START, Shop, open_shop
 
 
@@ -80,12 +80,3 @@ def test_a_crashed_run_keeps_others_out_for_its_lease_only(shop: Shop) -> None:
     assert [kept["status"] for kept in runs(shop)] == ["done", "interrupted"]
     shop.runtime.task_runs.finish(crashed, {"late": True}, None, shop.clock())
     assert [kept["status"] for kept in runs(shop)] == ["done", "interrupted"]
-
-
-def test_the_sweep_is_a_recorded_task(shop: Shop) -> None:
-    shop.deduct()
-    report = shop.runtime.run_task("sweep")
-
-    assert report == {"rescued": 0, "woken": 1, "planned": 0}
-    sweep = next(task for task in shop.runtime.tasks() if task["task"] == "sweep")
-    assert (sweep["interval"], sweep["last"]["result"]) == (60, report)

@@ -45,31 +45,6 @@ def test_the_same_form_again_deducts_nothing(shop: Shop) -> None:
     assert shop.on_hand("A") == 9
 
 
-def test_a_form_without_revision_deducts_each_line_once(shop: Shop) -> None:
-    bare = form(revision=None, updated_at=None)
-    shop.orders.process_order_stock_update(bare)
-
-    assert shop.orders.process_order_stock_update(bare).status == "already_updated"
-    assert shop.on_hand("A") == 9
-
-
-def test_a_later_revision_deducts_only_the_line_it_adds(shop: Shop) -> None:
-    shop.orders.process_order_stock_update(form(lines={"1": ("A", 3)}))
-    later = form(lines={"1": ("A", 3), "2": ("B", 2)}, revision="r2", updated_at="2026-03-01T11:30:00Z")
-
-    assert shop.orders.process_order_stock_update(later).status == "queued"
-    assert (shop.on_hand("A"), shop.on_hand("B")) == (7, 3)
-    assert shop.broken_promises() == []
-
-
-def test_an_earlier_revision_changes_nothing(shop: Shop) -> None:
-    shop.orders.process_order_stock_update(form())
-    earlier = form(lines={"9": ("B", 2)}, revision="r0", updated_at="2026-02-28T11:30:00Z")
-
-    assert shop.orders.process_order_stock_update(earlier).status == "already_updated"
-    assert shop.on_hand("B") == 5
-
-
 def test_lines_of_one_sku_are_added_up_for_the_check(shop: Shop) -> None:
     with pytest.raises(InsufficientStock) as refused:
         shop.orders.process_order_stock_update(form(lines={"1": ("B", 3), "2": ("B", 3)}))

@@ -29,10 +29,9 @@ from stocksync import (
     StockSyncError,
     UnknownOrder,
 )
-from stocksync.store.cleanup import KINDS, CleanUpStore
-from stocksync.store.deliveries import Claim, Delivered
+from stocksync.store.cleanup import KINDS, CleanUpStore, clean_up
+from stocksync.store.deliveries import ClaimedOrder
 from stocksync.store.models import PendingStockOperation
-from stocksync.upkeep.cleanup import clean_up
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, goods
 
 FORMS = st.sampled_from([f"form-{number}" for number in range(3)])
@@ -94,7 +93,7 @@ class ShopMachine(RuleBasedStateMachine):
         self.cancelled: set[UUID] = set()
         self.stopped: set[str] = set()
         self.doubts: dict[UUID, tuple[str, str, int]] = {}
-        self.stalled: list[Claim] = []
+        self.stalled: list[list[ClaimedOrder]] = []
         self.number = 0
 
     def next_number(self) -> int:
@@ -293,17 +292,17 @@ class ShopMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 3))
     def a_worker_claims_and_stalls(self, limit: int) -> None:
         now = self.shop.clock.now
-        claim = self.shop.runtime.deliveries.claim(SELLER, limit, uuid4(), now, now + timedelta(seconds=60))
-        self.stalled.append(claim)
+        taken = self.shop.runtime.deliveries.claim(SELLER, limit, uuid4(), now, now + timedelta(seconds=60))
+        self.stalled.append(taken)
 
     @rule()
     def a_stalled_worker_wakes_up_and_sends(self) -> None:
         if self.stalled:
-            claim = self.stalled.pop()
-            for order in claim.orders:
+            taken = self.stalled.pop()
+            for order in taken:
                 self.shop.remote.flags[SELLER, order.order_id] = order.is_stock_updated
-            done = [Delivered(order, 5) for order in claim.orders]
-            self.shop.runtime.deliveries.settle(claim.id, done, [], self.shop.clock.now)
+                order.duration_ms = 5
+            self.shop.runtime.deliveries.settle(taken, self.shop.clock.now)
 
     @rule(order=CALLS, back=st.booleans())
     def a_call_comes_while_a_worker_sends(self, order: str, back: bool) -> None:

@@ -31,15 +31,6 @@ LIES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("status", [200, 201, 204, 299])
-def test_success_is_delivered(status: int) -> None:
-    answer = understand(status, YES)
-
-    assert answer.success
-    assert answer.verdict is Verdict.DELIVERED
-    assert answer.error is answer.error_class is None
-
-
 @pytest.mark.parametrize("status", [200, 202, 404, 408, 409, 425])
 def test_a_no_in_the_contracts_words_is_this_orders_failure(status: int) -> None:
     answer = understand(status, NO)
@@ -57,43 +48,39 @@ def test_an_order_that_is_wrong_for_good_is_invalid_and_keeps_the_remotes_words(
 
 
 @pytest.mark.parametrize("document", [NO, None, {"detail": "slow down"}])
-@pytest.mark.parametrize("wait", ["7", "Wed, 21 Oct 2026 07:28:00 GMT"])
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_remote_that_asks_to_come_later_is_nobodys_failure(status: int, wait: str, document: Any) -> None:
+@pytest.mark.parametrize(
+    ("status", "wait"), [(429, None), (429, "7"), (503, "Wed, 21 Oct 2026 07:28:00 GMT")]
+)
+def test_a_remote_that_asks_to_come_later_is_nobodys_failure(
+    status: int, wait: str | None, document: Any
+) -> None:
     answer = understand(status, document, wait)
 
     assert answer.verdict is Verdict.THROTTLED
     assert answer.retry_after == wait
 
 
-def test_too_many_requests_is_nobodys_failure_without_a_time_too() -> None:
-    assert understand(429, NO).verdict is Verdict.THROTTLED
-
-
-@pytest.mark.parametrize("document", [YES, NO, *LIES])
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_login_is_our_credentials_whatever_the_body_says(status: int, document: Any) -> None:
-    assert understand(status, document).verdict is Verdict.CREDENTIALS
+def test_a_refused_login_is_our_credentials_whatever_the_body_says(status: int) -> None:
+    assert verdicts(status, YES, NO, *LIES) == {Verdict.CREDENTIALS}
 
 
-@pytest.mark.parametrize("document", [YES, NO, *LIES])
-@pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 599])
-def test_a_server_error_can_not_tell_who_failed(status: int, document: Any) -> None:
-    assert understand(status, document).verdict is Verdict.UNCLEAR
+@pytest.mark.parametrize("status", [500, 503, 599])
+def test_a_server_error_can_not_tell_who_failed(status: int) -> None:
+    assert verdicts(status, YES, NO, *LIES) == {Verdict.UNCLEAR}
 
 
-@pytest.mark.parametrize("document", LIES)
-@pytest.mark.parametrize("status", [200, 204, 400, 404, 408, 409, 410, 422, 425])
-def test_words_that_are_not_the_contracts_prove_nothing(status: int, document: Any) -> None:
-    answer = understand(status, document)
-
-    assert answer.verdict is Verdict.UNCLEAR
-    assert not answer.success
+@pytest.mark.parametrize("status", [200, 204, 302, 400, 404, 408, 409, 410, 422, 425])
+def test_words_that_are_not_the_contracts_prove_nothing(status: int) -> None:
+    assert verdicts(status, *LIES) == {Verdict.UNCLEAR}
 
 
-@pytest.mark.parametrize("status", [301, 302, 304, 307])
-def test_a_redirect_is_not_the_contract(status: int) -> None:
-    assert understand(status, YES).verdict is Verdict.UNCLEAR
+def test_a_redirect_is_not_the_contract() -> None:
+    assert verdicts(307, YES, NO) == {Verdict.UNCLEAR}
+
+
+def verdicts(status: int, *documents: Any) -> set[Verdict]:
+    return {understand(status, document).verdict for document in documents}
 
 
 @given(

@@ -75,18 +75,6 @@ def test_the_account_in_the_form_wins() -> None:
     assert parse_form(form_of(token_id="seller-1"), "seller-2").token_id == "seller-1"
 
 
-@pytest.mark.parametrize("field", ["id", "token_id", "status", "lineItems"])
-def test_a_field_that_is_missing_is_named(field: str) -> None:
-    assert faults_of(form_of(**{field: None})) == [f"{field}: Field required"]
-
-
-@pytest.mark.parametrize("field", ["id", "quantity", "offer"])
-def test_a_field_that_a_line_lacks_is_named_with_the_lines_place(field: str) -> None:
-    assert faults_of(form_of(lineItems=[line_of(), line_of(**{field: None})])) == [
-        f"lineItems.1.{field}: Field required"
-    ]
-
-
 @pytest.mark.parametrize(
     ("quantity", "shown"),
     [
@@ -148,14 +136,6 @@ def test_the_sellers_cancellation_counts_where_allegro_says_ready(
     assert parse_form(form_of(status=status, fulfillment=fulfillment)).standing == standing
 
 
-@pytest.mark.parametrize("word", ["", "x" * 201, "a\x00b", 7, ["order"]])
-@pytest.mark.parametrize("field", ["id", "token_id", "status", "revision"])
-def test_a_word_of_the_order_that_can_not_be_kept_is_named(field: str, word: object) -> None:
-    (fault,) = faults_of(form_of(**{field: word}))
-
-    assert fault.startswith(f"{field}: ")
-
-
 @pytest.mark.parametrize("moment", ["yesterday", "2026-03-01T12:00:00", [], {}])
 def test_a_time_without_its_zone_or_that_is_none_is_named(moment: object) -> None:
     (fault,) = faults_of(form_of(updatedAt=moment))
@@ -163,26 +143,10 @@ def test_a_time_without_its_zone_or_that_is_none_is_named(moment: object) -> Non
     assert fault.startswith("updatedAt: ")
 
 
-@pytest.mark.parametrize("document", [None, [], [form_of()], "order", 7, True])
-def test_what_is_not_an_object_is_refused(document: object) -> None:
-    (fault,) = faults_of(document)
-
-    assert fault.startswith("expected a JSON object")
-
-
-@pytest.mark.parametrize("lines", [{}, "lines", 7, [7], [None], [[]]])
-def test_lines_that_are_no_lines_are_refused(lines: object) -> None:
-    assert all(fault.startswith("lineItems") for fault in faults_of(form_of(lineItems=lines)))
-
-
 def test_a_line_id_that_appears_twice_is_named() -> None:
     assert faults_of(form_of(lineItems=[line_of(), line_of(quantity=1)])) == [
         "lineItems: id line-1 appears more than once"
     ]
-
-
-def test_two_lines_of_one_sku_are_two_lines() -> None:
-    assert len(parse_form(form_of(lineItems=[line_of(), line_of(id="line-2")])).line_items) == 2
 
 
 def test_more_lines_than_any_order_has_are_refused() -> None:
@@ -229,21 +193,16 @@ def taken(**changes: Any) -> CheckoutForm:
     return parse_form(form_of(**changes))
 
 
-def test_a_revision_that_was_taken_is_not_newer() -> None:
-    assert not is_newer(taken(updatedAt="2027-01-01T00:00:00Z"), "r1", NOON)
-
-
 def test_another_revision_from_a_later_time_is_newer() -> None:
     assert is_newer(taken(), "r0", NOON - timedelta(seconds=1))
+    assert is_newer(taken(), None, None)
+    assert not is_newer(taken(), "r0", NOON + timedelta(milliseconds=1))
+    assert not is_newer(taken(updatedAt="2027-01-01T00:00:00Z"), "r1", NOON)
 
 
 def test_another_revision_of_the_same_moment_changes_nothing() -> None:
     # Taken, two such forms that come again and again would undo each other each time.
     assert not is_newer(taken(), "r0", NOON)
-
-
-def test_another_revision_from_an_earlier_time_is_late_news() -> None:
-    assert not is_newer(taken(), "r0", NOON + timedelta(milliseconds=1))
 
 
 def test_times_are_compared_across_zones() -> None:
@@ -256,34 +215,14 @@ def test_a_form_without_revision_and_time_is_always_looked_at(known: str | None)
     assert is_newer(taken(revision=None, updatedAt=None), known, NOON)
 
 
-def test_the_first_form_of_an_order_is_newer_than_nothing() -> None:
-    assert is_newer(taken(), None, None)
-
-
 def test_a_word_is_kept_without_the_blanks_around_it() -> None:
     assert check_word("sku", "  A 1 ") == "A 1"
 
 
-@pytest.mark.parametrize("word", ["", "  ", None, 7, "x" * 201, "a\x00b"])
-def test_a_word_that_can_not_be_taken_names_its_field(word: object) -> None:
-    with pytest.raises(InvalidInput, match=r"^sku: "):
-        check_word("sku", word)
-
-
-def test_half_a_character_is_no_word() -> None:
-    with pytest.raises(InvalidInput, match=r"^sku: "):
-        check_word("sku", "\ud800")
-
-
-@pytest.mark.parametrize("quantity", [1, 1_000_000_000])
-def test_a_quantity_within_bounds_is_taken(quantity: int) -> None:
-    assert check_quantity("quantity", quantity) == quantity
-
-
-@pytest.mark.parametrize("quantity", [0, -1, 1_000_000_001, True, 1.0, "1", None])
-def test_a_quantity_out_of_bounds_names_its_field(quantity: object) -> None:
-    with pytest.raises(InvalidInput, match=r"^quantity: "):
-        check_quantity("quantity", quantity)
+def test_a_quantity_is_taken_up_to_its_bounds() -> None:
+    assert [check_quantity("quantity", quantity) for quantity in (1, 1_000_000_000)] == [1, 1_000_000_000]
+    with pytest.raises(InvalidInput, match=r"^quantity: must be between 1 and 1000000000"):
+        check_quantity("quantity", 1_000_000_001)
 
 
 # Objects shaped like the plan's AllegroOrder

@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
-from stocksync.delivery.deadline import bounded
+from stocksync.delivery.transport import bounded
 
 
 @pytest.fixture

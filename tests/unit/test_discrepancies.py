@@ -13,6 +13,9 @@ from tests.shop import START
 
 sides = st.builds(
     OurSide,
+    id=st.uuids(),
+    order_id=st.just("order-1"),
+    version=st.just(1),
     state=st.sampled_from([None, True, False]),
     deducted=st.integers(0, 2),
     settled=st.booleans(),
@@ -23,11 +26,6 @@ sides = st.builds(
     ),
 )
 remotes = st.sampled_from([None, True, False])
-
-
-@given(st.one_of(st.none(), sides), remotes)
-def test_every_pair_has_one_class(ours: OurSide | None, remote: bool | None) -> None:
-    assert classify(ours, remote) in CLASSES
 
 
 @given(sides, remotes)

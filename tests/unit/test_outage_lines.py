@@ -19,8 +19,7 @@ from stocksync import runtime
 from stocksync.errors import DatabaseUnavailable
 from stocksync.queue import tasks
 from stocksync.queue.worker import _is_news
-from stocksync.store.availability import is_unavailable
-from stocksync.store.outages import REDIS, Outage
+from stocksync.store.outages import REDIS, Outage, is_unavailable
 from tests.shop import SELLER, Clock, Shop, open_shop
 
 

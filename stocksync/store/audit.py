@@ -1,13 +1,16 @@
-"""The questions of the audit, each answered with the rows that break a promise. Reads only."""
+"""The audit: proves that nothing was lost and nothing happened twice, or names the rows that say otherwise. Reads only."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 from stocksync.store.database import Database, Statement, rows_of
 from stocksync.store.inventory import LEVELS_THAT_DIFFER
 from stocksync.store.states import STATUSES
 
+# check -> what is wrong, and the rows that show it.
 QUESTIONS: dict[str, tuple[str, Statement]] = {
     "movement_without_operation": (
         "a movement of an order has neither its operation nor the record that it was pruned",
@@ -125,38 +128,48 @@ QUESTIONS: dict[str, tuple[str, Statement]] = {
             WHERE o.status = 'processing' AND r.claim_id IS NULL LIMIT :limit"""),
     ),
 }
+# lane, name, number
+_FIGURES = Statement("""
+    WITH units AS (
+      SELECT r.token_id, COUNT(DISTINCT r.id) AS orders, SUM(n.deducted) AS deducted, SUM(n.refunded) AS refunded
+      FROM stock_sync_order_lines AS n JOIN stock_sync_orders AS r ON r.id = n.order_ref GROUP BY r.token_id)
+    SELECT token_id, status, COUNT(*) FROM pending_stock_operations GROUP BY token_id, status
+    UNION ALL SELECT r.token_id, 'pruned', COUNT(*) FROM stock_sync_pruned AS p
+              JOIN stock_sync_orders AS r ON r.id = p.order_ref GROUP BY r.token_id
+    UNION ALL SELECT token_id, 'orders', orders FROM units
+    UNION ALL SELECT token_id, 'deducted', deducted FROM units
+    UNION ALL SELECT token_id, 'refunded', refunded FROM units
+    UNION ALL SELECT token_id, 'orders_waiting', COUNT(*) FROM stock_sync_orders WHERE due_at IS NOT NULL
+              GROUP BY token_id""")
 
 
-def offending_rows(database: Database, question: str, limit: int) -> list[list[Any]]:
-    """Up to `limit` rows that break the promise of `question`."""
-    return [list(row) for row in rows_of(database.run(QUESTIONS[question][1], limit=limit))]
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One broken promise. `rows` are the first offenders."""
+
+    check: str
+    meaning: str
+    rows: list[list[Any]]
 
 
-_BY_STATUS = Statement(
-    "SELECT token_id, status, COUNT(*) FROM pending_stock_operations GROUP BY token_id, status"
-)
-_PRUNED = Statement("""
-    SELECT r.token_id, COUNT(*) FROM stock_sync_pruned AS p JOIN stock_sync_orders AS r ON r.id = p.order_ref
-    GROUP BY r.token_id""")
-_UNITS = Statement("""
-    SELECT r.token_id, COUNT(DISTINCT r.id), SUM(n.deducted), SUM(n.refunded) FROM stock_sync_order_lines AS n
-    JOIN stock_sync_orders AS r ON r.id = n.order_ref GROUP BY r.token_id""")
-_WAITING = Statement(
-    "SELECT token_id, COUNT(*) FROM stock_sync_orders WHERE due_at IS NOT NULL GROUP BY token_id"
-)
+def audit(database: Database, limit: int = 20) -> list[Finding]:
+    """Every promise that does not hold, with up to `limit` offending rows each; empty when all do.
+
+    All questions are asked in one transaction, so that work under way is not mistaken for damage.
+    """
+    with database.snapshot():
+        answers = [
+            Finding(check, meaning, [list(row) for row in rows_of(database.run(question, limit=limit))])
+            for check, (meaning, question) in QUESTIONS.items()
+        ]
+    return [finding for finding in answers if finding.rows]
 
 
-def lane_figures(database: Database) -> dict[str, dict[str, int]]:
-    """What each lane has, by name: operations of each status and pruned ones, orders, units."""
+def per_lane(database: Database) -> dict[str, dict[str, int]]:
+    """Of every lane: operations by status and pruned, orders, those that wait, units deducted and refunded."""
     zero = dict.fromkeys((*STATUSES, "pruned", "orders", "orders_waiting", "deducted", "refunded"), 0)
-    lanes: dict[str, dict[str, int]] = {}
-    for lane, status, number in rows_of(database.run(_BY_STATUS)):
-        lanes.setdefault(lane, dict(zero))[status] = number
-    for statement, names in (
-        (_PRUNED, ("pruned",)),
-        (_UNITS, ("orders", "deducted", "refunded")),
-        (_WAITING, ("orders_waiting",)),
-    ):
-        for lane, *numbers in rows_of(database.run(statement)):
-            lanes.setdefault(lane, dict(zero)).update(zip(names, map(int, numbers), strict=True))
+    lanes: dict[str, dict[str, int]] = defaultdict(zero.copy)
+    with database.snapshot():
+        for lane, name, number in rows_of(database.run(_FIGURES)):
+            lanes[lane][name] = int(number)
     return dict(sorted(lanes.items()))
