@@ -5,9 +5,11 @@ import logging
 import signal
 import sys
 import time
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
+from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -16,13 +18,15 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker import SimpleWorker, WorkerStatus
 
-from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob
+from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob, connect_redis
 from stocksync.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 _AWAY = (RedisConnectionError, RedisTimeoutError)
 _STAND_IN_SECONDS = 45
+# RQ has several steps at the end of a job, and SIGTERM must end the worker in ten seconds though Redis hangs.
+_QUICK_SECONDS = 1.0
 
 
 class StockSyncWorker(SimpleWorker):
@@ -41,7 +45,7 @@ class StockSyncWorker(SimpleWorker):
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM: the slice under way claims nothing more, settles what it sent, and the loop ends."""
         self.runtime.stop.set()
-        self.connection = self.runtime.connect_redis()  # it has short timeouts: Redis may hang
+        self.connection = self.runtime.connect_redis()  # it hardly waits
         with contextlib.suppress(RedisError, OSError):  # RQ also notes the request in Redis
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
@@ -71,14 +75,22 @@ class StockSyncWorker(SimpleWorker):
         """Nothing. RQ's listens for commands that come through Redis, with a thread and a connection of its own."""
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """RQ's; then the database connection goes back to the pool."""
+        """RQ's, with a short wait for Redis before and after the job; then the database connection goes back to the pool."""
+        blocking, self.connection = self.connection, self._quick_connection
         super().execute_job(job, queue)
         self.runtime.database.close()
+        if not self.runtime.stop.is_set():
+            self.connection = blocking
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
-        """RQ's, on the worker's connection: once a stop is requested, that one does not wait for Redis."""
+        """RQ's, with the wait for Redis that the worker has by now."""
         job.connection = self.connection
         super().handle_execution_ended(job, queue, heartbeat_ttl)
+
+    @cached_property
+    def _quick_connection(self) -> Redis:
+        url, config = self.runtime.redis_url, self.runtime.config
+        return connect_redis(url, timeout=_QUICK_SECONDS, self_signed=config.redis_ssl_self_signed)
 
 
 def run(runtime: Runtime) -> None:
