@@ -120,9 +120,8 @@ class Recorder(Part):
         done = [one for one in operations if one.applied == "yes"]
         back = {one.line_id: one.quantity for one in done if one.operation_type == "refund"}
         items = [{"line_id": line_id, "quantity": quantity} for line_id, quantity in back.items()]
-        if items and len(rows_of(self.database.run(REFUND_LINES, order_ref=order.id, items=items))) < len(
-            items
-        ):
+        cursor = self.database.run(REFUND_LINES, order_ref=order.id, items=items) if items else None
+        if cursor and len(rows_of(cursor)) < len(items):
             lines = self.lines.of(order)
             raise exceeds(order.order_id, [lines[line_id] for line_id in back], sum(back.values()))
         self.insert(order, operations, now)
