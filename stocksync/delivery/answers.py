@@ -100,12 +100,12 @@ def understand(status: int, document: object, retry_after: str | None = None) ->
             if success
             else Answer(Verdict.REJECTED, "NotSuccessful", words, status)
         )
-    verdict = Verdict.THROTTLED if status == 503 and retry_after else _WHATEVER_THE_BODY.get(status)
-    if verdict is None and in_contract:
-        verdict = _IN_THE_CONTRACTS_WORDS.get(status)
+    known = _WHATEVER_THE_BODY | (_IN_THE_CONTRACTS_WORDS if in_contract else {})
+    verdict = Verdict.THROTTLED if status == 503 and retry_after else known.get(status)
     if verdict is None and status < 500:
-        words = f"HTTP {status} with a body that is not the contract's"
-        return Answer(Verdict.UNCLEAR, "NotTheContract", words, status)
+        return Answer(
+            Verdict.UNCLEAR, "NotTheContract", f"HTTP {status} with a body that is not the contract's", status
+        )
     return Answer(verdict or Verdict.UNCLEAR, f"Http{status}", words, status, retry_after)
 
 
@@ -152,10 +152,9 @@ def decide_retry(
     """
     if answer.verdict in (Verdict.THROTTLED, Verdict.CREDENTIALS):
         return False, now + SHORT_WAIT, "snoozed"
-    if answer.verdict is Verdict.UNCLEAR:
-        others_were_served = last_attempt_at and served_at and served_at > last_attempt_at
-        if not others_were_served:
-            return False, now + SHORT_WAIT, "outage"
+    others_were_served = last_attempt_at and served_at and served_at > last_attempt_at
+    if answer.verdict is Verdict.UNCLEAR and not others_were_served:
+        return False, now + SHORT_WAIT, "outage"
     if answer.verdict is Verdict.INVALID or attempts + 1 >= config.retry_max_attempts:
         return True, None, "failed"
     return True, now + retry_delay(config, attempts + 1, rng), "retry"

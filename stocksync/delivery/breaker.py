@@ -98,10 +98,9 @@ class Breaker:
             return "closed"
         self._outage.begins(state.get("reason", OUTAGE), _while_open(state, "opened_at"))
         try:
-            waits = until > self._clock()
-            if waits or not self._memory.set(self._probe_key, "1", nx=True, px=int(PROBE_LASTS * 1000)):
-                return "open"
-            return "probe"
+            over = until <= self._clock()
+            probes = over and self._memory.set(self._probe_key, "1", nx=True, px=int(PROBE_LASTS * 1000))
+            return "probe" if probes else "open"
         except (RedisError, OSError):
             return "closed"
 
