@@ -81,7 +81,7 @@ class Runtime(Parts):
             return sweep(self.deliveries, self.wakeups, self.clock, self.config.retry_max_attempts)
 
     def cleanup(self, *, dry_run: bool = False, seconds: float = math.inf) -> CleanUpReport:
-        """Take away what is long at an end, for at most `seconds`; see `upkeep.cleanup`."""
+        """Take away what is long at an end, for at most `seconds`; see `store.cleanup`."""
         config = self.config
         days = dict.fromkeys(KINDS, config.cleanup_reports_after_days)
         days |= dict.fromkeys(OPERATIONS, config.cleanup_after_days)

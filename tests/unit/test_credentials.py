@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from stocksync import ConfigurationError, StockSyncConfig, credentials
-from stocksync.cli import cli
+from stocksync.cli.frame import cli
 from stocksync.credentials import PASSWORD_HASH, hash_key, owner_of, read_credentials
 from stocksync.web.auth import Attempts
 from tests.integration.test_who_gets_in import HASH, PASSWORD, SETTINGS
