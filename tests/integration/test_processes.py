@@ -166,6 +166,7 @@ def test_a_redis_that_hangs_does_not_keep_a_process_from_stopping_in_time(
     assert "Traceback" not in shop.logs()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_orders_taken_while_redis_is_down_are_delivered_when_it_is_back_and_empty(
     shop: Processes, sandbox: Sandbox, redis_server: RedisServer
 ) -> None:
@@ -185,6 +186,7 @@ def test_orders_taken_while_redis_is_down_are_delivered_when_it_is_back_and_empt
     wait_until(lambda: redis.scard("rq:workers") == 1, message="the worker's registration")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_after_flushall_everything_goes_on_without_a_person(
     shop: Processes, sandbox: Sandbox, redis_url: str
 ) -> None:
@@ -287,6 +289,7 @@ def test_a_large_seller_delays_a_small_one_by_no_more_than_a_slice_and_a_half(
     assert before <= 1.5 * a_slice
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_every_periodic_task_runs_by_itself_and_is_recorded(shop: Processes, sandbox: Sandbox) -> None:
     shop.start("jobs.worker")
     shop.start("jobs.scheduler")
