@@ -15,7 +15,7 @@ from stocksync.delivery.engine import DeliveryEngine
 from stocksync.delivery.sender_pool import Sender
 from stocksync.errors import ConfigurationError, RemoteError
 from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
-from stocksync.orders.service import Reporting, StockSynchronizationService
+from stocksync.orders.service import StockSynchronizationService
 from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.queue.embedded import embedded_redis_url
 from stocksync.queue.stopping import Stop
@@ -67,7 +67,6 @@ class Parts:
         self._wakeups = wakeups
         self._new_id = IdFactory(clock, self._rng)
         self._last_lane: str | None = None
-        self._reporting: Reporting | None = None
 
     @cached_property
     def context(self) -> Context:
@@ -122,7 +121,6 @@ class Parts:
             self.context,
             engine=lambda: self.engine,
             reconcile=lambda token, limit: self.reconciliation.run(token, limit=limit),
-            reporting=self._reporting,
         )
 
     @cached_property

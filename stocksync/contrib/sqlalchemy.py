@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, cast
-from uuid import UUID
 
 from stocksync.delivery.engine import DeliveryEngine
 from stocksync.errors import SessionUnsuitable, TablesMissing, needs_extra
@@ -17,14 +16,13 @@ from stocksync.store.database import Database
 from stocksync.store.dialects import Dialect, PostgresDialect, SqliteDialect, Statement
 
 with needs_extra("sqlalchemy"):
-    from sqlalchemy import Connection, CursorResult, Uuid, column, event, select, table
+    from sqlalchemy import Connection, CursorResult, event
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 _SQLITE_DRIVERS = ("pysqlite", "aiosqlite")
 _POSTGRES_DRIVERS = ("psycopg", "psycopg_async", "psycopg2")
 _HOOKS = "stocksync.after_commit"
-_OPERATIONS = table("pending_stock_operations", column("id", Uuid()), column("status"))
 # PostgreSQL's undefined_table and undefined_column; SQLite has words alone.
 _MISSING_STATES = ("42P01", "42703")
 _MISSING_WORDS = re.compile(r"no such (?:table|column): |has no column named ")
@@ -42,7 +40,6 @@ class SessionSync(Runtime):
         super().__init__(runtime.config, clock=runtime.clock, rng=runtime._rng, wakeups=runtime.wakeups)
         self._new_id = runtime._new_id  # one factory: ids of one moment keep their order
         self.database = cast(Database, _SessionDatabase(session))
-        self._reporting = _SessionReporting(session)
 
     @cached_property
     def engine(self) -> DeliveryEngine:
@@ -83,18 +80,6 @@ def with_session(session: Session | scoped_session[Any], runtime: Runtime | None
             "of an AsyncSession, call inside `await session.run_sync(...)`"
         )
     return SessionSync(session, runtime or current())
-
-
-class _SessionReporting:
-    """Sees what its session has written and not yet committed."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def status_of(self, operation_id: UUID) -> str | None:
-        """The operation's status; None: unknown."""
-        query = select(_OPERATIONS.c.status).where(_OPERATIONS.c.id == operation_id)
-        return cast(str | None, self._session.connection().execute(query).scalar())
 
 
 class _AnyPsycopgDialect(PostgresDialect):

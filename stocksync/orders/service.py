@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from stocksync.delivery.engine import DeliveryEngine
@@ -31,12 +31,6 @@ class SyncResult:
     status: str | None = None
 
 
-class Reporting(Protocol):
-    """Reads the status of an operation."""
-
-    def status_of(self, operation_id: UUID) -> str | None: ...
-
-
 class StockSynchronizationService(Interventions):
     """Records operations and has them delivered. Bad input and database errors raise; Redis being down does not."""
 
@@ -46,17 +40,15 @@ class StockSynchronizationService(Interventions):
         *,
         engine: Callable[[], DeliveryEngine],
         reconcile: Callable[[str, int | None], dict[str, Any]],
-        reporting: Reporting | None = None,
     ) -> None:
         """
         Args:
             engine: asked for only where something is delivered in this process.
-            reporting: None: reads from the context's database.
         """
         super().__init__(context)
         self._deliveries = Deliveries(context)
         self._engine = engine
-        self._reporting = reporting or Queries(context)
+        self._queries = Queries(context)
         self._reconcile = reconcile
 
     def sync_stock_deduction(
@@ -197,7 +189,7 @@ class StockSynchronizationService(Interventions):
                 if delivered is None:
                     self.recorder.wakeups.wake(order.token_id)
                 said = "a delivery is under way" if delivered is None else delivered.error
-            status = self._reporting.status_of(operation_id)
+            status = self._queries.status_of(operation_id)
         # None: a repeat, and what it repeats was cleaned up long ago
         if not immediate or status in ("completed", None):
             return SyncResult(True, operation_id, None, status)

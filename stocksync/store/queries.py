@@ -28,6 +28,8 @@ from stocksync.store.tallies import Tallies
 HEALTHY_PENDING = 100
 """The plan: healthy below this many pending operations, when none is stale."""
 
+# As text, so that a SQLAlchemy session in the place of the database answers it too.
+_STATUS_OF = Statement("SELECT status FROM pending_stock_operations WHERE id = :id")
 _WAITING = Statement(
     "SELECT COUNT(*), MIN(due_at) FROM stock_sync_orders WHERE due_at IS NOT NULL AND claim_id IS NULL"
 )
@@ -52,12 +54,7 @@ class Queries(Part):
     def status_of(self, operation_id: UUID) -> str | None:
         """The operation's status; None: unknown."""
         with self._database.scope():
-            row = (
-                PendingStockOperation.select(PendingStockOperation.status)
-                .where(PendingStockOperation.id == operation_id)
-                .tuples()
-                .first()
-            )
+            row = self._database.run(_STATUS_OF, id=operation_id).fetchone()
         return None if row is None else str(row[0])
 
     def status(self, now: datetime, stale_hours: float) -> dict[str, Any]:
