@@ -264,3 +264,10 @@ def test_with_keys_alone_nobody_logs_in(sqlite_url: str) -> None:
 
         assert page.get("/").status_code == 303
         assert "No users are set up" in page.get("/login").text
+
+
+@on_sqlite
+def test_a_browser_that_came_over_https_keeps_to_it(page: FlaskClient) -> None:
+    header = "Strict-Transport-Security"
+    assert page.get("/healthz", base_url="https://localhost").headers[header].startswith("max-age=")
+    assert header not in page.get("/healthz").headers

@@ -149,3 +149,15 @@ def test_the_database_refuses_a_line_in_two_orders(database_url: str) -> None:
             shop.runtime.database.execute_sql(
                 f"UPDATE stock_sync_order_lines SET carried = '{SELLER}:{line}' WHERE line_id = 'L'"
             )
+
+
+def test_sqlite_syncs_every_commit_and_holds_foreign_keys(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'shop.db'}")
+    with database.scope():
+        found = {
+            name: database.execute_sql(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    database.close_all()
+
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}

@@ -131,6 +131,21 @@ def test_immediate_that_fails_is_queued_for_retry(shop: Shop) -> None:
     assert shop.order().due_at > shop.clock.now
 
 
+@pytest.mark.parametrize("reason", ["breaker", "paused"])
+def test_immediate_sends_nothing_while_the_remote_or_the_lane_is_left_alone(shop: Shop, reason: str) -> None:
+    shop.deduct("order-0")
+    shop.drain()
+    sent = len(shop.remote.calls)
+    if reason == "breaker":
+        shop.runtime.breaker.failed(times=5)
+    else:
+        shop.runtime.lanes.pause(SELLER, "a person looks at it")
+
+    result = shop.service.sync_stock_deduction(SELLER, "order-1", "A", 1, immediate=True)
+
+    assert (result.success, result.status, len(shop.remote.calls)) == (False, "pending", sent)
+
+
 def test_immediate_inside_a_transaction_is_only_queued(shop: Shop) -> None:
     with shop.runtime.database.transaction_scope():
         result = shop.service.sync_stock_deduction(SELLER, "order-1", "A", 1, immediate=True)

@@ -10,7 +10,7 @@ from redis import Redis
 from rq.exceptions import DeserializationError
 
 from stocksync.queue import tasks
-from stocksync.queue.wakeups import RedisWakeups, StockSyncJob, make_queue
+from stocksync.queue.wakeups import RedisWakeups, StockSyncJob, connect_redis, make_queue
 from tests.shop import SELLER, START, open_shop
 
 
@@ -111,3 +111,24 @@ def test_a_lane_with_nothing_due_has_no_entry_and_leaves_no_key(redis: Redis, wa
     wakeups.wake_at("a", None)
 
     assert redis.keys("*") == []
+
+
+def test_a_finished_wake_up_leaves_redis_after_some_minutes_and_a_failed_one_after_some_days(
+    redis: Redis, wakeups: RedisWakeups
+) -> None:
+    wakeups.wake("a")
+
+    (job,) = jobs(redis)
+    assert job.result_ttl is not None
+    assert job.failure_ttl is not None
+    assert 60 <= job.result_ttl <= 3600
+    assert 86400 <= job.failure_ttl <= 30 * 86400
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_certificate_that_nobody_signed_is_accepted_only_if_that_is_set(accepted: bool) -> None:
+    client = connect_redis("rediss://127.0.0.1:1/0", timeout=1, self_signed=accepted)
+
+    asked = client.connection_pool.connection_kwargs
+    assert (asked.get("ssl_cert_reqs") == "none") is accepted
+    assert (asked.get("ssl_check_hostname") is False) is accepted
