@@ -54,10 +54,10 @@ def unpack(name: str, python: str) -> None:
     pip(name, options=(*kind, f"--target={SERVERS}"))
 
 
-def debian(package: str) -> None:
-    """Install Debian's package; root alone can."""
+def debian(*packages: str) -> None:
+    """Install Debian's packages; root alone can."""
     run("apt-get", "update")
-    run("apt-get", "install", "--yes", "--no-install-recommends", package)
+    run("apt-get", "install", "--yes", "--no-install-recommends", *packages)
 
 
 def fakeredis() -> None:
@@ -99,7 +99,8 @@ POSTGRESQL: dict[str, Way] = {
     "Debian's postgresql": partial(debian, "postgresql"),
 }
 PGBOUNCER: dict[str, Way] = {"Debian's pgbouncer": partial(debian, "pgbouncer")}
-CHROMIUM: dict[str, Way] = {"Debian's chromium": partial(debian, "chromium")}
+# What drives the browser needs libatomic, which a small Debian 12 has not.
+CHROMIUM: dict[str, Way] = {"Debian's chromium": partial(debian, "chromium", "libatomic1")}
 
 
 def main() -> None:
