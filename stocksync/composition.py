@@ -1,7 +1,5 @@
 """The parts, each made at first use from the settings. `runtime.Runtime` adds what the processes do with them."""
 
-from __future__ import annotations
-
 import random
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
@@ -47,7 +45,7 @@ class Parts:
         clock: Clock = utc_now,
         rng: random.Random | None = None,
         client: StatusClient | None = None,
-        session: Session | None = None,
+        session: "Session | None" = None,
         wakeups: Wakeups | None = None,
     ) -> None:
         """

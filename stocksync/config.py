@@ -1,7 +1,5 @@
 """Every setting, read from the environment; all faults of a configuration are reported together."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping
@@ -190,7 +188,7 @@ class StockSyncConfig(BaseModel):
         return self.database.startswith("sqlite") and not self.allow_ephemeral_sqlite
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> StockSyncConfig:
+    def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
         """The configuration of `environ` (default: the process's own).
 
         Raises:
@@ -200,7 +198,7 @@ class StockSyncConfig(BaseModel):
         faults = _unknown_variables(environment)
         values = _values(environment, faults)
         values |= overrides
-        config: StockSyncConfig | None = None
+        config: Self | None = None
         # A second time without what was wrong by itself: what does not fit together is to be said as well.
         for _ in range(2):
             try:

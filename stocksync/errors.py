@@ -1,7 +1,5 @@
 """Every error stocksync raises on purpose. One root; each says what happened and what to do."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 fork, because a child must not use its parent's connections.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os
@@ -203,7 +201,7 @@ class Runtime(Parts):
         """The queue on a connection for blocking calls."""
         return make_queue(self.connect_redis(blocking=True), self.config.queue_name)
 
-    def scheduler(self) -> StockSyncScheduler:
+    def scheduler(self) -> "StockSyncScheduler":
         """rq-scheduler, hardened, with the periodic tasks."""
         with needs_extra("worker"):
             from stocksync.queue.scheduler import StockSyncScheduler  # the worker has no need of its memory
@@ -215,7 +213,7 @@ class Runtime(Parts):
         )
         return StockSyncScheduler(queue, wakeups, self.periodic_tasks(), self.config.redis_prefix)
 
-    def periodic_tasks(self) -> list[PeriodicTask]:
+    def periodic_tasks(self) -> "list[PeriodicTask]":
         """What comes back by itself, as rq-scheduler keeps it."""
         from stocksync.queue.scheduler import PERIODIC, PeriodicTask
 

@@ -12,8 +12,6 @@ With pytest, a fixture that `conftest.py` takes from here:
 With unittest: `self.stock_sync = self.enterContext(harness())` in `setUp`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

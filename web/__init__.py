@@ -1,7 +1,5 @@
 """The operator's page: a small Flask application on the same runtime as everything else."""
 
-from __future__ import annotations
-
 from flask_openapi3 import OpenAPI
 
 from stocksync import runtime as composition

@@ -1,7 +1,5 @@
 """The HTTP API, `/api/v1`: its document and docs, made from the calls, and what every call refuses."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """What the calls of the API answer with: the fields that are shown, most of them columns of our tables."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID

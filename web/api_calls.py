@@ -1,7 +1,5 @@
 """The calls of the API, which the monolith's developers make: each view answers with rows, shown as one model."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What the calls of the API take, in their path and query: requests are checked by these models."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeAlias

@@ -1,7 +1,5 @@
 """Who gets in, and as what: people by password and a signed cookie, programs by key; nobody set up: only this machine."""
 
-from __future__ import annotations
-
 import hashlib
 import ipaddress
 import logging

@@ -1,7 +1,5 @@
 """What an error answers with: its code, and its words as a page or, for programs, as {"detail": ...}."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flask import Flask, Response, jsonify, render_template, request

@@ -1,7 +1,5 @@
 """`/healthz`, `/readyz` and `/metrics`: what machines ask. Figures come from the database, so every process says the same."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate

@@ -1,7 +1,5 @@
 """What every view knows of its request: the runtime, whether a program asks, and the reader's language and colours."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import cast
 

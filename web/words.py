@@ -1,7 +1,5 @@
 """An operator's words for the codes that the database holds. Every code has one; a test looks for those that don't."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What an answer of the remote means (design, section 5): whose failure it is, and when its order is tried again. Pure."""
 
-from __future__ import annotations
-
 import math
 import random
 from dataclasses import dataclass

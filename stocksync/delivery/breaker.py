@@ -4,8 +4,6 @@ Its state is a hash in Redis. Without Redis it counts as closed, because the row
 the lesser harm. A process that works without Redis keeps the same in its own memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Clients of the orders microservice: OrdersClient, and ForeignClient around one of the monolith's own."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -72,7 +70,7 @@ class OrdersClient:
         health_path: str = "/health",
         orders_path: str = "/orders",
         order_path: str = "/orders/{order_id}",
-        session: Session | None = None,
+        session: "Session | None" = None,
     ) -> None:
         """
         Args:

@@ -4,8 +4,6 @@ Claiming and settling overlap with sending; no transaction is open during a requ
 whoever runs the engine is told by `wakeups` when to come back.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 import threading

@@ -3,8 +3,6 @@
 Without latency one connection is fastest (more only fight for the interpreter); at 50 ms sixteen are needed.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import deque

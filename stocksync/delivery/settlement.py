@@ -4,8 +4,6 @@ A caller's open transaction may hold an order, a database may be away for a whil
 thrown away for it: the lease would run out, and a delivered order would count as a failed attempt.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """HTTP calls over a `requests.Session`, each within a total time and a largest size. No redirect is followed."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """One action on many operations, each in a transaction of its own: what was done, what was skipped and why."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections import Counter

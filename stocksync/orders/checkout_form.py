@@ -4,8 +4,6 @@ Source: Allegro REST API, `GET /order/checkout-forms/{id}` (`id`, `status`, `lin
 `updatedAt`). `revision` is opaque: compared for equality only; `updatedAt` orders the forms of one order.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What a person may do with one operation: have it retried, cancel it, say what an operation in doubt came to."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from dataclasses import replace

@@ -4,8 +4,6 @@ Another inventory than ours can't share our transaction. So the intent is writte
 its answer is written. What a crash leaves in between stays in doubt until a person says what happened.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """What the remote should be told of an order, computed from its lines (design, section 4). Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from stocksync.store.order_lines import Line

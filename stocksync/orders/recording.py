@@ -1,7 +1,5 @@
 """Recorder: writes operations, moves the stock with them, and schedules their order's delivery, in one transaction."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime

@@ -5,8 +5,6 @@ stock for it: what the old order has deducted of a line is given back there and 
 movement. `changes` and `withdrawal` are pure.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

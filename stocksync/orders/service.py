@@ -1,7 +1,5 @@
 """StockSynchronizationService: what the monolith calls. It records and delivers; it never moves stock."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress

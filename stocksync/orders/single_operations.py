@@ -4,8 +4,6 @@ Callers hold a write transaction, and roll it back when one of these raises. Eac
 the operation that was recorded before under one of the call's keys: then nothing was written now.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID

@@ -3,8 +3,6 @@
 Each call is one transaction: all lines of it are moved and recorded, or none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

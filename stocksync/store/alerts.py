@@ -3,8 +3,6 @@
 And the conditions that only the monitor asks for: all are answered by partial indexes, or by few rows.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

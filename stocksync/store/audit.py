@@ -1,7 +1,5 @@
 """The audit: proves that nothing was lost and nothing happened twice, or names the rows that say otherwise. Reads only."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any

@@ -10,8 +10,6 @@ Keys that begin with `deduct:` or `return:` stay as long as the lines whose repe
 which our own stock moved. All others go once they are old and their operation is gone.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import time

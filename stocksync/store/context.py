@@ -1,7 +1,5 @@
 """The context: what every part works with. A part takes it alone and reads a setting where it uses it."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from datetime import datetime

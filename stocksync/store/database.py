@@ -1,7 +1,5 @@
 """Opening the database: one class for each kind, with transactions, scopes and statements beside peewee's own."""
 
-from __future__ import annotations
-
 import select
 import sqlite3
 import time

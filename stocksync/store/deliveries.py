@@ -4,8 +4,6 @@ With `operations` the only writer of delivery state and of an operation's status
 transaction of its own. A result is written only where the claim id still holds (the fence).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

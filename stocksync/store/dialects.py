@@ -8,8 +8,6 @@ Writers state their SQL with `:name` parameters and markers:
     {no_index}column           SQLite, which keeps no statistics, must not choose this column's index
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +46,7 @@ class Statement:
         self.text = text
         self._compiled: dict[str, str] = {}
 
-    def sql(self, dialect: Dialect) -> str:
+    def sql(self, dialect: "Dialect") -> str:
         """The text for one dialect, with the driver's own named parameters."""
         compiled = self._compiled.get(dialect.name)
         if compiled is None:

@@ -3,8 +3,6 @@
 The base of `Deliveries`. What a failure writes into the operations is here because a rescue writes it too.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The one column type for time: timestamptz on PostgreSQL, fixed-width UTC text on SQLite, aware UTC in Python."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

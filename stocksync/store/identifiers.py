@@ -3,8 +3,6 @@
 Rows written together get neighbouring ids, so that inserting costs the same in a large table as in a small one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random

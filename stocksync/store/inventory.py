@@ -4,8 +4,6 @@ A level changes by one guarded UPDATE of all SKUs at once, with an append-only m
 Callers hold a write transaction. Lock order: levels come last, by (warehouse, SKU).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The operations' log: append-only rows that say what happened, when and how long it took."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Bringing the schema up to date with peewee's own runner, safely when two processes start it at once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

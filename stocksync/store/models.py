@@ -4,8 +4,6 @@ The two tables of the plan keep their names; all others start with `stock_sync_`
 live in the monolith's own database. Migrations hold frozen copies; a test compares both.
 """
 
-from __future__ import annotations
-
 from peewee import (
     SQL,
     BigIntegerField,

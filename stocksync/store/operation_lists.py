@@ -3,11 +3,9 @@
 Ids rise with time, so a page is read along one index that ends in the id, whatever the size of the table.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from stocksync.errors import InvalidInput
@@ -68,7 +66,7 @@ class Filter:
     since: datetime | None = None
     until: datetime | None = None
 
-    def checked(self) -> Filter:
+    def checked(self) -> Self:
         """This filter. Raises InvalidInput: there is no such status."""
         if self.status is not None and self.status not in STATUSES:
             raise InvalidInput("status", f"one of {', '.join(STATUSES)} is needed, got {self.status!r:.40}")

@@ -4,12 +4,10 @@ With `deliveries` and `due_work` the only SQL that writes delivery state and an 
 statement holds a write transaction. Lock order everywhere: order, lines, operations, levels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from stocksync.store.database import Statement, among, uuid_of
@@ -166,7 +164,7 @@ class Operation:
         )
 
     @classmethod
-    def asked(cls, id: UUID, operation_type: str, **given: Any) -> Operation:
+    def asked(cls, id: UUID, operation_type: str, **given: Any) -> Self:
         """What a caller asks for by `given`, the fields and `idempotency_key`. Raises InvalidInput naming the field."""
         checks = _CHECKS_OF_ADJUSTMENTS if operation_type == "adjustment" else _CHECKS
         fields: dict[str, Any] = {name: checks[name](name, value) for name, value in given.items()}

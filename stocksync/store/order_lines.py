@@ -3,8 +3,6 @@
 Whoever runs a statement holds a write transaction and the order's row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Outages of what we depend on: in the log a line when one begins and a line when it ends, of each process."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Reading for the page, the command line and callers. Writes nothing."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID

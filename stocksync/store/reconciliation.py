@@ -4,8 +4,6 @@ One of the writers of delivery state: a repair only makes an order due under a n
 under the version that was compared. Statements go with pages, not with orders.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast

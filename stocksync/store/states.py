@@ -7,8 +7,6 @@ failed      given up after max_retries               -> pending (manual retry), 
 cancelled   a person stopped its delivery; final
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 PENDING: Final = "pending"

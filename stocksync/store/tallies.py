@@ -13,8 +13,6 @@ they age: to the minute, after a day to the hour, after a week to the day. `coun
     given_up, rescued         operations that ended as failed; orders that a dead worker had left
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections import Counter
 from datetime import UTC, datetime, timedelta

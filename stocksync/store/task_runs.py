@@ -1,7 +1,5 @@
 """Runs of the periodic tasks: recorded, at most one of each at a time, held by a lease that a crash can't outlive."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """What a column can hold: texts and quantities of callers, checked before anything is written."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

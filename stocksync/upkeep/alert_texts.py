@@ -3,8 +3,6 @@
 The texts of `pending`, `failure_rate` and `stale` are the plan's own (section 7.1).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """What a comparison of an order here and at the remote means: exactly one class, and what may be done about it. Pure."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import Final
 

@@ -4,8 +4,6 @@ Apprise with its plugins would cost a worker some 15 MB for good, and a messenge
 gives the memory back and is killed after `_SECONDS`. The addresses hold secrets: they go through stdin, not argv.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import subprocess

@@ -1,7 +1,5 @@
 """The monitor: looks at everything that can go wrong, keeps the alerts, has people told, and says that it lives."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta

@@ -5,8 +5,6 @@ crash too. Nothing is repaired before the whole walk was judged, and both sides 
 A dry run takes the same steps on a row that is not written before its end.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

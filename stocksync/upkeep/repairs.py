@@ -1,7 +1,5 @@
 """Repairs: compares one order with the remote and has it told again, for a person or for a run of reconciliation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any

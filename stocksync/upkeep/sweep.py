@@ -1,7 +1,5 @@
 """The sweep: returns what dead workers left and wakes every lane with due work. It alone is enough to deliver all."""
 
-from __future__ import annotations
-
 import logging
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """What every page has: what its template may ask for, its place in a list, its filters, and the way back after a form."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """The smaller lists: sellers, comparisons with the remote, alerts, stock; and what a person may do about them."""
 
-from __future__ import annotations
-
 from typing import Any
 from uuid import UUID
 

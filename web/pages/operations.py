@@ -1,7 +1,5 @@
 """Operations and their orders: the list with its filters, one with its story, and what a person may do about them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain, islice

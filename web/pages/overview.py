@@ -1,7 +1,5 @@
 """The overview: one sentence that says whether all is well, the worst first, and the figures behind it."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from datetime import datetime, timedelta
 from itertools import accumulate

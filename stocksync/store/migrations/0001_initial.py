@@ -1,7 +1,5 @@
 """Every table. A frozen text: the models may move on, this does not."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from stocksync.store.migrate import types_of
