@@ -13,8 +13,8 @@ from stocksync.queue.wakeups import NoWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.context import Wakeups
 from stocksync.store.database import Database
-from stocksync.store.fields import to_text
 from stocksync.store.migrate import migrate
+from stocksync.store.values import to_text
 
 LANE = "seller-1"
 

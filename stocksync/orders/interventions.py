@@ -14,7 +14,6 @@ from stocksync.orders.recording import Recorder, exceeds
 from stocksync.store.context import Context, Part
 from stocksync.store.database import rows_of, uuid_of
 from stocksync.store.identifiers import joined
-from stocksync.store.logs import LogEntry
 from stocksync.store.operations import (
     CANCEL_OPERATION,
     CONFIRM_OPERATION,
@@ -25,6 +24,7 @@ from stocksync.store.operations import (
     REST_ORDER,
     RETRY_OPERATIONS,
     SCHEDULE_ORDER,
+    LogEntry,
     Operation,
     OrderRow,
 )

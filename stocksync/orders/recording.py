@@ -11,7 +11,6 @@ from stocksync.orders.order_state import is_ready, order_state
 from stocksync.store.context import Context, Part
 from stocksync.store.database import after_commit, rows_of, uuid_of
 from stocksync.store.inventory import StockLedger
-from stocksync.store.logs import LogEntry, OperationLog
 from stocksync.store.operations import (
     ADD_KEYS,
     ADD_OPERATION,
@@ -22,7 +21,9 @@ from stocksync.store.operations import (
     LOCK_ORDER,
     REST_ORDER,
     SCHEDULE_ORDER,
+    LogEntry,
     Operation,
+    OperationLog,
     OrderRow,
     order_row,
 )

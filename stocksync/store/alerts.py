@@ -13,8 +13,8 @@ from peewee import fn
 
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of
-from stocksync.store.fields import as_utc
 from stocksync.store.models import Alert, Reconciliation
+from stocksync.store.values import as_utc
 
 # The partial unique index decides who raises; an acknowledged one is not repeated.
 _SEEN = Statement("""

@@ -1,13 +1,20 @@
 """The context: what every part works with. A part takes it alone and reads a setting where it uses it."""
 
 import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from stocksync.config import StockSyncConfig
 from stocksync.store.database import Database
 from stocksync.store.identifiers import Clock, NewId
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound="Part")
 
 
 class Wakeups(Protocol):
@@ -39,3 +46,26 @@ class Part:
         self.context = context
         self._config, self._database = context.config, context.database
         self._clock, self._new_id = context.clock, context.new_id
+
+
+Method = Callable[Concatenate[S, P], T]
+
+
+def _inside(
+    block: Callable[[Database], AbstractContextManager[None]],
+) -> Callable[[Method[S, P, T]], Method[S, P, T]]:
+    def decorate(method: Method[S, P, T]) -> Method[S, P, T]:
+        @wraps(method)
+        def inside(part: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            with block(part.context.database):
+                return method(part, *args, **kwargs)
+
+        return inside
+
+    return decorate
+
+
+connected = _inside(lambda database: database.scope())
+"""Decorator of a part's method: its thread has a connection for as long as the call lasts."""
+atomic = _inside(lambda database: database.transaction_scope())
+"""Decorator of a part's method: the call is one write transaction. Raises DatabaseUnavailable."""

@@ -13,10 +13,10 @@ from uuid import UUID
 
 from stocksync.store.database import Statement, among, rows_of, uuid_of
 from stocksync.store.due_work import FREED, SUSPECT, DueWork, Failure
-from stocksync.store.fields import as_utc
-from stocksync.store.logs import LogEntry
+from stocksync.store.operations import LogEntry
 from stocksync.store.states import COMPLETED, FAILED, origins
 from stocksync.store.tallies import Counts, seconds_between
+from stocksync.store.values import as_utc
 
 # The inner select is materialized, so that it runs once and its LIMIT holds under SKIP LOCKED.
 _CLAIM = """

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement, rows_of, uuid_of
-from stocksync.store.fields import as_utc
-from stocksync.store.logs import LogEntry, OperationLog
 from stocksync.store.models import Account
+from stocksync.store.operations import LogEntry, OperationLog
 from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Counts, Tallies
+from stocksync.store.values import as_utc
 
 # An order at whose side workers died twice is sent alone, so that no other is blamed for what it does.
 SUSPECT = "waiting = 'rescued' AND attempts >= 2"

@@ -19,7 +19,6 @@ from peewee import (
     UUIDField,
 )
 
-from stocksync.store.fields import UtcDateTimeField
 from stocksync.store.states import (
     APPLIED,
     DIFFERENCE_STATUSES,
@@ -32,6 +31,7 @@ from stocksync.store.states import (
     TASK_STATUSES,
     WAITING,
 )
+from stocksync.store.values import UtcDateTimeField
 
 DEFAULT_WAREHOUSE = "Ирина"
 

@@ -11,11 +11,10 @@ from uuid import UUID
 from stocksync.errors import InvalidInput
 from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement, among, rows_of, uuid_of
-from stocksync.store.fields import as_utc
 from stocksync.store.identifiers import first_id_at
 from stocksync.store.states import COMPLETED, FAILED, LIVE, PENDING, STATUSES
 from stocksync.store.tallies import Tallies
-from stocksync.store.values import is_storable
+from stocksync.store.values import as_utc, is_storable
 
 COUNTED = 10_000
 """Matches are counted up to here."""

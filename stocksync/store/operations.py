@@ -4,17 +4,18 @@ With `deliveries` and `due_work` the only SQL that writes delivery state and an 
 statement holds a write transaction. Lock order everywhere: order, lines, operations, levels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
+from stocksync.store.context import Part
 from stocksync.store.database import Statement, among, uuid_of
-from stocksync.store.fields import as_utc
 from stocksync.store.identifiers import content_hash, stored_key
 from stocksync.store.states import CANCELLED, COMPLETED, origins
 from stocksync.store.values import (
+    as_utc,
     check_quantity,
     check_signed_quantity,
     check_token,
@@ -101,6 +102,11 @@ FIND_WANTED_OPERATION = Statement("""
     SELECT 1 FROM pending_stock_operations
     WHERE order_ref = :order_ref AND {no_index}status IN ('pending', 'processing', 'failed') LIMIT 1""")
 
+_ADD_ENTRY = Statement("""
+    INSERT INTO stock_synchronization_logs
+      (id, operation_id, action, status, details, timestamp, execution_time_ms)
+    VALUES (:id, :operation_id, :action, :status, :details, :now, :execution_time_ms)""")
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("order_id", "sku", "warehouse", "reason"), check_word),
     **dict.fromkeys(("line_item_id", "idempotency_key", "actor"), optional_word),
@@ -184,3 +190,36 @@ def order_row(row: Any) -> OrderRow:
     """An order's row as any of the statements here returned it."""
     state = None if row[4] is None else bool(row[4])
     return OrderRow(uuid_of(row[0]), bool(row[1]), bool(row[2]), as_utc(row[3]), state, *row[5:])
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One event of one operation. `status` is the operation's after it; the time is in milliseconds."""
+
+    operation_id: UUID | str
+    action: str
+    status: str
+    details: Mapping[str, Any]
+    execution_time_ms: int | None = None
+
+
+class OperationLog(Part):
+    """Writes log rows in the transaction of the change that they tell of."""
+
+    def add(self, entries: Sequence[LogEntry], now: datetime) -> None:
+        """Append `entries`, all at `now`, in their order (ids are made in it too)."""
+        self._database.run_many(
+            _ADD_ENTRY,
+            [
+                {
+                    "id": self._new_id(),
+                    "operation_id": entry.operation_id,
+                    "action": entry.action,
+                    "status": entry.status,
+                    "details": dict(entry.details),
+                    "now": now,
+                    "execution_time_ms": entry.execution_time_ms,
+                }
+                for entry in entries
+            ],
+        )

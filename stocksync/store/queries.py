@@ -9,7 +9,6 @@ from peewee import SQL, fn
 from stocksync.errors import UnknownOperation, UnknownOrder
 from stocksync.store.context import Context, Part
 from stocksync.store.database import Statement
-from stocksync.store.fields import as_utc
 from stocksync.store.models import (
     Account,
     Level,
@@ -22,6 +21,7 @@ from stocksync.store.models import (
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
+from stocksync.store.values import as_utc
 
 HEALTHY_PENDING = 100
 """The plan: healthy below this many pending operations, when none is stale."""

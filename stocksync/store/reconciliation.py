@@ -13,9 +13,9 @@ from peewee import SQL
 
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of, uuid_of
-from stocksync.store.fields import as_utc
-from stocksync.store.logs import LogEntry, OperationLog
 from stocksync.store.models import Discrepancy, Reconciliation
+from stocksync.store.operations import LogEntry, OperationLog
+from stocksync.store.values import as_utc
 
 # The columns of OurSide.
 _OURS = """

@@ -22,8 +22,8 @@ from peewee import fn
 
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of
-from stocksync.store.fields import as_utc
 from stocksync.store.models import Tally
+from stocksync.store.values import as_utc
 
 WAIT_BOUNDS = (1, 5, 15, 60, 300, 900, 3600, 14400)
 """Seconds."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from peewee import SQL
 
-from stocksync.store.context import Part
+from stocksync.store.context import Part, atomic, connected
 from stocksync.store.identifiers import Clock
 from stocksync.store.models import TaskRun
 
@@ -35,20 +35,20 @@ class TaskRuns(Part):
             unless_running = {"conflict_target": [TaskRun.task], "conflict_where": SQL("status = 'running'")}
             return run if begun.on_conflict("nothing", **unless_running).as_rowcount().execute() else None
 
+    @atomic
     def finish(self, run: UUID, result: Mapping[str, Any], error: str | None, now: datetime) -> None:
         """Note how a run ended, unless its lease was over and it counts as interrupted. `error` None: well."""
         status = "failed" if error else "done"
-        with self._database.transaction_scope():
-            self._end(TaskRun.id == run, status=status, finished_at=now, result=dict(result), error=error)
+        self._end(TaskRun.id == run, status=status, finished_at=now, result=dict(result), error=error)
 
     def _end(self, which: Any, **how: Any) -> None:
         TaskRun.update(lease_until=None, **how).where(which, TaskRun.status == "running").execute()
 
+    @connected
     def latest(self, task: str, limit: int = 1) -> list[dict[str, Any]]:
         """The newest runs of a task, the newest first."""
         newest = TaskRun.select().where(TaskRun.task == task).order_by(TaskRun.started_at.desc())
-        with self._database.scope():
-            return list(newest.limit(limit).dicts())
+        return list(newest.limit(limit).dicts())
 
 
 def run_recorded(
