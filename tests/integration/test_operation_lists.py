@@ -11,7 +11,7 @@ import pytest
 
 from stocksync.errors import InvalidInput
 from stocksync.store import operation_lists
-from stocksync.store.database import Statement, rows_of
+from stocksync.store.database import rows_of
 from stocksync.store.operation_lists import Filter
 from tests.shop import DELIVERED, REFUSED, SELLER, START, Shop, listed, open_shop
 
@@ -144,9 +144,17 @@ def test_errors_are_counted_by_class_and_age(shop: Shop) -> None:
     }
 
 
-def test_on_sqlite_every_list_is_read_along_an_index_that_ends_in_the_id(sqlite_url: str) -> None:
+def test_on_sqlite_every_list_is_read_along_an_index_that_ends_in_the_id(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_shop(sqlite_url) as shop:
-        database = shop.runtime.database
+        database, asked = shop.runtime.database, list[tuple[str, Any]]()
+        execute = database.execute_sql
+
+        def seen(sql: str, parameters: Any = None) -> Any:
+            asked.append((sql, parameters))
+            return execute(sql, parameters)
+
         for wanted in (
             Filter(),
             Filter(status="pending", token_id="s1"),
@@ -155,12 +163,13 @@ def test_on_sqlite_every_list_is_read_along_an_index_that_ends_in_the_id(sqlite_
             Filter(error_class="Timeout", status="failed"),
             Filter(status="failed", since=START),
         ):
-            where, parameters = wanted.where()
-            text = operation_lists._PAGE.format(where=where)
+            with monkeypatch.context() as patch:
+                patch.setattr(database, "execute_sql", seen)
+                shop.runtime.operation_lists.page(wanted, shop.clock())
+            ((sql, parameters),) = [(sql, given) for sql, given in asked if "OFFSET" in sql]
             with database.scope():
-                plan = rows_of(
-                    database.run(Statement(f"EXPLAIN QUERY PLAN {text}"), limit=50, offset=0, **parameters)
-                )
+                plan = rows_of(execute(f"EXPLAIN QUERY PLAN {sql}", parameters))
             steps = [row[3] for row in plan]
             assert "USING INDEX" in steps[0], (wanted, steps)
             assert not any("TEMP B-TREE" in step for step in steps), (wanted, steps)
+            asked.clear()
