@@ -76,7 +76,6 @@ class Monitor(Part):
         """What is the case, and the kinds of which that could be told."""
         config, lists = self._config, OperationLists(self.context)
         counts = lists.by_status()
-        pending, failed = counts[PENDING], counts[FAILED]
         stale = lists.stale(now, config.monitoring_stale_operation_hours)
         window = config.monitoring_failure_window_minutes
         tally = Tallies(self.context).since(now - timedelta(minutes=window))
@@ -90,11 +89,15 @@ class Monitor(Part):
         overall: tuple[tuple[str, Any, dict[str, Any]], ...] = (
             (
                 "pending",
-                pending > config.monitoring_max_pending_operations,
-                {"count": pending, "time": f"{now:%Y-%m-%d %H:%M:%S}"},
+                counts[PENDING] > config.monitoring_max_pending_operations,
+                {"count": counts[PENDING], "time": f"{now:%Y-%m-%d %H:%M:%S}"},
             ),
             ("stale", stale, {"count": stale, "hours": config.monitoring_stale_operation_hours}),
-            ("failed", failed and config.monitoring_alert_on_failed_retries, {"count": failed}),
+            (
+                "failed",
+                counts[FAILED] and config.monitoring_alert_on_failed_retries,
+                {"count": counts[FAILED]},
+            ),
             ("failure_rate", share > config.monitoring_failure_share, {"share": share, "minutes": window}),
             ("breaker", away >= config.monitoring_breaker_minutes, {"minutes": int(away), "reason": reason}),
             (
