@@ -13,7 +13,9 @@ from redis import Redis
 
 from stocksync import runtime
 from stocksync.testing import stock_sync  # noqa: F401 (a fixture)
-from tests.servers import PgBouncer, PostgresServer, RedisServer, ServerMissing
+from tests.checkouts import bare_checkout, checkout  # noqa: F401 (fixtures)
+from tests.server_programs import ServerMissing
+from tests.servers import PgBouncer, PostgresServer, RedisServer
 
 _SETTINGS = ("STOCK_SYNC_", "ALLEGRO_MICROSERVICE_", "DATABASE_URL", "REDIS_URL")
 
