@@ -19,6 +19,7 @@ from stocksync.store.models import MODELS
 from tests.processes import ROOT
 from tests.shop import SELLER, open_shop
 
+pytestmark = pytest.mark.starts_empty
 APPLIED = ["0001_initial"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
 
