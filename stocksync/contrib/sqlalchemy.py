@@ -20,8 +20,11 @@ with needs_extra("sqlalchemy"):
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-_SQLITE_DRIVERS = ("pysqlite", "aiosqlite")
-_POSTGRES_DRIVERS = ("psycopg", "psycopg_async", "psycopg2")
+# By driver. JSON goes as text, which psycopg 2 and 3 take alike and the column's type reads; SQLAlchemy sees to ids.
+_DIALECTS = {
+    **dict.fromkeys(("pysqlite", "aiosqlite"), SQLITE),
+    **dict.fromkeys(("psycopg", "psycopg_async", "psycopg2"), postgres_dialect(postgres_json)),
+}
 _HOOKS = "stocksync.after_commit"
 # PostgreSQL's undefined_table and undefined_column.
 _MISSING_STATES = ("42P01", "42703")
@@ -82,20 +85,17 @@ def with_session(session: Session | scoped_session[Any], runtime: Runtime | None
     return SessionSync(session, runtime or current())
 
 
-# JSON as text, which psycopg 2 and 3 take alike and the column's type reads; SQLAlchemy sees to ids.
-_POSTGRES = postgres_dialect(postgres_json)
-
-
 class _SessionDatabase:
     """A session in the place of the store's `Database`: what its writers use of one."""
 
     def __init__(self, session: Session) -> None:
         driver = session.get_bind().dialect.driver
-        if driver not in (*_SQLITE_DRIVERS, *_POSTGRES_DRIVERS):
-            supported = f"supported are {', '.join((*_SQLITE_DRIVERS, *_POSTGRES_DRIVERS))}"
-            raise SessionUnsuitable(f"the session's engine uses the driver {driver}; {supported}")
+        if driver not in _DIALECTS:
+            raise SessionUnsuitable(
+                f"the session's engine uses the driver {driver}; supported are {', '.join(_DIALECTS)}"
+            )
         self._session = session
-        self.dialect = SQLITE if driver in _SQLITE_DRIVERS else _POSTGRES
+        self.dialect = _DIALECTS[driver]
 
     def run(self, statement: Statement, **parameters: Any) -> CursorResult[Any]:
         """Execute `statement` on the session's connection."""
@@ -140,8 +140,9 @@ class _SessionDatabase:
         driver_connection = cast(Any, connection.connection.driver_connection)
         if self.dialect.name == "postgresql":
             if driver_connection.autocommit:
-                why = "its engine is in AUTOCOMMIT mode, where nothing is atomic; use another isolation level"
-                raise SessionUnsuitable(why)
+                raise SessionUnsuitable(
+                    "its engine is in AUTOCOMMIT mode, where nothing is atomic; use another isolation level"
+                )
         elif not driver_connection.in_transaction:
             # sqlite3 begins before INSERT, not before SAVEPOINT: releasing a savepoint that stands alone would commit.
             connection.exec_driver_sql("BEGIN IMMEDIATE")

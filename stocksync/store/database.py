@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -55,30 +55,26 @@ class _Executing(peewee.Database):  # type: ignore[misc]
                 self.close()
 
     @contextmanager
-    def transaction_scope(self) -> Iterator[None]:
+    def transaction_scope(self, *kind: str) -> Iterator[None]:
         """A write transaction on a connection of this thread; nested calls become savepoints.
+
+        Args:
+            kind: how the transaction begins, in the database's words; nothing: as one that writes.
 
         Raises:
             DatabaseUnavailable: the database went away, or kept us waiting for too long; nothing was written.
         """
         try:
-            with self.scope(), self.atomic():
+            with self.scope(), self.atomic(*kind):
                 yield
         except (peewee.OperationalError, peewee.InterfaceError) as error:
             if not self.in_transaction() and not self.is_closed():
                 self.manual_close()  # whatever ails this connection, the next call begins with another
-            raise DatabaseUnavailable(
-                f"the database did not take the change: {_first_line(error)}"
-            ) from error
+            raise DatabaseUnavailable(f"a database transaction failed: {_first_line(error)}") from error
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> AbstractContextManager[None]:
         """A read transaction that sees one moment, and keeps no writer waiting. Raises DatabaseUnavailable."""
-        try:
-            with self.scope(), self.atomic(self.dialect.snapshot):
-                yield
-        except (peewee.OperationalError, peewee.InterfaceError) as error:
-            raise DatabaseUnavailable(f"the database could not be read: {_first_line(error)}") from error
+        return self.transaction_scope(self.dialect.snapshot)
 
 
 class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]

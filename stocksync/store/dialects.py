@@ -103,8 +103,12 @@ def postgres_dialect(as_json: Callable[[Any], Any]) -> Dialect:
     def as_list(value: Sequence[Any]) -> Any:
         return as_json(value) if value and isinstance(value[0], dict) else list(value)
 
-    adapters = Adapters({dict: as_json, list: as_list, tuple: as_list})
-    return Dialect("postgresql", "REPEATABLE READ", _postgres_sql, adapters)
+    return Dialect(
+        "postgresql",
+        "REPEATABLE READ",
+        _postgres_sql,
+        Adapters({dict: as_json, list: as_list, tuple: as_list}),
+    )
 
 
 postgres_json = json.JSONEncoder(ensure_ascii=False, default=str).encode

@@ -26,7 +26,6 @@ COLUMN_TYPES = {
     },
 }
 """What stands for `{uuid}`, `{time}` and so on in the texts of migrations, by dialect."""
-_LOCK = 0x73746F636B  # any number of our own; this one spells 'stock'
 
 
 def migrate(database: Database) -> list[str]:
@@ -36,9 +35,9 @@ def migrate(database: Database) -> list[str]:
     """
     with database.transaction_scope():
         if database.dialect.name == "postgresql":  # on SQLite BEGIN IMMEDIATE keeps the others out
-            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        applied: list[str] = _runner(database).up()
-    return applied
+            # Any number of our own; this one spells 'stock'.
+            database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (0x73746F636B,))
+        return list(_runner(database).up())
 
 
 def pending(database: Database) -> list[str]:
