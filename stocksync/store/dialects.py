@@ -92,9 +92,12 @@ SQLITE: Dialect = Dialect(
 
 @lru_cache(1000)
 def _postgres_sql(text: str) -> str:
-    text = _ROWS.sub(r"(SELECT * FROM jsonb_to_recordset(:\1) AS given(\2))", text.replace("%", "%%"))
-    text = _LIST.sub(r"= ANY(:\1::\2[])", text).replace("{skip_locked}", "FOR NO KEY UPDATE SKIP LOCKED")
-    return _NAME.sub(r"%(\1)s", text.replace("{for_update}", "FOR NO KEY UPDATE").replace("{no_index}", ""))
+    text = text.replace("%", "%%")
+    text = _ROWS.sub(r"(SELECT * FROM jsonb_to_recordset(:\1) AS given(\2))", text)
+    text = _LIST.sub(r"= ANY(:\1::\2[])", text)
+    text = text.replace("{skip_locked}", "FOR NO KEY UPDATE SKIP LOCKED")
+    text = text.replace("{for_update}", "FOR NO KEY UPDATE").replace("{no_index}", "")
+    return _NAME.sub(r"%(\1)s", text)
 
 
 def postgres_dialect(as_json: Callable[[Any], Any]) -> Dialect:

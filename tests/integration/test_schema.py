@@ -1,4 +1,4 @@
-"""The schema: what migrations make has the models' columns, refuses what can't be, and is made once by however many."""
+"""The schema: migrations make the models' columns and every index, the database refuses impossible rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ INDEXES = {
 }
 
 MOMENT, ID = "'2026-03-01T12:00:00.000000Z'", "'0195512a7c007000800000000000abcd'"
-# What a shop's good rows are changed to, each of which one CHECK or one unique index alone forbids.
+# Changes of good rows; one CHECK or one unique index alone forbids each of them.
 IMPOSSIBLE = [
     ("stock_sync_orders", f"lease_until = {MOMENT}"),
     ("stock_sync_orders", "claimed_version = state_version"),
@@ -198,7 +198,7 @@ def test_migrations_make_what_the_models_say_on_postgresql(postgres_server: obje
             postgres_server.drop_database(name)  # type: ignore[attr-defined]
 
 
-def test_every_index_is_there(database_url: str) -> None:
+def test_the_migrated_database_has_every_index(database_url: str) -> None:
     database = from_migrations(database_url)
     with database.scope():
         found = [index for table in TABLES for index in database.get_indexes(table)]
@@ -212,7 +212,7 @@ def test_every_index_is_there(database_url: str) -> None:
     } == INDEXES
 
 
-def test_the_database_itself_refuses_what_can_not_be(database_url: str) -> None:
+def test_the_database_itself_refuses_impossible_rows(database_url: str) -> None:
     refusals = []
     with open_shop(database_url) as shop, shop.runtime.database.scope():
         two_of_each(shop)
