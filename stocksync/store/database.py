@@ -179,8 +179,11 @@ def _open_postgresql(parts: SplitResult, pool: dict[str, Any]) -> PostgresDataba
         "tcp_user_timeout": "30000",
     }
     # What the URL does not say is left to libpq (PGHOST, its socket folder, a password file).
-    places = {"host": parts.hostname, "user": parts.username, "password": parts.password}
-    said = {name: unquote(value) for name, value in places.items() if value}
+    said = {
+        name: unquote(value)
+        for name, value in (("host", parts.hostname), ("user", parts.username), ("password", parts.password))
+        if value
+    }
     return PostgresDatabase(
         unquote(parts.path.lstrip("/")) or "postgres",
         port=parts.port or 5432,

@@ -32,8 +32,9 @@ class Adapters(dict[type, Callable[[Any], Any]]):
     """By type, what makes a parameter as the driver takes it; heirs go with their parents, others stay as they are."""
 
     def __missing__(self, kind: type) -> Callable[[Any], Any]:
-        known = (self[parent] for parent in kind.__mro__[1:] if parent in self)
-        self[kind] = next(known, lambda value: value)
+        self[kind] = next(
+            (self[parent] for parent in kind.__mro__[1:] if parent in self), lambda value: value
+        )
         return self[kind]
 
 
