@@ -116,7 +116,7 @@ class ReconciliationRecords(Part):
         return self.find(token_id=run.token_id, status="running") or run
 
     @connected
-    def find(self, /, **which: Any) -> Reconciliation | None:
+    def find(self, **which: Any) -> Reconciliation | None:
         """The run of this `id`, or of this `token_id` and `status`, as it stands, whichever process wrote it."""
         return cast("Reconciliation | None", Reconciliation.get_or_none(**which))
 
@@ -142,7 +142,7 @@ class ReconciliationRecords(Part):
         return self._read(_UNLISTED, after=after, changed_since=changed_since, **asked)
 
     @connected
-    def _read(self, statement: Statement, /, **parameters: Any) -> list[OurSide]:
+    def _read(self, statement: Statement, **parameters: Any) -> list[OurSide]:
         return [
             OurSide(
                 uuid_of(id), order_id, version, None if state is None else bool(state), int(deducted),

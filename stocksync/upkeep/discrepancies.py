@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, get_args
 
 from stocksync.store.reconciliation import OurSide
-from stocksync.store.states import DIFFERENCES
 
 Kind = Literal[
     "agrees", "missing_remote", "cancel_mismatch", "extra_remote", "partial_local", "in_flight", "given_up", "missing_order"
@@ -12,7 +11,7 @@ Kind = Literal[
 CLASSES: Final[tuple[Kind, ...]] = get_args(Kind)
 MENDABLE: Final = frozenset({"missing_remote", "cancel_mismatch"})
 """What telling the remote again puts right."""
-DIFFERING: Final = frozenset(DIFFERENCES)
+DIFFERING: Final = MENDABLE | {"extra_remote", "partial_local", "missing_order"}
 
 
 def classify(ours: OurSide | None, remote: bool | None) -> Kind:
