@@ -22,14 +22,14 @@ from stocksync.delivery.settlement import DrainReport
 from stocksync.errors import needs_extra
 from stocksync.queue.wakeups import TASKS, RedisWakeups, heard_from, make_queue
 from stocksync.store.audit import audit
-from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpReport, CleanUpStore, clean_up
+from stocksync.store.cleanup import CleanUp
 from stocksync.store.database import bind_models
 from stocksync.store.migrate import require_current
 from stocksync.store.outages import is_unavailable
-from stocksync.store.task_runs import LONGEST_RUN, run_recorded
+from stocksync.store.task_runs import LONGEST_RUN
 from stocksync.upkeep.messenger import AppriseMessenger, LogMessenger, Messenger
 from stocksync.upkeep.monitor import Monitor
-from stocksync.upkeep.sweep import SweepReport, sweep
+from stocksync.upkeep.sweep import sweep
 
 if TYPE_CHECKING:
     from stocksync.queue.scheduler import PeriodicTask, StockSyncScheduler
@@ -72,21 +72,16 @@ class Runtime(Parts):
         with self.database.scope():
             return self.engine.drain(lane, self.stop.is_set)
 
-    def sweep(self) -> SweepReport:
+    def sweep(self) -> dict[str, int]:
         """Rescue and wake; see `upkeep.sweep`."""
         with self.database.scope():
             self.tallies.fold(self.clock())
-            return sweep(self.deliveries, self.wakeups, self.clock, self.config.retry_max_attempts)
+            return sweep(self.context)
 
-    def cleanup(self, *, dry_run: bool = False, seconds: float = math.inf) -> CleanUpReport:
+    def cleanup(self, *, dry_run: bool = False, seconds: float = math.inf) -> dict[str, Any]:
         """Take away what is long at an end, for at most `seconds`; see `store.cleanup`."""
-        config = self.config
-        days = dict.fromkeys(KINDS, config.cleanup_reports_after_days)
-        days |= dict.fromkeys(OPERATIONS, config.cleanup_after_days)
-        days["keys"] = config.cleanup_keys_after_days
-        store = CleanUpStore(self.context)
         with self.database.scope():
-            return clean_up(store, days, self.clock, dry_run=dry_run, seconds=seconds, wait=self.stop.wait)
+            return CleanUp(self.context).run(dry_run=dry_run, seconds=seconds, wait=self.stop.wait)
 
     def _tasks(self) -> dict[str, tuple[int, str, Callable[[], Mapping[str, Any]]]]:
         """What comes back by itself: name -> (seconds between runs, what it is for, what it does)."""
@@ -94,7 +89,7 @@ class Runtime(Parts):
             "sweep": (
                 self.config.sweep_interval_seconds,
                 "return what dead workers left, wake lanes with due work",
-                lambda: self.sweep().as_dict(),
+                self.sweep,
             ),
             "reconcile": (
                 self.config.reconciliation_interval_minutes * 60,
@@ -109,7 +104,7 @@ class Runtime(Parts):
             "cleanup": (
                 86400,
                 "take away what is long at an end",
-                lambda: self.cleanup(seconds=self.config.delivery_slice_seconds).as_dict(),
+                lambda: self.cleanup(seconds=self.config.delivery_slice_seconds),
             ),
         }
 
@@ -119,7 +114,7 @@ class Runtime(Parts):
         What is left of its work is queued again behind what waits.
         """
         interval, _, act = self._tasks()[name]
-        report = run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
+        report = self.task_runs.run(name, act, min(interval, LONGEST_RUN))
         # After the end of this run, or another worker would find it under way still.
         if report.get("more") and isinstance(self.wakeups, RedisWakeups):
             self.wakeups.again(f"{TASKS}{name}")
@@ -192,7 +187,7 @@ class Runtime(Parts):
         last = next(iter(self.task_runs.latest("audit")), None)
         if last is None or last["status"] == "failed" or self.clock() - last["started_at"] >= _AUDIT_EVERY:
             broken = lambda: {"broken": [finding.check for finding in audit(self.database)]}  # noqa: E731
-            run_recorded(self.task_runs, "audit", broken, self.clock, LONGEST_RUN)
+            self.task_runs.run("audit", broken, LONGEST_RUN)
             last = next(iter(self.task_runs.latest("audit")))
         found: list[str] = last["result"].get("broken", [])
         return found

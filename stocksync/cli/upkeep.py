@@ -20,14 +20,14 @@ _LONGEST_WAIT = 5.0
 @command()
 def sweep(runtime: Runtime) -> Answer:
     """Release what dead workers hold, and wake every lane with due work."""
-    return names_and_values(runtime.sweep().as_dict())
+    return names_and_values(runtime.sweep())
 
 
 @command()
 @click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
 def cleanup(runtime: Runtime, dry_run: bool) -> Answer:
     """Delete old operations that are completed or cancelled, their logs, and old reports."""
-    return names_and_values(runtime.cleanup(dry_run=dry_run).as_dict())
+    return names_and_values(runtime.cleanup(dry_run=dry_run))
 
 
 @command()

@@ -231,7 +231,7 @@ def test_the_sweep_returns_what_a_dead_worker_left_as_an_attempt(shop: Shop) -> 
     shop.clock.advance(61)
     shop.wakeups.woken.clear()
 
-    assert shop.runtime.sweep().rescued == 1
+    assert shop.runtime.sweep()["rescued"] == 1
     assert shop.wakeups.woken == [SELLER]
     assert (shop.order().attempts, shop.order().due_at) == (1, shop.clock.now)
     assert shop.actions(operation) == ["created", "rescued"]
@@ -243,7 +243,7 @@ def test_a_lease_that_still_holds_is_left_alone(shop: Shop) -> None:
     claim(shop)
     shop.clock.advance(59)
 
-    assert shop.runtime.sweep().rescued == 0
+    assert shop.runtime.sweep()["rescued"] == 0
     assert shop.order().claim_id is not None
 
 

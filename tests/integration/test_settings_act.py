@@ -57,7 +57,7 @@ def test_jitter_is_on_unless_it_is_turned_off() -> None:
 
 
 def cleaned(shop: Harness, kind: str) -> Callable[[], bool]:
-    return lambda: shop.runtime.cleanup().as_dict()[kind] > 0
+    return lambda: shop.runtime.cleanup()[kind] > 0
 
 
 @pytest.mark.parametrize(

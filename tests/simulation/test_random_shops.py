@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,7 +29,7 @@ from stocksync import (
     StockSyncError,
     UnknownOrder,
 )
-from stocksync.store.cleanup import KINDS, CleanUpStore, clean_up
+from stocksync.store.cleanup import CleanUp
 from stocksync.store.deliveries import ClaimedOrder
 from stocksync.store.models import PendingStockOperation
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, goods
@@ -329,12 +329,11 @@ class ShopMachine(RuleBasedStateMachine):
 
     @rule()
     def old_operations_are_cleaned_up(self) -> None:
-        """By somebody whose clock is a month ahead: all that is at an end counts as old."""
+        """By somebody whose clock is months ahead: all that is at an end counts as old."""
         before, database = self.statuses(), self.shop.runtime.database
-        ahead = self.shop.clock.now + timedelta(days=31)
+        now = self.shop.clock.now + timedelta(days=91)
         with database.scope():
-            store = CleanUpStore(self.shop.runtime.context)
-            clean_up(store, dict.fromkeys(KINDS, 30), lambda: ahead, wait=lambda _: False)
+            CleanUp(replace(self.shop.runtime.context, clock=lambda: now)).run(wait=lambda _: False)
         gone = before.keys() - self.statuses().keys()
         assert {before[operation] for operation in gone} <= {"completed", "cancelled"}
         self.operations = [operation for operation in self.operations if operation not in gone]
