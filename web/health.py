@@ -13,7 +13,6 @@ from prometheus_client.exposition import choose_encoder
 from redis.exceptions import RedisError
 
 from stocksync.errors import SchemaBehind, StockSyncError
-from stocksync.store.alerts import Conditions
 from stocksync.store.tallies import TOOK_BOUNDS, WAIT_BOUNDS, Counts
 from stocksync.web.request_context import runtime
 
@@ -36,7 +35,7 @@ def readyz() -> Any:
     now = runtime.clock()
     schema, _none = _asked(runtime.require_schema)
     redis, alive = _asked(runtime.heard_from)
-    deliveries, oldest = _asked(lambda: Conditions(runtime.context).oldest_due(now))
+    deliveries, oldest = _asked(lambda: runtime.queries.oldest_due(now))
     waits = max(now - oldest, timedelta()) if oldest else timedelta()
     if waits > _NOT_TAKEN and runtime.breaker.open_until() is None:
         deliveries = "not taken"
@@ -75,7 +74,7 @@ def _families() -> Iterator[Any]:
     with runtime.database.scope():
         counts, lanes = runtime.tallies.since(_EPOCH), runtime.queries.lanes()
         state = runtime.queries.status(now, config.monitoring_stale_operation_hours)
-        oldest, alerts = Conditions(runtime.context).oldest_due(now), runtime.alerts.kinds_open()
+        oldest, alerts = runtime.queries.oldest_due(now), runtime.alerts.kinds_open()
         differences = runtime.reconciliation.records.count_open()
     overdue = max(0.0, (now - oldest).total_seconds()) if oldest else 0
     counter, gauge = CounterMetricFamily, GaugeMetricFamily

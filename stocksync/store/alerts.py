@@ -1,18 +1,15 @@
-"""Alerts as rows: raised once, repeated after a while, resolved when over; what is owed stays until it was sent.
+"""Alerts as rows: raised once, repeated after a while, resolved when over; what is owed stays until it was sent."""
 
-And the conditions that only the monitor asks for: all are answered by partial indexes, or by few rows.
-"""
-
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
-from peewee import SQL, fn
+from peewee import fn
 
 from stocksync.store.context import Part, atomic, connected
-from stocksync.store.database import Statement, rows_of
-from stocksync.store.models import Account, Alert, Order, PendingStockOperation, Reconciliation
+from stocksync.store.database import Statement
+from stocksync.store.models import Alert
 
 # The partial unique index decides who raises; an acknowledged one is not repeated.
 _SEEN = Statement("""
@@ -26,13 +23,6 @@ _SEEN = Statement("""
 _OVER = Statement("""
     UPDATE stock_sync_alerts SET resolved_at = :now, owed = 'resolved', tries = 0
     WHERE resolved_at IS NULL AND last_seen_at < :now AND kind IN {kinds:text}""")
-_UNFINISHED = Statement("""
-    SELECT r.token_id, r.details FROM stock_sync_reconciliations AS r
-    JOIN (SELECT token_id, MAX(started_at) AS newest FROM stock_sync_reconciliations
-          WHERE NOT dry_run AND status <> 'running' AND started_at >= :since GROUP BY token_id) AS last
-      ON last.token_id = r.token_id AND last.newest = r.started_at
-    WHERE r.status IN ('suspicious', 'incomplete') AND NOT r.dry_run ORDER BY r.token_id""")
-
 Condition = tuple[str, str, Mapping[str, Any]]
 """Kind, subject, details."""
 
@@ -95,36 +85,3 @@ class Alerts(Part):
         """How many alerts of each kind are open, the one that was raised first in front."""
         counted = Alert.select(Alert.kind, fn.COUNT(Alert.id)).where(Alert.resolved_at.is_null())
         return dict(counted.group_by(Alert.kind).order_by(fn.MIN(Alert.raised_at)).tuples())
-
-
-class Conditions(Part):
-    """What is due and not taken, paused lanes, operations in doubt, unfinished runs."""
-
-    @connected
-    def oldest_due(self, now: datetime) -> datetime | None:
-        """Since when the order that waits longest has been due, free, and in a lane that is worked on."""
-        waits = Order.due_at.is_null(False) & Order.claim_id.is_null()
-        served = ~Account.paused & (Account.snoozed_until.is_null() | (Account.snoozed_until <= now))
-        oldest = Order.select(fn.MIN(Order.due_at)).join(Account).where(waits, served)
-        return cast("datetime | None", oldest.scalar())
-
-    @connected
-    def paused(self) -> Sequence[tuple[str, str | None]]:
-        """Paused lanes and why."""
-        paused = Account.select(Account.token_id, Account.paused_reason).where(Account.paused)
-        return list(paused.order_by(Account.token_id).tuples())
-
-    @connected
-    def in_doubt(self, before: datetime) -> int:
-        """Operations in doubt since before that moment."""
-        doubtful = PendingStockOperation.applied == SQL(
-            "'unknown'"
-        )  # a constant, as in its index's condition
-        older = PendingStockOperation.created_at <= before
-        return int(PendingStockOperation.select().where(doubtful, older).count())
-
-    @connected
-    def unfinished(self, since: datetime) -> list[tuple[str, Any]]:
-        """Sellers whose newest reconciliation did not come to its end, with the run's details."""
-        rows = rows_of(self._database.run(_UNFINISHED, since=since))
-        return [(lane, Reconciliation.details.python_value(details)) for lane, details in rows]

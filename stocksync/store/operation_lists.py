@@ -155,6 +155,11 @@ class OperationLists(Part):
         return min(found, COUNTED), found > COUNTED
 
     @connected
+    def count_all(self, wanted: Filter) -> int:
+        """How many match, however many: for what is few while all is well."""
+        return int(self.matching(wanted).count())
+
+    @connected
     def ids(self, wanted: Filter, limit: int, before: UUID | None = None) -> list[UUID]:
         """The ids of up to `limit` that match, below `before`."""
         return [row[0] for row in self.matching(wanted, before).limit(limit).tuples()]
@@ -171,10 +176,9 @@ class OperationLists(Part):
         counts = dict(rows_of(self._database.run(_BY_STATUS)))
         return dict.fromkeys(STATUSES, 0) | counts | {COMPLETED: Tallies(self.context).completed()}
 
-    @connected
     def stale(self, now: datetime, hours: float) -> int:
         """Pending operations that were recorded longer ago than that."""
-        return int(self.matching(Filter(status=PENDING, until=now - timedelta(hours=hours))).count())
+        return self.count_all(Filter(status=PENDING, until=now - timedelta(hours=hours)))
 
     @connected
     def errors(self, now: datetime) -> dict[str, dict[str, int]]:

@@ -134,6 +134,13 @@ class Queries(Part):
         lanes = Account.select(Account, *waiting).group_by(Account.token_id).order_by(Account.token_id)
         return list(lanes.join(Order, JOIN.LEFT_OUTER, (Order.token == Account.token_id) & _WAITS).dicts())
 
+    def oldest_due(self, now: datetime) -> datetime | None:
+        """Since when the order that waits longest has been due, free, and in a lane that is worked on."""
+        lanes = [
+            lane for lane in self.lanes() if not lane["paused"] and (lane["snoozed_until"] or now) <= now
+        ]
+        return min((lane["next_due_at"] for lane in lanes if lane["next_due_at"]), default=None)
+
     @connected
     def stock(self, sku: str | None = None) -> list[dict[str, Any]]:
         """Levels by warehouse and SKU; of one SKU with its last 20 movements."""

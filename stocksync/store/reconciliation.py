@@ -47,6 +47,12 @@ _ACCOUNTS = Statement("""
                         WHERE r.token_id = a.token_id AND NOT r.dry_run),
            EXISTS (SELECT 1 FROM stock_sync_reconciliations AS r WHERE r.token_id = a.token_id AND r.status = 'running')
     FROM stock_sync_accounts AS a WHERE a.active ORDER BY 2, a.token_id""")
+_UNFINISHED = Statement("""
+    SELECT r.token_id, r.details FROM stock_sync_reconciliations AS r
+    JOIN (SELECT token_id, MAX(started_at) AS newest FROM stock_sync_reconciliations
+          WHERE NOT dry_run AND status <> 'running' AND started_at >= :since GROUP BY token_id) AS last
+      ON last.token_id = r.token_id AND last.newest = r.started_at
+    WHERE r.status IN ('suspicious', 'incomplete') AND NOT r.dry_run ORDER BY r.token_id""")
 # A difference is over when both sides agree. One that a person left is over, too, once it changed: it is not brought
 # up again while it stays the same.
 _OVER = Statement("""
@@ -132,14 +138,20 @@ class ReconciliationRecords(Part):
 
     def ours(self, token_id: str, order_ids: Collection[str], changed_since: datetime) -> dict[str, OurSide]:
         """Our side of these orders, by id; one changed since then does not rest."""
-        asked = {"token_id": token_id, "ids": list(order_ids), "changed_since": changed_since}
-        return {ours.order_id: ours for ours in self._read(_LISTED, **asked)}
+        sides = self._read(_LISTED, token_id=token_id, ids=list(order_ids), changed_since=changed_since)
+        return {ours.order_id: ours for ours in sides}
 
     def unlisted(self, run: Reconciliation, after: UUID, changed_since: datetime) -> list[OurSide]:
         """Up to 5,000 orders told within the window that the run has not stamped, by id. A dry run stamps none."""
-        names = ("token_id", "since", "dry_run", "started_at")
-        asked = {name: getattr(run, name) for name in names}
-        return self._read(_UNLISTED, after=after, changed_since=changed_since, **asked)
+        return self._read(
+            _UNLISTED,
+            token_id=run.token_id,
+            since=run.since,
+            after=after,
+            dry_run=run.dry_run,
+            started_at=run.started_at,
+            changed_since=changed_since,
+        )
 
     @connected
     def _read(self, statement: Statement, **parameters: Any) -> list[OurSide]:
@@ -241,6 +253,12 @@ class ReconciliationRecords(Part):
     def count_open(self) -> int:
         """How many differences wait for a person."""
         return int(Discrepancy.select().where(Discrepancy.status == "open").count())
+
+    @connected
+    def unfinished(self, since: datetime) -> list[tuple[str, Any]]:
+        """Sellers whose newest run since then did not come to its end, with the run's details."""
+        rows = rows_of(self._database.run(_UNFINISHED, since=since))
+        return [(lane, Reconciliation.details.python_value(details)) for lane, details in rows]
 
     @connected
     def runs(self, token_id: str | None = None, limit: int = 50) -> list[dict[str, Any]]:

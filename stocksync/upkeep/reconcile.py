@@ -235,11 +235,9 @@ class Reconciliation(Repairs):
             run.status = "incomplete" if "reason" in details else "complete"
 
     def _report(self, run: Run) -> dict[str, Any]:
-        differences = run.details.get("differences")
-        if differences is None:
-            rows = self.records.differences(status=None, run=run.id, limit=_LISTED_DIFFERENCES)
-            names = ("id", "order_id", "kind", "status", "ours", "remote")
-            differences = [{name: row[name] for name in names} for row in rows]
+        rows = self.records.differences(status=None, run=run.id, limit=_LISTED_DIFFERENCES)
+        names = ("id", "order_id", "kind", "status", "ours", "remote")
+        kept = [{name: row[name] for name in names} for row in rows]
         return {
             "token_id": run.token_id,
             "status": run.status,
@@ -248,7 +246,7 @@ class Reconciliation(Repairs):
             "pages": run.pages,
             "checked": run.scanned,
             "buckets": run.buckets,
-            "discrepancies": differences,
+            "discrepancies": run.details["differences"] if run.dry_run else kept,
             "fixed": run.fixed,
             "complete": run.status == "complete",
         }
