@@ -28,9 +28,8 @@ from stocksync.store.migrate import migrate
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operation_lists import Filter
 
-from .preflight import free_port
 from .server import Sandbox
-from .supervisor import Supervisor, on_stop_signals
+from .supervisor import Supervisor, free_port, on_stop_signals
 
 _DATA = Path(__file__).parent / "data"
 _HOST = "127.0.0.1"

@@ -8,19 +8,18 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote
 
-from .faults import FaultPlan
-from .microservice import Answer, Microservice, contract_answer, json_answer, page_answer
-from .preflight import free_port
+from .microservice import Answer, FaultPlan, Microservice, json_answer, page
+from .supervisor import free_port
 
 _DRIP_SECONDS, _DROPS = 0.05, 1200
 _HUGE_BYTES = 10_000_000
+_BAD_BODIES = {"html": page("Please log in"), "empty": b"", "no_success": b'{"status": "accepted"}'}
 _STOP_POLL_SECONDS = 0.01
 
 
@@ -43,7 +42,7 @@ class Sandbox(Microservice):
         super().__init__(token, clock)
         self.host, self.port = host, port
         self.faults = faults or FaultPlan()
-        self._random = random.Random(self.faults.seed)
+        self.random = random.Random(self.faults.seed)
 
     @property
     def url(self) -> str:
@@ -52,8 +51,7 @@ class Sandbox(Microservice):
 
     def __enter__(self) -> Self:
         """Listen. Raises CannotStart when the port is taken."""
-        if self.port:
-            free_port(self.host, self.port)
+        free_port(self.host, self.port)
         self._server = _Server(self)
         self.port = self._server.server_address[1]
         self._server.listen()
@@ -75,12 +73,7 @@ class Sandbox(Microservice):
         """Change some of the faults; naming `seed` restarts the draws. ValueError says what is allowed."""
         self.faults = FaultPlan.model_validate(self.faults.model_dump() | changes)
         if "seed" in changes:
-            self._random.seed(self.faults.seed)
-
-    def draw_fault(self, path: list[str]) -> str | None:
-        """The fault that a request meets; None: none."""
-        drawn = self.faults.draw(self._random) if path[:1] == ["orders"] else None
-        return self.faults.outage or drawn
+            self.random.seed(self.faults.seed)
 
 
 class _Server(ThreadingTCPServer):
@@ -150,24 +143,23 @@ class _Exchange(BaseHTTPRequestHandler):
         target, _, query = self.path.partition("?")
         # Split before decoding: an order id may contain a slash.
         path = [unquote(segment) for segment in target.split("/")[1:]]
-        sandbox, plan = self.server.sandbox, self.server.sandbox.faults
+        sandbox = self.server.sandbox
+        plan = sandbox.faults
         if path[:1] == ["_sandbox"]:
             self._send(self._control("/".join(path[1:]), body))
             return
         sandbox.count("requests", self.command)
-        fault = sandbox.draw_fault(path)
+        fault = plan.draw(sandbox.random, path)
         if self.server.closing.wait(plan.latency_ms / 1000) or fault == "reset":
             # Lingering for no time makes the kernel send RST instead of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        answer = _answer_instead(fault, plan)
-        if answer is None:
-            answer = sandbox.answer(self.command, path, dict(parse_qsl(query)), self.headers, body)
-            if answer.status == 200:
-                self._send_spoiled(answer, fault)
-                return
-        self._send(answer)
+        self._send_or_spoil(
+            plan.answer_instead(fault)
+            or sandbox.answer(self.command, path, dict(parse_qsl(query)), self.headers, body),
+            fault,
+        )
 
     do_PUT = do_GET
 
@@ -184,31 +176,30 @@ class _Exchange(BaseHTTPRequestHandler):
         except (TypeError, ValueError) as error:
             return json_answer(400, {"error": str(error)})
         shown = {"faults": sandbox.faults.model_dump(), "stats": sandbox.stats(), "orders": sandbox.orders()}
-        unknown = {"error": f"there are {', '.join(shown)}"}
-        return json_answer(200 if name in shown else 404, shown.get(name, unknown))
+        if name not in shown:
+            return json_answer(404, {"error": f"there are {', '.join(shown)}"})
+        return json_answer(200, shown[name])
 
-    def _send_spoiled(self, answer: Answer, fault: str | None) -> None:
-        match fault:
+    def _send_or_spoil(self, answer: Answer, fault: str | None) -> None:
+        """Send the answer, or what `fault` makes of one with status 200."""
+        status, body, _ = answer
+        match fault if status == 200 else None:
             case "drop_after_apply":
                 self.close_connection = True
-            case "html":
-                self._send(page_answer(200, "Please log in"))
-            case "empty":
-                self._send(replace(answer, body=b""))
-            case "no_success":
-                self._send(json_answer(200, {"status": "accepted"}))
             case "truncated":
-                self._send(replace(answer, body=answer.body[: len(answer.body) // 2]), len(answer.body))
+                self._send(Answer(status, body[: len(body) // 2]), len(body))
                 self.close_connection = True
             case "huge":
                 # Leading blanks are good JSON.
-                self._send(replace(answer, body=answer.body.rjust(_HUGE_BYTES)))
+                self._send(Answer(status, body.rjust(_HUGE_BYTES)))
             case "endless":
-                self._send(replace(answer, body=b""), _DROPS)
+                self._send(Answer(status, b""), _DROPS)
                 self._drip(b" ")
             case "slow_headers":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Slow: ")
                 self._drip(b"x")
+            case "html" | "empty" | "no_success":
+                self._send(Answer(status, _BAD_BODIES[fault]))
             case _:
                 self._send(answer)
 
@@ -217,8 +208,8 @@ class _Exchange(BaseHTTPRequestHandler):
         if not self.path.startswith("/_sandbox/"):
             self.server.sandbox.count("answers", str(answer.status))
         self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body) if length is None else length))
+        self.send_header("Content-Type", "text/html" if answer.body.startswith(b"<") else "application/json")
+        self.send_header("Content-Length", str(length or len(answer.body)))
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -231,15 +222,3 @@ class _Exchange(BaseHTTPRequestHandler):
             if self.server.closing.wait(_DRIP_SECONDS):
                 break
         self.close_connection = True
-
-
-def _answer_instead(fault: str | None, plan: FaultPlan) -> Answer | None:
-    """What a request gets that is not applied; None: it is."""
-    retry_after = {"Retry-After": plan.retry_after} if plan.retry_after else {}
-    return {
-        "maintenance": page_answer(503, "Down for maintenance", retry_after),
-        "rate_limit": contract_answer(429, "too many requests", retry_after),
-        "error": contract_answer(plan.error_status, "a fault of the sandbox: error_share"),
-        "not_success": contract_answer(200, "a fault of the sandbox: not_success_share"),
-        "redirect": page_answer(302, "Found", {"Location": plan.redirect_to}),
-    }.get(fault or "")

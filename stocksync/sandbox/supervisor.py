@@ -1,25 +1,95 @@
-"""Runs the Procfile's processes side by side: names their output, restarts them, ends them together."""
+"""Runs the Procfile's processes side by side: checks before the start, names their output, restarts and ends them."""
 
 import contextlib
+import errno
+import fcntl
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle
+from pathlib import Path
 from typing import IO, Self, TextIO
 
 import click
 
+from stocksync.errors import StockSyncError
 from stocksync.queue.embedded import die_with_parent
 
 _FIRST_DELAY, _LONGEST_DELAY, _LONG_LIFE_SECONDS = 0.5, 10.0, 30.0
 _POLL_SECONDS, _KILL_SECONDS, _LAST_OUTPUT_SECONDS = 0.1, 5.0, 2.0
 _LONGEST_LINE = 65536
 _COMPOUND = frozenset("();<>|&")
+_PORT_TROUBLES = {errno.EADDRINUSE: "is taken", errno.EACCES: "is not allowed to this user"}
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
+
+
+class CannotStart(StockSyncError):
+    """The processes can't be started. The message says why, and what to do."""
+
+
+def read_procfile(path: Path) -> dict[str, str]:
+    """Process names and their shell commands, in the file's order, without `release`.
+
+    Raises CannotStart: a line that is not `name: command`, a name given twice; OSError: the file can't be read.
+    """
+    commands: dict[str, str] = {}
+    for number, line in enumerate(map(str.strip, path.read_text(encoding="utf-8").splitlines()), 1):
+        if line and not line.startswith("#"):
+            match = re.fullmatch(r"([A-Za-z0-9_-]+):\s*(\S.*)", line)
+            if match is None:
+                raise CannotStart(f"{path}, line {number} is not `name: command`: {line!r}")
+            name, command = match.groups()
+            if name in commands:
+                raise CannotStart(f"{path}, line {number}: there is a process {name} already")
+            commands[name] = command
+    commands.pop("release", None)
+    return commands
+
+
+def free_port(host: str, port: int = 0) -> int:
+    """`port` of `host` if a server could listen on it; 0 finds one. Raises CannotStart, which says why not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # It sets SO_REUSEADDR, as servers do, so that the connections of one that has just ended do not count.
+        with socket.create_server((host, port), family=family) as server:
+            return int(server.getsockname()[1])
+    except OSError as error:
+        trouble = _PORT_TROUBLES.get(error.errno or 0, f"can't be listened on ({error.strerror or error})")
+        raise CannotStart(f"port {port} on {host} {trouble}; choose another with --port") from error
+
+
+@contextlib.contextmanager
+def pid_file(path: Path) -> Iterator[None]:
+    """Let one process at a time hold `path`, which shows its id meanwhile and is empty afterwards.
+
+    What counts is a lock that the kernel lifts when its holder ends. So the file of a process that was killed
+    is taken over, whoever may have its id by now.
+
+    Raises CannotStart: another process holds it, the message names its id; OSError: the file can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            pid = file.read(20).strip()
+            raise CannotStart(
+                f"already running as process {pid} (its pid file is {path}): stop it first, kill {pid}"
+            ) from error
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
+        try:
+            yield
+        finally:
+            # Emptied, not removed: a name removed here could be one that the next process has just locked.
+            file.truncate(0)
 
 
 def on_stop_signals(stop: Callable[[], None]) -> None:
@@ -37,17 +107,16 @@ class Supervisor:
     def __init__(
         self,
         commands: Mapping[str, str],
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] = os.environ,
         stop_grace: float = 15.0,
         out: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`env` None: our own. `stop_grace`: seconds from SIGTERM to SIGKILL. `out` None: standard output."""
+        """`stop_grace`: seconds from SIGTERM to SIGKILL. `out` None: standard output."""
         self._commands = commands
-        base = os.environ if env is None else env
         # This Python's folder comes first, so that `python` and `gunicorn` are those of its environment.
-        path = os.pathsep.join((os.path.dirname(sys.executable), base.get("PATH", os.defpath)))
-        self._env = {**base, "PATH": path, "PYTHONUNBUFFERED": "1"}
+        path = os.pathsep.join((os.path.dirname(sys.executable), env.get("PATH", os.defpath)))
+        self._env = {**env, "PATH": path, "PYTHONUNBUFFERED": "1"}
         self._stop_grace, self._out, self._clock = stop_grace, out, clock
         self._stops_asked = 0
         self._starting, self._printing = threading.Lock(), threading.Lock()
@@ -63,10 +132,22 @@ class Supervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._end_all(signal.SIGTERM, self._stop_grace)
-        finally:
-            self._end_all(signal.SIGKILL, _KILL_SECONDS)
+        self._stops_asked = max(self._stops_asked, 1)
+        for number, verb, seconds in (
+            (signal.SIGTERM, "stopping", self._stop_grace),
+            (signal.SIGKILL, "killing", _KILL_SECONDS),
+        ):
+            with self._starting:
+                alive = dict(self._alive)
+            if alive:
+                self._print("system", f"{verb} {', '.join(alive)}")
+            for process in alive.values():
+                _signal_group(process, number)
+            deadline = self._clock() + seconds
+            while self._alive and self._clock() < deadline:
+                if number == signal.SIGTERM and self._stops_asked > 1:
+                    break
+                time.sleep(_POLL_SECONDS)
 
     def request_stop(self) -> None:
         """End `wait`, from any thread or signal handler. Asked twice, the end does not wait for `stop_grace`."""
@@ -86,7 +167,7 @@ class Supervisor:
             copying.start()
             code = process.wait()
             if self._stops_asked:
-                # Others of its group may still be about to stop in order; `_end_all` kills them in time.
+                # Others of its group may still be about to stop in order; the end kills them in time.
                 copying.join(self._stop_grace + _KILL_SECONDS)
             # What it leaves running would hold its port against its successor.
             _signal_group(process, signal.SIGKILL)
@@ -124,22 +205,6 @@ class Supervisor:
             )
         self._print("system", f"{name} started, process {process.pid}")
         return process
-
-    def _end_all(self, number: signal.Signals, seconds: float) -> None:
-        """Signal every group that is alive and wait until all are gone, `seconds` at most."""
-        self._stops_asked = max(self._stops_asked, 1)
-        with self._starting:
-            alive = dict(self._alive)
-        if alive:
-            verb = "stopping" if number == signal.SIGTERM else "killing"
-            self._print("system", f"{verb} {', '.join(alive)}")
-        for process in alive.values():
-            _signal_group(process, number)
-        deadline = self._clock() + seconds
-        while self._alive and self._clock() < deadline:
-            if number == signal.SIGTERM and self._stops_asked > 1:
-                return
-            time.sleep(_POLL_SECONDS)
 
     def _copy(self, name: str, colour: str, output: IO[bytes]) -> None:
         """Print line by line what a child writes, until nobody is left to write."""
