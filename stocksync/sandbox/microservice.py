@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
-_DRAWN = ("reset", "rate_limit", "error", "not_success", "drop_after_apply")
 Share = Annotated[float, Field(ge=0, le=1)]
 HeaderValue = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -82,14 +81,14 @@ class FaultPlan(BaseModel, frozen=True, strict=True, extra="forbid"):
     """Start of the random draws: the same requests, one after another, meet the same faults again."""
 
     def draw(self, source: random.Random, path: list[str]) -> str | None:
-        """Draw the fault that one request meets; None: none.
+        """Draw the fault that one request meets; None: none. Of several that are drawn it is the first field's.
 
         Every share is drawn each time, so that switching on one fault does not move the others.
         """
         if path[:1] != ["orders"]:
             return self.outage
-        met = [fault for fault in _DRAWN if source.random() < getattr(self, f"{fault}_share")]
-        return self.outage or (met[0] if met else self.bad_body)
+        met = [name for name, share in self if name.endswith("_share") and source.random() < share]
+        return self.outage or (met[0].removesuffix("_share") if met else self.bad_body)
 
     def answer_instead(self, fault: str | None) -> Answer | None:
         """What a request that meets `fault` gets without being applied; None: it is applied."""

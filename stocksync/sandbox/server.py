@@ -5,14 +5,13 @@ import json
 import random
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
-from socketserver import ThreadingTCPServer
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote
+from weakref import WeakSet
 
 from .microservice import Answer, FaultPlan, Microservice, json_answer, page
 from .supervisor import free_port
@@ -52,22 +51,29 @@ class Sandbox(Microservice):
     def __enter__(self) -> Self:
         """Listen. Raises CannotStart when the port is taken."""
         free_port(self.host, self.port)
-        self._server = _Server(self)
-        self.port = self._server.server_address[1]
-        self._server.listen()
+        self._bind()
+        self.accept()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.close()
+        self._closing.set()
+        self._accepting.join()
+        self._listener.close()
+        for connection in list(self._connections):
+            # Wakes the thread that reads from it, which then closes it.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def refuse(self) -> None:
         """Break all connections and refuse new ones until `accept`; the port stays ours."""
-        self._server.close()
-        self._server = _Server(self)
+        self.__exit__()
+        self._bind()
 
     def accept(self) -> None:
         """Listen again after `refuse`."""
-        self._server.listen()
+        self._listener.listen(1024)
+        self._accepting = threading.Thread(target=self._accept_connections, daemon=True)
+        self._accepting.start()
 
     def set_faults(self, **changes: Any) -> None:
         """Change some of the faults; naming `seed` restarts the draws. ValueError says what is allowed."""
@@ -75,67 +81,45 @@ class Sandbox(Microservice):
         if "seed" in changes:
             self.random.seed(self.faults.seed)
 
+    def _bind(self) -> None:
+        """Take the port without listening: connections are refused, and nobody else gets it."""
+        self._listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((self.host, self.port))
+        # Whoever waits for a connection does not notice that the socket is closed.
+        self._listener.settimeout(_STOP_POLL_SECONDS)
+        self.port = self._listener.getsockname()[1]
+        self._closing = threading.Event()
+        self._connections: WeakSet[socket.socket] = WeakSet()
 
-class _Server(ThreadingTCPServer):
-    """Bound to the sandbox's port, first without listening: connections are refused, and nobody else gets the port."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 1024
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.address_family = socket.AF_INET6 if ":" in sandbox.host else socket.AF_INET
-        super().__init__((sandbox.host, sandbox.port), _Exchange, bind_and_activate=False)
-        self.sandbox = sandbox
-        self.closing = threading.Event()
-        self._connections: set[Any] = set()
-        self._thread: threading.Thread | None = None
-        self.server_bind()
-
-    def listen(self) -> None:
-        """Accept connections from now on."""
-        if self._thread is None:
-            self.server_activate()
-            self._thread = threading.Thread(
-                target=self.serve_forever, args=(_STOP_POLL_SECONDS,), name="stocksync-sandbox", daemon=True
-            )
-            self._thread.start()
-
-    def close(self) -> None:
-        """Give up the port and break all connections."""
-        self.closing.set()
-        if self._thread is not None:
-            self.shutdown()
-        self.server_close()
-        for connection in list(self._connections):
-            # Wakes the thread that reads from it, which then closes it.
+    def _accept_connections(self) -> None:
+        while not self._closing.is_set():
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+                connection, address = self._listener.accept()
+                self._connections.add(connection)
+                parts = (connection, address, self, self._closing)
+                threading.Thread(target=_serve, args=parts, daemon=True).start()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread of its own."""
-        self._connections.add(request)
-        super().process_request(request, client_address)
 
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection, without the FIN that would come before the RST of one that is reset."""
-        self._connections.discard(request)
-        self.close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report errors of ours; that a client has gone is none."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
+def _serve(connection: socket.socket, *parts: Any) -> None:
+    # An OSError: the client has gone.
+    with contextlib.suppress(OSError), connection:
+        _Exchange(connection, *parts)
 
 
 class _Exchange(BaseHTTPRequestHandler):
-    """One connection: answers its requests, correctly or as the faults demand."""
+    """One connection: answers its requests, correctly or as the faults demand, until `closing` is set."""
 
-    server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body in one packet, otherwise a delayed acknowledgement comes between them
     timeout = 60
+
+    def __init__(
+        self, connection: socket.socket, address: Any, sandbox: Sandbox, closing: threading.Event
+    ) -> None:
+        self._sandbox, self._closing = sandbox, closing
+        super().__init__(connection, address, cast(Any, None))
 
     def do_GET(self) -> None:
         """Answer one request."""
@@ -143,14 +127,14 @@ class _Exchange(BaseHTTPRequestHandler):
         target, _, query = self.path.partition("?")
         # Split before decoding: an order id may contain a slash.
         path = [unquote(segment) for segment in target.split("/")[1:]]
-        sandbox = self.server.sandbox
+        sandbox = self._sandbox
         plan = sandbox.faults
         if path[:1] == ["_sandbox"]:
             self._send(self._control("/".join(path[1:]), body))
             return
         sandbox.count("requests", self.command)
         fault = plan.draw(sandbox.random, path)
-        if self.server.closing.wait(plan.latency_ms / 1000) or fault == "reset":
+        if self._closing.wait(plan.latency_ms / 1000) or fault == "reset":
             # Lingering for no time makes the kernel send RST instead of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
@@ -167,7 +151,7 @@ class _Exchange(BaseHTTPRequestHandler):
         """Say nothing: the counts are in `stats`."""
 
     def _control(self, name: str, body: bytes) -> Answer:
-        sandbox = self.server.sandbox
+        sandbox = self._sandbox
         if self.client_address[0] not in ("127.0.0.1", "::1"):
             return json_answer(403, {"error": "only this machine may change the sandbox"})
         try:
@@ -176,9 +160,8 @@ class _Exchange(BaseHTTPRequestHandler):
         except (TypeError, ValueError) as error:
             return json_answer(400, {"error": str(error)})
         shown = {"faults": sandbox.faults.model_dump(), "stats": sandbox.stats(), "orders": sandbox.orders()}
-        if name not in shown:
-            return json_answer(404, {"error": f"there are {', '.join(shown)}"})
-        return json_answer(200, shown[name])
+        unknown = {"error": f"there are {', '.join(shown)}"}
+        return json_answer(200 if name in shown else 404, shown.get(name, unknown))
 
     def _send_or_spoil(self, answer: Answer, fault: str | None) -> None:
         """Send the answer, or what `fault` makes of one with status 200."""
@@ -198,15 +181,15 @@ class _Exchange(BaseHTTPRequestHandler):
             case "slow_headers":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Slow: ")
                 self._drip(b"x")
-            case "html" | "empty" | "no_success":
-                self._send(Answer(status, _BAD_BODIES[fault]))
+            case "html" | "empty" | "no_success" as bad_body:
+                self._send(Answer(status, _BAD_BODIES[bad_body]))
             case _:
                 self._send(answer)
 
     def _send(self, answer: Answer, length: int | None = None) -> None:
         """`length`: announce this one, None: the true one."""
         if not self.path.startswith("/_sandbox/"):
-            self.server.sandbox.count("answers", str(answer.status))
+            self._sandbox.count("answers", str(answer.status))
         self.send_response(answer.status)
         self.send_header("Content-Type", "text/html" if answer.body.startswith(b"<") else "application/json")
         self.send_header("Content-Length", str(length or len(answer.body)))
@@ -219,6 +202,6 @@ class _Exchange(BaseHTTPRequestHandler):
         for _ in range(_DROPS):
             self.wfile.write(drop)
             self.wfile.flush()
-            if self.server.closing.wait(_DRIP_SECONDS):
+            if self._closing.wait(_DRIP_SECONDS):
                 break
         self.close_connection = True
