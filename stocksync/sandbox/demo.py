@@ -3,12 +3,10 @@
 import contextlib
 import csv
 import json
-import math
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +113,7 @@ def _play(forms: list[dict[str, Any]], runtime: Runtime, sandbox: Sandbox, page:
     back = time.monotonic() + _OUTAGE_SECONDS
     sandbox.refuse()
     _take(forms[half:], runtime)
-    _watch_delivery(runtime, total, math.inf, back - time.monotonic())
+    _watch_delivery(runtime, total, float("inf"), back - time.monotonic())
     sandbox.set_faults(error_share=_ERROR_SHARE)
     sandbox.accept()
     _say(f"the microservice is back, and answers {_ERROR_SHARE:.0%} of all requests with 503")
@@ -125,17 +123,21 @@ def _play(forms: list[dict[str, Any]], runtime: Runtime, sandbox: Sandbox, page:
 
 def _take(forms: list[dict[str, Any]], runtime: Runtime) -> None:
     """Process `forms`. Raises click.Abort when told to stop."""
-    with runtime.database.scope(), _bar("orders", forms) as bar:
-        for form in bar:
+    with runtime.database.scope():
+        for form in forms:
             runtime.orders.process_order_stock_update(form)
             if runtime.stop.is_set():
                 raise click.Abort
 
 
 def _watch_delivery(runtime: Runtime, total: int, enough: float, seconds: float) -> None:
-    """Show how many of all operations are through, until `enough` are or the time is up; click.Abort as above."""
+    """Wait until `enough` of all operations are through or the time is up, with a progress bar on a terminal.
+
+    Raises click.Abort when told to stop.
+    """
     ends, done = time.monotonic() + seconds, 0
-    with _bar("delivered", range(total)) as bar:
+    on_terminal = sys.stderr.isatty()
+    with click.progressbar(length=total, label="delivered", file=sys.stderr, hidden=not on_terminal) as bar:
         while done < enough and time.monotonic() < ends:
             if runtime.stop.wait(_POLL_SECONDS):
                 raise click.Abort
@@ -212,11 +214,6 @@ def _stock_lines(forms: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
         for line in form["lineItems"]
         if line["offer"]["external"]
     }
-
-
-def _bar(label: str, steps: Iterable[Any]) -> Any:
-    """A progress bar on a terminal, nothing on a pipe."""
-    return click.progressbar(steps, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
 
 
 def _say(*lines: str) -> None:

@@ -4,20 +4,19 @@ import json
 import random
 import threading
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import Message
-from operator import attrgetter
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, validate_call
 
 Share = Annotated[float, Field(ge=0, le=1)]
 HeaderValue = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$")]
 Text = Annotated[str, Field(min_length=1)]
-_position = attrgetter("position")
 
 
 class Answer(NamedTuple):
@@ -112,7 +111,6 @@ class Order:
     updated_at: str = ""
     history: list[bool] = field(default_factory=list)
 
-    @property
     def position(self) -> str:
         """Where it stands in the listing: by time, which has a fixed width, then by id. Also the cursor."""
         return f"{self.updated_at} {self.order_id}"
@@ -129,15 +127,6 @@ class Update(BaseModel, strict=True):
     is_stock_updated: bool
 
 
-class Listing(BaseModel):
-    """The query of a listing."""
-
-    token_id: Text
-    updated_since: AwareDatetime | None = None
-    cursor: str = ""
-    limit: int = Field(100, ge=1, le=500)
-
-
 class Microservice:
     """Answers whoever sends `token` as bearer. `clock` dates the updates. Any thread may call its methods."""
 
@@ -149,10 +138,15 @@ class Microservice:
         self._listings: dict[str, list[Order]] = {}  # by seller, until its next change
         self._keys: dict[str, tuple[str, str, bool]] = {}
         self._last_change = datetime.min.replace(tzinfo=UTC)
-        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._stats: dict[str, Any] = {
+            "applied": 0,
+            "repeated": 0,
+            "requests": Counter(),
+            "answers": Counter(),
+        }
 
     def answer(
-        self, method: str, path: list[str], query: dict[str, str], headers: Message, body: bytes
+        self, method: str, path: list[str], query: dict[str, Any], headers: Message, body: bytes
     ) -> Answer:
         """Do what a request asks for. `path` and `query` are decoded."""
         if (method, path) == ("GET", ["health"]):
@@ -163,8 +157,9 @@ class Microservice:
             with self._lock:
                 match method, path:
                     case "PUT", ["orders", order_id, "stock-status"]:
-                        update = Update.model_validate_json(body)
-                        return self._update(order_id, update, headers["Idempotency-Key"])
+                        return self._update(
+                            order_id, Update.model_validate_json(body), headers["Idempotency-Key"]
+                        )
                     case "GET", ["orders", order_id]:
                         order = self._orders.get((query.get("token_id", ""), order_id))
                         return (
@@ -173,7 +168,7 @@ class Microservice:
                             else contract_answer(404, "unknown order")
                         )
                     case "GET", ["orders"]:
-                        return self._list(Listing.model_validate(query))
+                        return self._list(**query)
         except ValidationError as error:
             return contract_answer(400, str(error))
         # Not in the contract's words: a client with a wrong base URL must not read this as 'unknown order'.
@@ -202,13 +197,12 @@ class Microservice:
     def stats(self) -> dict[str, Any]:
         """Counts since the start: `requests` by method, `answers` by status, updates `applied` and `repeated`."""
         with self._lock:
-            requests, answers, updates = (dict(self._counts[of]) for of in ("requests", "answers", "updates"))
-            return {"applied": 0, "repeated": 0} | updates | {"requests": requests, "answers": answers}
+            return deepcopy(self._stats)
 
     def count(self, of: str, what: str) -> None:
-        """Add one to the statistics."""
+        """Add one to the statistics of `requests` or `answers`."""
         with self._lock:
-            self._counts[of][what] += 1
+            self._stats[of][what] += 1
 
     def _update(self, order_id: str, update: Update, key: str | None) -> Answer:
         content = (update.token_id, order_id, update.is_stock_updated)
@@ -217,10 +211,10 @@ class Microservice:
         if before and before[:2] in self._orders:
             if before != content:
                 return contract_answer(422, "this Idempotency-Key came before with other content")
-            self.count("updates", "repeated")
+            self._stats["repeated"] += 1
         else:
             self._set(*content).history.append(update.is_stock_updated)
-            self.count("updates", "applied")
+            self._stats["applied"] += 1
             if key:
                 self._keys[key] = content
         return contract_answer(200, None)
@@ -235,18 +229,28 @@ class Microservice:
         self._listings.pop(token_id, None)
         return order
 
-    def _list(self, query: Listing) -> Answer:
-        orders = self._listings.get(query.token_id)
+    @validate_call
+    def _list(
+        self,
+        /,
+        token_id: Text,
+        updated_since: AwareDatetime | None = None,
+        cursor: str = "",
+        limit: Annotated[int, Field(ge=1, le=500)] = 100,
+        **_: Any,
+    ) -> Answer:
+        """One page of a seller's orders; the arguments are those of the query."""
+        orders = self._listings.get(token_id)
         if orders is None:
-            own = (order for order in self._orders.values() if order.token_id == query.token_id)
-            orders = self._listings[query.token_id] = sorted(own, key=_position)
-        since = _text(query.updated_since) if query.updated_since else ""
+            own = (order for order in self._orders.values() if order.token_id == token_id)
+            orders = self._listings[token_id] = sorted(own, key=Order.position)
+        since = _text(updated_since) if updated_since else ""
         start = max(
-            bisect_left(orders, since, key=_position), bisect_right(orders, query.cursor, key=_position)
+            bisect_left(orders, since, key=Order.position), bisect_right(orders, cursor, key=Order.position)
         )
-        listed = orders[start : start + query.limit]
-        cursor = listed[-1].position if start + query.limit < len(orders) else None
-        return json_answer(200, {"orders": [order.content() for order in listed], "next_cursor": cursor})
+        listed = orders[start : start + limit]
+        next_cursor = listed[-1].position() if start + limit < len(orders) else None
+        return json_answer(200, {"orders": [order.content() for order in listed], "next_cursor": next_cursor})
 
 
 def _text(moment: datetime) -> str:

@@ -17,16 +17,15 @@ from .microservice import Answer, FaultPlan, Microservice, json_answer, page
 from .supervisor import free_port
 
 _DRIP_SECONDS, _DROPS = 0.05, 1200
-_HUGE_BYTES = 10_000_000
 _BAD_BODIES = {"html": page("Please log in"), "empty": b"", "no_success": b'{"status": "accepted"}'}
-_STOP_POLL_SECONDS = 0.01
 
 
 class Sandbox(Microservice):
     """A stand-in orders microservice that listens, in threads of this process; also a context manager.
 
     While it runs, its faults can also be changed over HTTP from this machine: GET and PUT `/_sandbox/faults`;
-    GET `/_sandbox/stats` and `/_sandbox/orders` show what came of it.
+    GET `/_sandbox/stats` and `/_sandbox/orders` show what came of it. `url` is its base address, without a slash at
+    the end.
     """
 
     def __init__(
@@ -42,11 +41,6 @@ class Sandbox(Microservice):
         self.host, self.port = host, port
         self.faults = faults or FaultPlan()
         self.random = random.Random(self.faults.seed)
-
-    @property
-    def url(self) -> str:
-        """The base address, without a slash at its end."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def __enter__(self) -> Self:
         """Listen. Raises CannotStart when the port is taken."""
@@ -86,9 +80,10 @@ class Sandbox(Microservice):
         self._listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind((self.host, self.port))
-        # Whoever waits for a connection does not notice that the socket is closed.
-        self._listener.settimeout(_STOP_POLL_SECONDS)
+        # Whoever waits for a connection would not notice that the socket is closed.
+        self._listener.settimeout(0.01)
         self.port = self._listener.getsockname()[1]
+        self.url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
         self._closing = threading.Event()
         self._connections: WeakSet[socket.socket] = WeakSet()
 
@@ -127,23 +122,21 @@ class _Exchange(BaseHTTPRequestHandler):
         target, _, query = self.path.partition("?")
         # Split before decoding: an order id may contain a slash.
         path = [unquote(segment) for segment in target.split("/")[1:]]
-        sandbox = self._sandbox
-        plan = sandbox.faults
-        if path[:1] == ["_sandbox"]:
+        if path[0] == "_sandbox":
             self._send(self._control("/".join(path[1:]), body))
             return
-        sandbox.count("requests", self.command)
-        fault = plan.draw(sandbox.random, path)
+        plan = self._sandbox.faults
+        self._sandbox.count("requests", self.command)
+        fault = plan.draw(self._sandbox.random, path)
         if self._closing.wait(plan.latency_ms / 1000) or fault == "reset":
             # Lingering for no time makes the kernel send RST instead of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        self._send_or_spoil(
-            plan.answer_instead(fault)
-            or sandbox.answer(self.command, path, dict(parse_qsl(query)), self.headers, body),
-            fault,
+        answer = plan.answer_instead(fault) or self._sandbox.answer(
+            self.command, path, dict(parse_qsl(query)), self.headers, body
         )
+        self._send_spoiled(answer, fault)
 
     do_PUT = do_GET
 
@@ -151,9 +144,9 @@ class _Exchange(BaseHTTPRequestHandler):
         """Say nothing: the counts are in `stats`."""
 
     def _control(self, name: str, body: bytes) -> Answer:
-        sandbox = self._sandbox
         if self.client_address[0] not in ("127.0.0.1", "::1"):
             return json_answer(403, {"error": "only this machine may change the sandbox"})
+        sandbox = self._sandbox
         try:
             if (self.command, name) == ("PUT", "faults"):
                 sandbox.set_faults(**json.loads(body))
@@ -163,26 +156,26 @@ class _Exchange(BaseHTTPRequestHandler):
         unknown = {"error": f"there are {', '.join(shown)}"}
         return json_answer(200 if name in shown else 404, shown.get(name, unknown))
 
-    def _send_or_spoil(self, answer: Answer, fault: str | None) -> None:
-        """Send the answer, or what `fault` makes of one with status 200."""
+    def _send_spoiled(self, answer: Answer, fault: str | None) -> None:
+        """Send what `fault` makes of the answer. A refusal, and an answer without a fault, stays as it is."""
         status, body, _ = answer
         match fault if status == 200 else None:
             case "drop_after_apply":
                 self.close_connection = True
+            case "html" | "empty" | "no_success" as bad_body:
+                self._send(Answer(status, _BAD_BODIES[bad_body]))
             case "truncated":
                 self._send(Answer(status, body[: len(body) // 2]), len(body))
                 self.close_connection = True
             case "huge":
                 # Leading blanks are good JSON.
-                self._send(Answer(status, body.rjust(_HUGE_BYTES)))
+                self._send(Answer(status, body.rjust(10_000_000)))
             case "endless":
                 self._send(Answer(status, b""), _DROPS)
                 self._drip(b" ")
             case "slow_headers":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Slow: ")
                 self._drip(b"x")
-            case "html" | "empty" | "no_success" as bad_body:
-                self._send(Answer(status, _BAD_BODIES[bad_body]))
             case _:
                 self._send(answer)
 

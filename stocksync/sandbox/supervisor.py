@@ -23,9 +23,6 @@ from stocksync.queue.embedded import die_with_parent
 
 _FIRST_DELAY, _LONGEST_DELAY, _LONG_LIFE_SECONDS = 0.5, 10.0, 30.0
 _POLL_SECONDS, _KILL_SECONDS, _LAST_OUTPUT_SECONDS = 0.1, 5.0, 2.0
-_LONGEST_LINE = 65536
-_COMPOUND = frozenset("();<>|&")
-_PORT_TROUBLES = {errno.EADDRINUSE: "is taken", errno.EACCES: "is not allowed to this user"}
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 
 
@@ -44,10 +41,9 @@ def read_procfile(path: Path) -> dict[str, str]:
             match = re.fullmatch(r"([A-Za-z0-9_-]+):\s*(\S.*)", line)
             if match is None:
                 raise CannotStart(f"{path}, line {number} is not `name: command`: {line!r}")
-            name, command = match.groups()
-            if name in commands:
-                raise CannotStart(f"{path}, line {number}: there is a process {name} already")
-            commands[name] = command
+            if match[1] in commands:
+                raise CannotStart(f"{path}, line {number}: there is a process {match[1]} already")
+            commands[match[1]] = match[2]
     commands.pop("release", None)
     return commands
 
@@ -60,7 +56,9 @@ def free_port(host: str, port: int = 0) -> int:
         with socket.create_server((host, port), family=family) as server:
             return int(server.getsockname()[1])
     except OSError as error:
-        trouble = _PORT_TROUBLES.get(error.errno or 0, f"can't be listened on ({error.strerror or error})")
+        trouble = {errno.EADDRINUSE: "is taken", errno.EACCES: "is not allowed to this user"}.get(
+            error.errno or 0, f"can't be listened on ({error.strerror or error})"
+        )
         raise CannotStart(f"port {port} on {host} {trouble}; choose another with --port") from error
 
 
@@ -144,9 +142,11 @@ class Supervisor:
             for process in alive.values():
                 _signal_group(process, number)
             deadline = self._clock() + seconds
-            while self._alive and self._clock() < deadline:
-                if number == signal.SIGTERM and self._stops_asked > 1:
-                    break
+            while (
+                self._alive
+                and self._clock() < deadline
+                and (number == signal.SIGKILL or self._stops_asked < 2)
+            ):
                 time.sleep(_POLL_SECONDS)
 
     def request_stop(self) -> None:
@@ -160,15 +160,30 @@ class Supervisor:
             time.sleep(_POLL_SECONDS)
 
     def _keep_running(self, name: str, colour: str) -> None:
-        delay = _FIRST_DELAY
-        while process := self._start(name):
+        delay = 0.0
+        # A single command takes the shell's place, because only the process we started learns of our death. It may
+        # start with assignments, which `exec` does not know but `env` does.
+        prefix = "" if frozenset("();<>|&") & set(self._commands[name]) else "exec env "
+        while True:
+            with self._starting:
+                if self._stops_asked > 0:
+                    return
+                self._alive[name] = process = subprocess.Popen(
+                    ["/bin/sh", "-c", prefix + self._commands[name]],
+                    env=self._env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
+                )
+            self._print("system", f"{name} started, process {process.pid}")
             started_at = self._clock()
             copying = threading.Thread(target=self._copy, args=(name, colour, process.stdout), daemon=True)
             copying.start()
             code = process.wait()
-            if self._stops_asked:
-                # Others of its group may still be about to stop in order; the end kills them in time.
-                copying.join(self._stop_grace + _KILL_SECONDS)
+            # At the end, others of its group may still be about to stop in order; they are killed in time.
+            copying.join(self._stop_grace + _KILL_SECONDS if self._stops_asked else 0)
             # What it leaves running would hold its port against its successor.
             _signal_group(process, signal.SIGKILL)
             # Bounded, because a process of another group may hold its output open.
@@ -177,39 +192,17 @@ class Supervisor:
             if self._stops_asked:
                 return
             now = self._clock()
-            if now - started_at >= _LONG_LIFE_SECONDS:
-                delay = _FIRST_DELAY
+            lived_long = now - started_at >= _LONG_LIFE_SECONDS
+            delay = _FIRST_DELAY if lived_long else min(max(delay * 2, _FIRST_DELAY), _LONGEST_DELAY)
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             self._print("system", f"{name} {how}; starting it again in {delay:g} s")
             while self._clock() < now + delay and not self._stops_asked:
                 time.sleep(_POLL_SECONDS)
-            delay = min(delay * 2, _LONGEST_DELAY)
-
-    def _start(self, name: str) -> subprocess.Popen[bytes] | None:
-        """Start a process; None: all is to end."""
-        command = self._commands[name]
-        # A single command takes the shell's place, because only the process we started learns of our death. It may
-        # start with assignments, which `exec` does not know but `env` does.
-        prefix = "" if _COMPOUND & set(command) else "exec env "
-        with self._starting:
-            if self._stops_asked:
-                return None
-            self._alive[name] = process = subprocess.Popen(
-                ["/bin/sh", "-c", prefix + command],
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
-            )
-        self._print("system", f"{name} started, process {process.pid}")
-        return process
 
     def _copy(self, name: str, colour: str, output: IO[bytes]) -> None:
         """Print line by line what a child writes, until nobody is left to write."""
         with output:
-            while line := output.readline(_LONGEST_LINE):
+            while line := output.readline(65536):
                 self._print(name, line.decode("utf-8", "replace").rstrip("\r\n"), colour)
 
     def _print(self, name: str, text: str, colour: str | None = None) -> None:
