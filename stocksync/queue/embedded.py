@@ -56,11 +56,6 @@ def find_redis_server() -> Path:
     )
 
 
-def embedded_redis_url(directory: Path) -> str:
-    """The URL of the server that `EmbeddedRedis(directory)` starts. Starts and writes nothing."""
-    return f"unix://{quote(str(_socket_path(directory)))}"
-
-
 def die_with_parent(number: int = signal.SIGTERM) -> Callable[[], None] | None:
     """A `preexec_fn` by which the child gets signal `number` when the thread that starts it ends, however it ends.
 
@@ -87,10 +82,17 @@ class EmbeddedRedis:
     """
 
     def __init__(self, directory: Path) -> None:
-        """`directory` is made on start, mode 0700, when it is missing; it holds the socket and the log."""
+        """Starts and writes nothing, but knows the `url` that the server will have.
+
+        `directory` is made on start, mode 0700, when it is missing; it holds the log and the socket, which is in /tmp
+        where its path would be too long for one.
+        """
         self.directory = directory
-        self.socket_path = _socket_path(directory)
-        self.url = embedded_redis_url(directory)
+        self.socket_path = directory.resolve() / "redis.sock"
+        name = os.fsencode(self.socket_path)
+        if len(name) > _LONGEST_SOCKET_PATH:
+            self.socket_path = Path("/tmp", f"stocksync-{hashlib.sha256(name).hexdigest()[:16]}.sock")
+        self.url = f"unix://{quote(str(self.socket_path))}"
 
     def __enter__(self) -> Self:
         """Return once the server answers, 10 s at most.
@@ -142,11 +144,3 @@ class EmbeddedRedis:
                 return self.socket_path.stat().st_uid == os.getuid() and bool(client.ping())
         except (RedisError, OSError):
             return False
-
-
-def _socket_path(directory: Path) -> Path:
-    """The socket inside `directory` or, where that path is too long for one, in /tmp."""
-    inside = directory.resolve() / "redis.sock"
-    if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
-        return inside
-    return Path("/tmp", f"stocksync-{hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]}.sock")

@@ -199,8 +199,8 @@ def _report(
 def _answers(page: str) -> bool:
     """Whether the page's process is there, or comes up soon."""
     try:
-        retries = urllib3.Retry(6, backoff_factor=0.2)  # some 10 s
-        return urllib3.request("GET", f"{page}healthz", timeout=2, retries=retries).status == 200
+        patience = urllib3.Retry(6, backoff_factor=0.2)  # some 10 s
+        return urllib3.request("GET", f"{page}healthz", timeout=2, retries=patience).status == 200
     except urllib3.exceptions.HTTPError:
         return False
 

@@ -93,13 +93,7 @@ class Sandbox(Microservice):
                 connection, address = self._listener.accept()
                 self._connections.add(connection)
                 parts = (connection, address, self, self._closing)
-                threading.Thread(target=_serve, args=parts, daemon=True).start()
-
-
-def _serve(connection: socket.socket, *parts: Any) -> None:
-    # An OSError: the client has gone.
-    with contextlib.suppress(OSError), connection:
-        _Exchange(connection, *parts)
+                threading.Thread(target=_Exchange, args=parts, daemon=True).start()
 
 
 class _Exchange(BaseHTTPRequestHandler):
@@ -114,7 +108,9 @@ class _Exchange(BaseHTTPRequestHandler):
         self, connection: socket.socket, address: Any, sandbox: Sandbox, closing: threading.Event
     ) -> None:
         self._sandbox, self._closing = sandbox, closing
-        super().__init__(connection, address, cast(Any, None))
+        # An OSError: the client has gone.
+        with contextlib.suppress(OSError), connection:
+            super().__init__(connection, address, cast(Any, None))
 
     def do_GET(self) -> None:
         """Answer one request."""
