@@ -21,8 +21,6 @@ from stocksync.errors import StockSyncError
 
 # Where bin/setup puts programs that no package for this Python brings.
 SERVERS = Path(sys.prefix, "servers")
-# sockaddr_un holds 104 bytes on macOS and 108 on Linux, the closing zero included.
-_LONGEST_SOCKET_PATH = 100
 _START_SECONDS, _STOP_SECONDS = 10.0, 5.0
 _PING_SECONDS, _POLL_SECONDS = 1.0, 0.02
 _PR_SET_PDEATHSIG = 1
@@ -90,7 +88,8 @@ class EmbeddedRedis:
         self.directory = directory
         self.socket_path = directory.resolve() / "redis.sock"
         name = os.fsencode(self.socket_path)
-        if len(name) > _LONGEST_SOCKET_PATH:
+        # A Unix socket's path has 104 bytes on macOS and 108 on Linux, the closing zero included.
+        if len(name) > 100:
             self.socket_path = Path("/tmp", f"stocksync-{hashlib.sha256(name).hexdigest()[:16]}.sock")
         self.url = f"unix://{quote(str(self.socket_path))}"
 

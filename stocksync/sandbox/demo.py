@@ -136,8 +136,9 @@ def _watch_delivery(runtime: Runtime, total: int, enough: float, seconds: float)
     Raises click.Abort when told to stop.
     """
     ends, done = time.monotonic() + seconds, 0
-    on_terminal = sys.stderr.isatty()
-    with click.progressbar(length=total, label="delivered", file=sys.stderr, hidden=not on_terminal) as bar:
+    with click.progressbar(
+        length=total, label="delivered", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
         while done < enough and time.monotonic() < ends:
             if runtime.stop.wait(_POLL_SECONDS):
                 raise click.Abort

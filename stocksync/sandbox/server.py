@@ -149,8 +149,11 @@ class _Exchange(BaseHTTPRequestHandler):
         except (TypeError, ValueError) as error:
             return json_answer(400, {"error": str(error)})
         shown = {"faults": sandbox.faults.model_dump(), "stats": sandbox.stats(), "orders": sandbox.orders()}
-        unknown = {"error": f"there are {', '.join(shown)}"}
-        return json_answer(200 if name in shown else 404, shown.get(name, unknown))
+        return (
+            json_answer(200, shown[name])
+            if name in shown
+            else json_answer(404, {"error": f"there are {', '.join(shown)}"})
+        )
 
     def _send_spoiled(self, answer: Answer, fault: str | None) -> None:
         """Send what `fault` makes of the answer. A refusal, and an answer without a fault, stays as it is."""

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from itertools import cycle
 from pathlib import Path
 from typing import IO, Self, TextIO
 
@@ -120,8 +119,10 @@ class Supervisor:
         self._starting, self._printing = threading.Lock(), threading.Lock()
         self._alive: dict[str, subprocess.Popen[bytes]] = {}
         self._threads = [
-            threading.Thread(target=self._keep_running, args=(name, colour), daemon=True)
-            for name, colour in zip(commands, cycle(_COLOURS), strict=False)
+            threading.Thread(
+                target=self._keep_running, args=(name, _COLOURS[number % len(_COLOURS)]), daemon=True
+            )
+            for number, name in enumerate(commands)
         ]
 
     def __enter__(self) -> Self:
