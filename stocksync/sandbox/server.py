@@ -157,20 +157,19 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _send_spoiled(self, answer: Answer, fault: str | None) -> None:
         """Send what `fault` makes of the answer. A refusal, and an answer without a fault, stays as it is."""
-        status, body, _ = answer
-        match fault if status == 200 else None:
+        match fault if answer.status == 200 else None:
             case "drop_after_apply":
                 self.close_connection = True
             case "html" | "empty" | "no_success" as bad_body:
-                self._send(Answer(status, _BAD_BODIES[bad_body]))
+                self._send(Answer(200, _BAD_BODIES[bad_body]))
             case "truncated":
-                self._send(Answer(status, body[: len(body) // 2]), len(body))
+                self._send(Answer(200, answer.body[: len(answer.body) // 2]), len(answer.body))
                 self.close_connection = True
             case "huge":
                 # Leading blanks are good JSON.
-                self._send(Answer(status, body.rjust(10_000_000)))
+                self._send(Answer(200, answer.body.rjust(10_000_000)))
             case "endless":
-                self._send(Answer(status, b""), _DROPS)
+                self._send(Answer(200, b""), _DROPS)
                 self._drip(b" ")
             case "slow_headers":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Slow: ")

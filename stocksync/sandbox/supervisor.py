@@ -111,9 +111,12 @@ class Supervisor:
     ) -> None:
         """`stop_grace`: seconds from SIGTERM to SIGKILL. `out` None: standard output."""
         self._commands = commands
-        # This Python's folder comes first, so that `python` and `gunicorn` are those of its environment.
-        path = os.pathsep.join((os.path.dirname(sys.executable), env.get("PATH", os.defpath)))
-        self._env = {**env, "PATH": path, "PYTHONUNBUFFERED": "1"}
+        self._env = {
+            **env,
+            # This Python's folder comes first, so that `python` and `gunicorn` are those of its environment.
+            "PATH": os.pathsep.join((os.path.dirname(sys.executable), env.get("PATH", os.defpath))),
+            "PYTHONUNBUFFERED": "1",
+        }
         self._stop_grace, self._out, self._clock = stop_grace, out, clock
         self._stops_asked = 0
         self._starting, self._printing = threading.Lock(), threading.Lock()
