@@ -122,9 +122,13 @@ def _play(forms: list[dict[str, Any]], runtime: Runtime, sandbox: Sandbox, page:
 
 
 def _take(forms: list[dict[str, Any]], runtime: Runtime) -> None:
-    """Process `forms`. Raises click.Abort when told to stop."""
-    with runtime.database.scope():
-        for form in forms:
+    """Process `forms`, with a progress bar on a terminal. Raises click.Abort when told to stop."""
+    piped = not sys.stderr.isatty()
+    with (
+        runtime.database.scope(),
+        click.progressbar(forms, label="orders", file=sys.stderr, hidden=piped) as bar,
+    ):
+        for form in bar:
             runtime.orders.process_order_stock_update(form)
             if runtime.stop.is_set():
                 raise click.Abort
@@ -136,9 +140,8 @@ def _watch_delivery(runtime: Runtime, total: int, enough: float, seconds: float)
     Raises click.Abort when told to stop.
     """
     ends, done = time.monotonic() + seconds, 0
-    with click.progressbar(
-        length=total, label="delivered", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
+    piped = not sys.stderr.isatty()
+    with click.progressbar(length=total, label="delivered", file=sys.stderr, hidden=piped) as bar:
         while done < enough and time.monotonic() < ends:
             if runtime.stop.wait(_POLL_SECONDS):
                 raise click.Abort
