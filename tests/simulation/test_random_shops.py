@@ -455,7 +455,7 @@ def test_random_shops_on_postgresql(postgres_server: Any, migrated_postgres: str
         return str(postgres_server.url(made[-1]))
 
     try:
-        run(fresh, 40)
+        run(fresh, 20)
     finally:
         for name in made:
             postgres_server.drop_database(name)
