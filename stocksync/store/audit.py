@@ -1,8 +1,7 @@
 """The audit: proves that nothing was lost and nothing happened twice, or names the rows that say otherwise. Reads only."""
 
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stocksync.store.database import Database, Statement, rows_of
 from stocksync.store.inventory import LEVELS_THAT_DIFFER
@@ -141,8 +140,7 @@ _FIGURES = Statement("""
               GROUP BY token_id""")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One broken promise. `rows` are the first offenders."""
 
     check: str

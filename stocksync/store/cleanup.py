@@ -162,9 +162,9 @@ class CleanUp(Part):
             The id to go on after (None: that was the last page), and how many rows went, by kind.
         """
         config, database, now = self._config, self._database, self._clock()
-        days = {"keys": config.cleanup_keys_after_days} | dict.fromkeys(
-            _OPERATIONS, config.cleanup_after_days
-        )
+        days = dict.fromkeys(_OPERATIONS, config.cleanup_after_days) | {
+            "keys": config.cleanup_keys_after_days
+        }
         before = now - timedelta(days=days.get(kind, config.cleanup_reports_after_days))
         bounds = {"after": after, "floor": first_id_at(before), "before": before, "limit": limit}
         with database.snapshot() if dry_run else database.transaction_scope():
