@@ -89,10 +89,16 @@ class Filter:
         if sqlite:
             for condition in parts[2:]:  # with a plus in front, its index is not used
                 condition.lhs = NodeList((SQL("+"), condition.lhs), glue="")
+        # What is in doubt is few and has an index of its own, which SQLite would leave for a range of ids.
+        by_id = not self.in_doubt
         if self.since is not None:
-            parts.append(Operation.id >= first_id_at(self.since))
+            parts.append(
+                Operation.id >= first_id_at(self.since) if by_id else Operation.created_at >= self.since
+            )
         if self.until is not None:
-            parts.append(Operation.id < first_id_at(self.until))
+            parts.append(
+                Operation.id < first_id_at(self.until) if by_id else Operation.created_at < self.until
+            )
         return parts
 
 
