@@ -32,15 +32,13 @@ _ROLE = click.Choice([role.name.lower() for role in credentials.Role])
 @cli.command()
 def worker() -> None:
     """Deliver what is due until told to stop; run more of them to share the work."""
-    from stocksync.queue.worker import run
-
-    raise click.exceptions.Exit(process.main("worker", run))
+    raise click.exceptions.Exit(process.main("worker", process.work))
 
 
 @cli.command()
 def scheduler() -> None:
     """Bring failed work back on time and run the periodic tasks, until told to stop."""
-    raise click.exceptions.Exit(process.main("scheduler", process.tick))
+    raise click.exceptions.Exit(process.main("scheduler", process.schedule))
 
 
 @cli.command()

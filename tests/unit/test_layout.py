@@ -21,7 +21,7 @@ from stocksync.store.models import MODELS
 ROOT = Path(__file__).parents[2]
 
 # What the two processes run, and what jobs name: above the runtime, which the rest of their room is below.
-PROCESSES = ("stocksync.queue.process", "stocksync.queue.tasks", "stocksync.queue.worker")
+PROCESSES = ("stocksync.queue.process", "stocksync.queue.tasks")
 
 # Design, section 3, from the top to the bottom; what stands in one line may look at each other where TOGETHER says so.
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -323,8 +323,8 @@ def test_an_arrow_the_wrong_way_is_found(module: str, text: str) -> None:
         ("stocksync.cli.orders", "from stocksync.sandbox import Sandbox"),
         ("stocksync.sandbox.server", "from . import preflight\nfrom .faults import FaultPlan"),
         ("stocksync.sandbox", "from .server import Sandbox"),
-        ("stocksync.queue.worker", "from stocksync.queue.process import main"),
-        ("stocksync.queue.worker", "from stocksync.queue.wakeups import RedisWakeups"),
+        ("stocksync.queue.tasks", "from stocksync.queue.process import main"),
+        ("stocksync.queue.process", "from stocksync.queue.wakeups import RedisWakeups"),
         ("stocksync.store.queries", "from stocksync.config import StockSyncConfig"),
         ("stocksync.web", "from stocksync import runtime\nfrom stocksync.web import pages"),
     ],
