@@ -13,6 +13,8 @@ from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.store.states import STATUSES
 
+_OPERATION = click.argument("operation_id")
+
 
 @cli.group()
 def operations() -> None:
@@ -29,35 +31,30 @@ def list_(
     runtime: Runtime, status: str | None, order_id: str | None, in_doubt: bool, limit: int, offset: int
 ) -> Answer:
     """The newest operations."""
-    wanted = Filter(status=status, order_id=order_id, in_doubt=in_doubt)
-    page = runtime.operation_lists.page(wanted, runtime.clock(), limit=limit, offset=offset)
-    columns = (
-        "id",
-        "order_id",
-        "operation_type",
-        "sku",
-        "quantity",
-        "status",
-        "retry_count",
-        "next_retry_at",
+    page = runtime.operation_lists.page(
+        Filter(status=status, order_id=order_id, in_doubt=in_doubt),
+        runtime.clock(),
+        limit=limit,
+        offset=offset,
     )
-    said = f"{len(page.operations)} of {'more than ' if page.more else ''}{page.total}"
-    document = {"operations": page.operations, "total": page.total, "limit": limit, "offset": offset}
-    return Answer(document, [*table(page.operations, *columns), said])
+    shown = table(page.operations, "id order_id operation_type sku quantity status retry_count next_retry_at")
+    return Answer(
+        {"operations": page.operations, "total": page.total, "limit": limit, "offset": offset},
+        [*shown, f"{len(page.operations)} of {'more than ' if page.more else ''}{page.total}"],
+    )
 
 
 @command(operations)
-@click.argument("operation_id")
+@_OPERATION
 def show(runtime: Runtime, operation_id: str) -> Answer:
     """One operation and what happened to it."""
     row = runtime.queries.operation(operation_id)
     about = [f"{name:>16}: {value}" for name, value in row.items() if name != "log" and value is not None]
-    entries = table(row["log"], "timestamp", "action", "status", "execution_time_ms", "details")
-    return Answer(row, [*about, "", *entries])
+    return Answer(row, [*about, "", *table(row["log"], "timestamp action status execution_time_ms details")])
 
 
 @command(operations)
-@click.argument("operation_id")
+@_OPERATION
 @click.option("--reason", help="Why, for the log.")
 def retry(runtime: Runtime, operation_id: str, reason: str | None) -> Answer:
     """Deliver a waiting or failed operation now."""
@@ -66,7 +63,7 @@ def retry(runtime: Runtime, operation_id: str, reason: str | None) -> Answer:
 
 
 @command(operations)
-@click.argument("operation_id")
+@_OPERATION
 @click.option("--reason", required=True, help="Why, for the log.")
 @click.option("--put-back", is_flag=True, help="The deduction never was: its units come back into our stock.")
 def cancel(runtime: Runtime, operation_id: str, reason: str, put_back: bool) -> Answer:
@@ -76,7 +73,7 @@ def cancel(runtime: Runtime, operation_id: str, reason: str, put_back: bool) -> 
 
 
 @command(operations)
-@click.argument("operation_id")
+@_OPERATION
 @click.option("--deducted", is_flag=True, help="The foreign inventory did it.")
 @click.option("--not-deducted", is_flag=True, help="It did not: the operation is cancelled.")
 @click.option("--reason", help="How you know, for the log.")
@@ -104,9 +101,11 @@ def lanes() -> None:
 def list_lanes(runtime: Runtime) -> Answer:
     """Every lane, what waits in it, and why it is held back; the breaker of the remote."""
     rows, until = runtime.queries.lanes(), runtime.breaker.open_until()
-    columns = ("token_id", "orders_waiting", "next_due_at", "paused", "snoozed_until", "paused_reason")
-    remote = f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}"
-    return Answer({"lanes": rows, "breaker_open_until": until}, [*table(rows, *columns), remote])
+    lines = [
+        *table(rows, "token_id orders_waiting next_due_at paused snoozed_until paused_reason"),
+        f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}",
+    ]
+    return Answer({"lanes": rows, "breaker_open_until": until}, lines)
 
 
 @command(lanes)
@@ -136,14 +135,14 @@ def resume(runtime: Runtime, token: str) -> Answer:
 def deliver(runtime: Runtime, wait: float) -> Answer:
     """Deliver what is due in this process, without RQ."""
     runtime = Runtime(runtime.config, wakeups=NoWakeups())
-    _ = runtime.sender  # a missing address is said before anything else
+    engine = runtime.engine  # a missing address is said before anything else
     until = runtime.clock() + timedelta(seconds=wait)
     totals = Counter(succeeded=0, failed=0, max_retries_reached=0)
     while True:
         moments = []
         with runtime.database.scope():
             for lane in runtime.deliveries.due_lanes():
-                report = runtime.engine.drain(lane)
+                report = engine.drain(lane)
                 totals.update(
                     succeeded=report.operations_completed,
                     failed=report.operations_retrying,
@@ -161,8 +160,8 @@ def deliver(runtime: Runtime, wait: float) -> Answer:
 @command()
 def status(runtime: Runtime) -> Answer:
     """How things stand: counts, what waits, what needs a person."""
-    found = runtime.queries.status(runtime.clock(), runtime.config.monitoring_stale_operation_hours)
-    found["tasks"] = runtime.tasks()
+    stale_hours = runtime.config.monitoring_stale_operation_hours
+    found = runtime.queries.status(runtime.clock(), stale_hours) | {"tasks": runtime.tasks()}
     lines = [
         f"{found['status']}: {found['orders_waiting']} orders wait, next at {found['next_due_at'] or '-'}",
         *(f"  {name}: {value}" for name, value in found["statistics"].items()),

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import click
 from peewee import PeeweeException
 
-from stocksync.cli.frame import Answer, actor, cli, command, database_says, progress, table
+from stocksync.cli.frame import Answer, actor, cli, command, in_words, progress, table
 from stocksync.errors import InvalidOrder, InvalidReturn, NegativeStock, OrphanRefund, StockSyncError
 from stocksync.orders.whole_orders import OrderResult, ReturnResult
 from stocksync.runtime import Runtime
@@ -38,7 +38,7 @@ def import_(runtime: Runtime, file: BinaryIO) -> Answer:
     counted, faults = _read_count(file)
     if faults:
         click.echo(f"nothing was imported: {len(faults)} line(s) can't be taken", err=True)
-        lines = [f"line {fault['line']}: {fault['reason']}" for fault in faults]
+        lines = (f"line {fault['line']}: {fault['reason']}" for fault in faults)
         return Answer({"imported": 0, "changed": 0, "refused": faults}, lines, ok=False)
     with runtime.database.transaction_scope():
         changed = sum(
@@ -49,9 +49,14 @@ def import_(runtime: Runtime, file: BinaryIO) -> Answer:
         )
     skus = sum(map(len, counted.values()))
     units = sum(sum(levels.values()) for levels in counted.values())
-    document = {"imported": skus, "changed": changed, "units": units}
-    lines = [f"{skus} SKUs counted, {units} units; {changed} levels changed"]
-    return Answer({**document, "warehouses": sorted(counted), "refused": []}, lines)
+    document = {
+        "imported": skus,
+        "changed": changed,
+        "units": units,
+        "warehouses": sorted(counted),
+        "refused": [],
+    }
+    return Answer(document, [f"{skus} SKUs counted, {units} units; {changed} levels changed"])
 
 
 @command(stock)
@@ -62,10 +67,9 @@ def show(runtime: Runtime, sku: str | None) -> Answer:
     if sku is not None and not rows:
         raise StockSyncError(f"SKU {sku} was never seen; `stock show` lists all")
     units = sum(row["on_hand"] for row in rows)
-    lines = list(table(rows, "warehouse", "sku", "on_hand"))
+    lines = list(table(rows, "warehouse sku on_hand"))
     for row in rows if sku is not None else ():
-        columns = ("created_at", "delta", "balance_after", "cause", "actor", "reason")
-        lines += ["", *table(row["movements"], *columns)]
+        lines += ["", *table(row["movements"], "created_at delta balance_after cause actor reason")]
     return Answer({"levels": rows, "units": units}, [*lines, f"{len(rows)} levels, {units} units"])
 
 
@@ -75,7 +79,7 @@ def rebuild(runtime: Runtime, yes: bool) -> Answer:
     """Set on hand to the sum of the movements wherever it is not; what differs is shown first."""
     differing = [asdict(difference) for difference in runtime.inventory.differing()]
     if differing and not click.get_current_context().params["as_json"]:
-        click.echo("\n".join(table(differing, "warehouse", "sku", "on_hand", "moved")))
+        click.echo("\n".join(table(differing, "warehouse sku on_hand moved")))
     if differing and not yes:
         click.confirm(f"Set on hand of {len(differing)} level(s) to what has moved?", abort=True, err=True)
     refused: list[str] = []
@@ -85,8 +89,11 @@ def rebuild(runtime: Runtime, yes: bool) -> Answer:
         except NegativeStock as error:
             refused.append(str(error))
     rebuilt = len(differing) - len(refused)
-    document = {"differing": len(differing), "rebuilt": rebuilt, "refused": refused}
-    return Answer(document, [*refused, f"{rebuilt} of {len(differing)} levels rebuilt"], not refused)
+    return Answer(
+        {"differing": len(differing), "rebuilt": rebuilt, "refused": refused},
+        [*refused, f"{rebuilt} of {len(differing)} levels rebuilt"],
+        not refused,
+    )
 
 
 @cli.group()
@@ -121,8 +128,7 @@ def cancel(runtime: Runtime, order: str, token: str, reason: str | None, no_rest
     """
     result = runtime.orders.cancel_order(order, token, restock=not no_restock, actor=actor(), reason=reason)
     is_or_was = "was cancelled before" if result.status == "already_cancelled" else "is cancelled"
-    said = f"order {order} {is_or_was}, {len(result.operations)} refunds recorded"
-    return Answer(result.as_dict(), [said])
+    return Answer(result.as_dict(), [f"order {order} {is_or_was}, {len(result.operations)} refunds recorded"])
 
 
 @command(orders, "show")
@@ -131,17 +137,14 @@ def cancel(runtime: Runtime, order: str, token: str, reason: str | None, no_rest
 def show_order(runtime: Runtime, order: str, token: str) -> Answer:
     """One order: its lines, its operations, what we say and what the remote says."""
     row = runtime.queries.order(token, order)
-    operations = ("id", "operation_type", "status", "sku", "quantity", "retry_count", "reason")
     return Answer(
         row,
         [
             f"order {row['order_id']} of {row['token_id']}: we say {row['is_stock_updated']}, ",
             f"the remote last said {row['remote_flag']}; waiting: {row['waiting'] or 'for nothing'}",
             *(["the two differ"] if row["differs"] else []),
-            *table(
-                row["lines"], "line_id", "sku", "warehouse", "quantity", "deducted", "refunded", "moved_to"
-            ),
-            *table(row["operations"], *operations),
+            *table(row["lines"], "line_id sku warehouse quantity deducted refunded moved_to"),
+            *table(row["operations"], "id operation_type status sku quantity retry_count reason"),
         ],
     )
 
@@ -154,7 +157,7 @@ def unlinked(runtime: Runtime, limit: int) -> Answer:
     Give the offer its external id at Allegro; orders after that are deducted.
     """
     rows = runtime.queries.lines_without_sku(limit)
-    return Answer({"lines": rows}, table(rows, "created_at", "token_id", "order_id", "line_id", "quantity"))
+    return Answer({"lines": rows}, table(rows, "created_at token_id order_id line_id quantity"))
 
 
 @cli.group()
@@ -190,29 +193,25 @@ def _take_lines(
         unreadable: raised for a line that is not JSON.
     """
     found: Counter[str] = Counter()
-    refused: list[dict[str, Any]] = []
     operations = 0
+    refused: list[dict[str, Any]] = []
     for number, line in enumerate(progress(file.readlines(), what), start=1):
-        if not line.strip():
-            continue
-        try:
-            result = take(_decoded(line, unreadable))
-            found[result.status] += 1
-            operations += len(result.operations)
-        except (StockSyncError, PeeweeException) as error:
-            reason = database_says(error) if isinstance(error, PeeweeException) else str(error)
-            order = getattr(error, "order_id", None)
-            refused.append(
-                {"line": number, "order_id": order, "error": type(error).__name__, "reason": reason}
-            )
+        if line.strip():
+            try:
+                result = take(_decoded(line, unreadable))
+                found[result.status] += 1
+                operations += len(result.operations)
+            except (StockSyncError, PeeweeException) as error:
+                kind, order = type(error).__name__, getattr(error, "order_id", None)
+                refused.append({"line": number, "order_id": order, "error": kind, "reason": in_words(error)})
     document = {what: found.total(), **found, "operations": operations, "refused": refused}
     said = f"{found.total()} {what} taken, {operations} operations recorded, {len(refused)} lines refused"
     if what == "returns":
         document["orphans"] = sum(fault["error"] == OrphanRefund.__name__ for fault in refused)
         said += f", {document['orphans']} of them without a known sale" if document["orphans"] else ""
-    lines = [f"line {fault['line']}: {_with_order(fault['order_id'], fault['reason'])}" for fault in refused]
-    lines += [said, *(f"  {status}: {count}" for status, count in sorted(found.items()))]
-    return Answer(document, lines, not refused)
+    faults = (f"line {fault['line']}: {_with_order(fault['order_id'], fault['reason'])}" for fault in refused)
+    counts = (f"  {status}: {count}" for status, count in sorted(found.items()))
+    return Answer(document, [*faults, said, *counts], not refused)
 
 
 def _with_order(order: object, reason: str) -> str:
@@ -233,8 +232,7 @@ def _read_count(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[st
     content = file.read()
     try:
         reader = csv.DictReader(content.decode("utf-8-sig").splitlines())
-        missing = {"sku", "warehouse", "quantity"} - set(reader.fieldnames or ())
-        if missing:
+        if missing := {"sku", "warehouse", "quantity"} - set(reader.fieldnames or ()):
             return {}, [{"line": 1, "reason": f"the header lacks {', '.join(sorted(missing))}"}]
         for row in reader:
             try:
@@ -242,8 +240,7 @@ def _read_count(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[st
             except StockSyncError as error:
                 faults.append({"line": reader.line_num, "reason": str(error)})
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        faults.append({"line": line, "reason": "the file is not UTF-8"})
+        faults.append({"line": content.count(b"\n", 0, error.start) + 1, "reason": "the file is not UTF-8"})
     except csv.Error as error:
         faults.append({"line": reader.line_num + 1, "reason": f"not CSV: {error}"})
     return counted, faults

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
 from types import FrameType
@@ -157,17 +157,17 @@ class StockSyncWorker(SimpleWorker):
     @cached_property
     def _quick_connection(self) -> redis.Redis:
         # RQ has several steps at the end of a job, and SIGTERM must end the worker in ten seconds though Redis hangs.
-        self_signed = self.runtime.config.redis_ssl_self_signed
-        return connect_redis(self.runtime.redis_url, timeout=1.0, self_signed=self_signed)
+        config = self.runtime.config
+        return connect_redis(self.runtime.redis_url, timeout=1.0, self_signed=config.redis_ssl_self_signed)
 
 
 class EventFormatter(logging.Formatter):
     """One line an event, UTC, without secrets: words and then the fields for people, or a JSON object for a platform."""
 
-    def __init__(self, secrets: Collection[str], as_json: bool) -> None:
+    def __init__(self, config: StockSyncConfig) -> None:
         super().__init__()
-        self._secrets = sorted(secrets, key=len, reverse=True)  # a URL before the password in it
-        self._as_json = as_json
+        self._secrets = sorted(secrets_of(config), key=len, reverse=True)  # a URL before the password in it
+        self._as_json = config.log_format == "json" or (config.log_format == "auto" and "DYNO" in os.environ)
 
     def format(self, record: logging.LogRecord) -> str:
         """For people a traceback's lines are joined with ⏎."""
@@ -177,8 +177,8 @@ class EventFormatter(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields = {name: record.__dict__[name] for name in FIELDS if name in record.__dict__}
         if self._as_json:
-            event = {"time": at, "level": record.levelname, "logger": record.name, "message": said, **fields}
-            return json.dumps(event, ensure_ascii=False, default=str)
+            event = {"time": at, "level": record.levelname, "logger": record.name, "message": said}
+            return json.dumps(event | fields, ensure_ascii=False, default=str)
         about = "".join(f" {name}={_word(value)}" for name, value in fields.items())
         line = printable(said.replace("\n", " ⏎ "))
         return f"{at} {record.levelname:<7} {line}{about}"
@@ -186,20 +186,17 @@ class EventFormatter(logging.Formatter):
 
 def set_up_log(config: StockSyncConfig, stream: TextIO | None = None) -> None:
     """Have the process log to `stream` (default: stdout), as the configuration says."""
-    as_json = config.log_format == "json" or (config.log_format == "auto" and "DYNO" in os.environ)
     handler = logging.StreamHandler(stream or sys.stdout)
-    handler.setFormatter(EventFormatter(secrets_of(config), as_json))
+    handler.setFormatter(EventFormatter(config))
     logging.basicConfig(level=config.log_level, handlers=[handler], force=True)
 
 
 def secrets_of(config: StockSyncConfig) -> set[str]:
     """What must never be shown: every secret setting, its parts where it is a list, and passwords inside URLs."""
-    settings = (getattr(config, name) for name in type(config).model_fields)
-    found = {value.get_secret_value() for value in settings if isinstance(value, SecretStr)}
+    found = {value.get_secret_value() for _, value in config if isinstance(value, SecretStr)}
     found |= {*config.messengers, config.jwt_token() or ""}
-    for url in tuple(found):
-        if "://" in url and (password := urlsplit(url).password):
-            found |= {password, unquote(password)}
+    passwords = [urlsplit(url).password or "" for url in found if "://" in url]
+    found.update(passwords, map(unquote, passwords))
     return {secret for secret in found if len(secret) >= 6}  # shorter ones would take ordinary words out
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from redis.exceptions import RedisError
+from redis import RedisError
 from rq.exceptions import NoSuchJobError
 from rq_scheduler import Scheduler
 

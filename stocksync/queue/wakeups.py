@@ -8,14 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import NAMESPACE_URL, uuid5
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-from rq import worker_registration
+from redis import Redis, RedisError
+from rq import Queue, worker_registration
 from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
-from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from stocksync.store.outages import REDIS, Outage
@@ -63,15 +59,10 @@ def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool =
         timeout: seconds for connecting and for each command. None: as the worker and the scheduler need it.
         self_signed: accept any certificate of a `rediss://` server (an explicit choice of who deploys).
     """
-    options: dict[str, Any] = {"socket_timeout": timeout or BLOCKING_SECONDS, "retry": Retry(NoBackoff(), 0)}
-    if not url.startswith("unix"):
-        options |= {
-            "socket_connect_timeout": timeout or BLOCKING_SECONDS,
-            "socket_keepalive": timeout is None,
-        }
+    options: dict[str, Any] = {"socket_timeout": timeout or BLOCKING_SECONDS, "retry": None}
     if self_signed and url.startswith("rediss"):
         options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    return Redis.from_url(url, health_check_interval=0, **options)
+    return Redis.from_url(url, **options)
 
 
 def make_queue(connection: Redis, name: str) -> Queue:
