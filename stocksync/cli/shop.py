@@ -38,8 +38,11 @@ def import_(runtime: Runtime, file: BinaryIO) -> Answer:
     counted, faults = _read_count(file)
     if faults:
         click.echo(f"nothing was imported: {len(faults)} line(s) can't be taken", err=True)
-        lines = (f"line {fault['line']}: {fault['reason']}" for fault in faults)
-        return Answer({"imported": 0, "changed": 0, "refused": faults}, lines, ok=False)
+        return Answer(
+            {"imported": 0, "changed": 0, "refused": faults},
+            [f"line {fault['line']}: {fault['reason']}" for fault in faults],
+            ok=False,
+        )
     with runtime.database.transaction_scope():
         changed = sum(
             runtime.inventory.set_on_hand(
@@ -112,8 +115,12 @@ def process(runtime: Runtime, file: BinaryIO, warehouse: str, token: str | None)
     then 1. Processing a file again deducts nothing again.
     """
     runtime.orders.require_warehouse(warehouse)
-    take = partial(runtime.orders.process_order_stock_update, warehouse=warehouse, token_id=token)
-    return _take_lines(file, "orders", take, InvalidOrder)
+    return _take_lines(
+        file,
+        "orders",
+        partial(runtime.orders.process_order_stock_update, warehouse=warehouse, token_id=token),
+        InvalidOrder,
+    )
 
 
 @command(orders)
@@ -176,8 +183,12 @@ def process_returns(runtime: Runtime, file: BinaryIO, no_restock: bool, token: s
     sale is refused as an orphan, for a person; repeat it once the sale is recorded. Processing a file again changes
     nothing.
     """
-    take = partial(runtime.orders.process_return, restock=not no_restock, token_id=token)
-    return _take_lines(file, "returns", take, InvalidReturn)
+    return _take_lines(
+        file,
+        "returns",
+        partial(runtime.orders.process_return, restock=not no_restock, token_id=token),
+        InvalidReturn,
+    )
 
 
 def _take_lines(

@@ -39,17 +39,14 @@ class StockSyncJob(Job):
 
     @property
     def func(self) -> Any:
-        self.require_ours()
-        return super().func
-
-    def require_ours(self) -> None:
-        """Raises DeserializationError for a job that is not one of ours."""
+        """The function that it names. Raises DeserializationError for a job that is not one of ours."""
         found = _OUR_FUNCTION.fullmatch(str(self.func_name))
         callbacks = (self._success_callback_name, self._failure_callback_name, self._stopped_callback_name)
         if found is None or self.instance is not None or any(isinstance(each, str) for each in callbacks):
             only = f"only functions of {TASKS}* are run, without callbacks"
             raise DeserializationError(f"job {self.id} asks for {self.func_name!r}; {only}")
         self.func_name = TASKS + found[1]
+        return super().func
 
 
 def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool = False) -> Redis:
