@@ -13,8 +13,6 @@ from stocksync.runtime import Runtime
 from stocksync.store.operation_lists import Filter
 from stocksync.store.states import STATUSES
 
-_OPERATION = click.argument("operation_id")
-
 
 @cli.group()
 def operations() -> None:
@@ -37,15 +35,19 @@ def list_(
         limit=limit,
         offset=offset,
     )
-    shown = table(page.operations, "id order_id operation_type sku quantity status retry_count next_retry_at")
     return Answer(
         {"operations": page.operations, "total": page.total, "limit": limit, "offset": offset},
-        [*shown, f"{len(page.operations)} of {'more than ' if page.more else ''}{page.total}"],
+        [
+            *table(
+                page.operations, "id order_id operation_type sku quantity status retry_count next_retry_at"
+            ),
+            f"{len(page.operations)} of {'more than ' if page.more else ''}{page.total}",
+        ],
     )
 
 
 @command(operations)
-@_OPERATION
+@click.argument("operation_id")
 def show(runtime: Runtime, operation_id: str) -> Answer:
     """One operation and what happened to it."""
     row = runtime.queries.operation(operation_id)
@@ -54,7 +56,7 @@ def show(runtime: Runtime, operation_id: str) -> Answer:
 
 
 @command(operations)
-@_OPERATION
+@click.argument("operation_id")
 @click.option("--reason", help="Why, for the log.")
 def retry(runtime: Runtime, operation_id: str, reason: str | None) -> Answer:
     """Deliver a waiting or failed operation now."""
@@ -63,7 +65,7 @@ def retry(runtime: Runtime, operation_id: str, reason: str | None) -> Answer:
 
 
 @command(operations)
-@_OPERATION
+@click.argument("operation_id")
 @click.option("--reason", required=True, help="Why, for the log.")
 @click.option("--put-back", is_flag=True, help="The deduction never was: its units come back into our stock.")
 def cancel(runtime: Runtime, operation_id: str, reason: str, put_back: bool) -> Answer:
@@ -73,7 +75,7 @@ def cancel(runtime: Runtime, operation_id: str, reason: str, put_back: bool) -> 
 
 
 @command(operations)
-@_OPERATION
+@click.argument("operation_id")
 @click.option("--deducted", is_flag=True, help="The foreign inventory did it.")
 @click.option("--not-deducted", is_flag=True, help="It did not: the operation is cancelled.")
 @click.option("--reason", help="How you know, for the log.")
@@ -88,8 +90,9 @@ def confirm(
 
 
 def _done(operation_id: str, what: str) -> Answer:
-    document = {"operation_id": operation_id, "message": f"operation {what}"}
-    return Answer(document, [f"operation {operation_id} {what}"])
+    return Answer(
+        {"operation_id": operation_id, "message": f"operation {what}"}, [f"operation {operation_id} {what}"]
+    )
 
 
 @cli.group()
@@ -101,11 +104,13 @@ def lanes() -> None:
 def list_lanes(runtime: Runtime) -> Answer:
     """Every lane, what waits in it, and why it is held back; the breaker of the remote."""
     rows, until = runtime.queries.lanes(), runtime.breaker.open_until()
-    lines = [
-        *table(rows, "token_id orders_waiting next_due_at paused snoozed_until paused_reason"),
-        f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}",
-    ]
-    return Answer({"lanes": rows, "breaker_open_until": until}, lines)
+    return Answer(
+        {"lanes": rows, "breaker_open_until": until},
+        [
+            *table(rows, "token_id orders_waiting next_due_at paused snoozed_until paused_reason"),
+            f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}",
+        ],
+    )
 
 
 @command(lanes)
@@ -160,8 +165,9 @@ def deliver(runtime: Runtime, wait: float) -> Answer:
 @command()
 def status(runtime: Runtime) -> Answer:
     """How things stand: counts, what waits, what needs a person."""
-    stale_hours = runtime.config.monitoring_stale_operation_hours
-    found = runtime.queries.status(runtime.clock(), stale_hours) | {"tasks": runtime.tasks()}
+    found = runtime.queries.status(runtime.clock(), runtime.config.monitoring_stale_operation_hours) | {
+        "tasks": runtime.tasks()
+    }
     lines = [
         f"{found['status']}: {found['orders_waiting']} orders wait, next at {found['next_due_at'] or '-'}",
         *(f"  {name}: {value}" for name, value in found["statistics"].items()),

@@ -213,16 +213,31 @@ def _take_lines(
                 found[result.status] += 1
                 operations += len(result.operations)
             except (StockSyncError, PeeweeException) as error:
-                kind, order = type(error).__name__, getattr(error, "order_id", None)
-                refused.append({"line": number, "order_id": order, "error": kind, "reason": in_words(error)})
+                refused.append(
+                    {
+                        "line": number,
+                        "order_id": getattr(error, "order_id", None),
+                        "error": type(error).__name__,
+                        "reason": in_words(error),
+                    }
+                )
     document = {what: found.total(), **found, "operations": operations, "refused": refused}
     said = f"{found.total()} {what} taken, {operations} operations recorded, {len(refused)} lines refused"
     if what == "returns":
         document["orphans"] = sum(fault["error"] == OrphanRefund.__name__ for fault in refused)
         said += f", {document['orphans']} of them without a known sale" if document["orphans"] else ""
-    faults = (f"line {fault['line']}: {_with_order(fault['order_id'], fault['reason'])}" for fault in refused)
-    counts = (f"  {status}: {count}" for status, count in sorted(found.items()))
-    return Answer(document, [*faults, said, *counts], not refused)
+    return Answer(
+        document,
+        [
+            *(
+                f"line {fault['line']}: {_with_order(fault['order_id'], fault['reason'])}"
+                for fault in refused
+            ),
+            said,
+            *(f"  {status}: {count}" for status, count in sorted(found.items())),
+        ],
+        not refused,
+    )
 
 
 def _with_order(order: object, reason: str) -> str:

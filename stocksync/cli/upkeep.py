@@ -40,9 +40,11 @@ def run_audit(runtime: Runtime) -> Answer:
         f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}"
         for lane, numbers in lanes.items()
     ]
-    lines.append(f"{len(findings)} promise(s) broken" if findings else "every promise holds")
-    document = {"ok": not findings, "findings": [asdict(finding) for finding in findings], "lanes": lanes}
-    return Answer(document, lines, not findings)
+    return Answer(
+        {"ok": not findings, "findings": [asdict(finding) for finding in findings], "lanes": lanes},
+        [*lines, f"{len(findings)} promise(s) broken" if findings else "every promise holds"],
+        not findings,
+    )
 
 
 @command()
@@ -67,18 +69,25 @@ def reconcile(runtime: Runtime, token: str | None, dry_run: bool, limit: int | N
     waiting = [one for run in runs for one in run["discrepancies"] if one.get("status", "open") == "open"]
     complete = all(run["complete"] for run in runs)
     checked, fixed = sum(run["checked"] for run in runs), sum(run["fixed"] for run in runs)
-    document = {"complete": complete, "dry_run": dry_run, "checked": checked, "fixed": fixed}
-    lines = [
-        *(
-            f"{run['token_id']}: {run['status']}" + (f" ({run['reason']})" if run["reason"] else "")
-            for run in runs
-        ),
-        *(f"  {count:>6} {kind}{'  <-' if kind in DIFFERING else ''}" for kind, count in buckets.items()),
-        f"{checked} orders compared, {fixed} told again",
-        *(f"  for a person: {one['kind']}, order {one['order_id']}" for one in waiting[:20]),
-    ]
     return Answer(
-        document | {"buckets": dict(sorted(buckets.items())), "runs": runs}, lines, complete and not waiting
+        {
+            "complete": complete,
+            "dry_run": dry_run,
+            "checked": checked,
+            "fixed": fixed,
+            "buckets": dict(sorted(buckets.items())),
+            "runs": runs,
+        },
+        [
+            *(
+                f"{run['token_id']}: {run['status']}" + (f" ({run['reason']})" if run["reason"] else "")
+                for run in runs
+            ),
+            *(f"  {count:>6} {kind}{'  <-' if kind in DIFFERING else ''}" for kind, count in buckets.items()),
+            f"{checked} orders compared, {fixed} told again",
+            *(f"  for a person: {one['kind']}, order {one['order_id']}" for one in waiting[:20]),
+        ],
+        complete and not waiting,
     )
 
 
@@ -124,8 +133,14 @@ def monitor(runtime: Runtime) -> Answer:
     """Check everything that can go wrong, and send the alerts. Exit code 1 while an alert is open."""
     report = runtime.monitor()
     kinds = report["open"]
-    said = f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} owed"
-    return Answer(report, [*(f"{n} x {title(kind, 'en')}" for kind, n in kinds.items()), said], not kinds)
+    return Answer(
+        report,
+        [
+            *(f"{count} x {title(kind, 'en')}" for kind, count in kinds.items()),
+            f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} owed",
+        ],
+        not kinds,
+    )
 
 
 @cli.group()

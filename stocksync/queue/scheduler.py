@@ -22,7 +22,6 @@ from stocksync.queue.wakeups import TASKS, RedisWakeups, StockSyncJob, scheduler
 
 log = logging.getLogger(__name__)
 
-_BATCH = 200
 _LOCK_SECONDS = 11
 _PERIODIC = "periodic-"
 """How the ids of periodic entries begin."""
@@ -82,7 +81,7 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         if not self.acquire_lock():
             return 0
         self._restore_periodic()
-        due = self.connection.zrangebyscore(self.scheduled_jobs_key, 0, self._now(), start=0, num=_BATCH)
+        due = self.connection.zrangebyscore(self.scheduled_jobs_key, 0, self._now(), start=0, num=200)
         for raw in due:
             try:
                 job = StockSyncJob.fetch(raw.decode("utf-8", "replace"), connection=self.connection)
@@ -141,7 +140,8 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
             if self.connection.lpos(self._queue.key, job.id) is None:
                 self._queue.enqueue_job(job)
             return
-        # Removed first, because the wake-up's drain plans the lane's next time. After a crash in between the sweep wakes it.
+        # Removed first, because the drain that the wake-up brings about plans the lane's next time. If we crash in
+        # between, the sweep wakes the lane.
         self.connection.delete(job.key)
         self.cancel(job)
         if lane := job.meta.get("lane"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 import pytest
 from redis import Redis
@@ -83,6 +84,22 @@ def test_a_due_lane_becomes_a_wake_up_and_its_entry_goes(bench: SchedulerBench) 
     assert sorted(bench.queued()) == ["stocksync.queue.tasks.deliver_lane", "stocksync.queue.tasks.sweep"]
     assert list(bench.entries()) == ["periodic-sweep"]
     assert not bench.redis.exists(StockSyncJob.key_for(bench.wakeups.entry_id("a")))
+
+
+def test_a_worker_that_plans_the_next_time_at_once_keeps_it(
+    bench: SchedulerBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push = bench.wakeups.push
+
+    def push_and_drain(lane: str) -> None:
+        push(lane)
+        bench.wakeups.wake_at(lane, START + timedelta(seconds=30))
+
+    monkeypatch.setattr(bench.wakeups, "push", push_and_drain)
+    bench.wakeups.wake_at("a", START)
+    bench.scheduler.tick()
+
+    assert bench.entries()[bench.wakeups.entry_id("a")] == 30
 
 
 def test_a_lane_that_is_due_later_waits(bench: SchedulerBench) -> None:
