@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from typing import Any, BinaryIO
 
 import click
@@ -118,8 +117,10 @@ def process(runtime: Runtime, file: BinaryIO, warehouse: str, token: str | None)
     return _take_lines(
         file,
         "orders",
-        partial(runtime.orders.process_order_stock_update, warehouse=warehouse, token_id=token),
+        runtime.orders.process_order_stock_update,
         InvalidOrder,
+        warehouse=warehouse,
+        token_id=token,
     )
 
 
@@ -184,24 +185,23 @@ def process_returns(runtime: Runtime, file: BinaryIO, no_restock: bool, token: s
     nothing.
     """
     return _take_lines(
-        file,
-        "returns",
-        partial(runtime.orders.process_return, restock=not no_restock, token_id=token),
-        InvalidReturn,
+        file, "returns", runtime.orders.process_return, InvalidReturn, restock=not no_restock, token_id=token
     )
 
 
 def _take_lines(
     file: BinaryIO,
     what: str,
-    take: Callable[[Any], OrderResult | ReturnResult],
+    take: Callable[..., OrderResult | ReturnResult],
     unreadable: type[InvalidOrder | InvalidReturn],
+    **options: Any,
 ) -> Answer:
     """Call `take` for every line of `file`. A line that can't be taken is reported with its number, the others go through.
 
     Args:
         what: what a line is, in the plural.
         unreadable: raised for a line that is not JSON.
+        options: of `take`.
     """
     found: Counter[str] = Counter()
     operations = 0
@@ -209,7 +209,7 @@ def _take_lines(
     for number, line in enumerate(progress(file.readlines(), what), start=1):
         if line.strip():
             try:
-                result = take(_decoded(line, unreadable))
+                result = take(_decoded(line, unreadable), **options)
                 found[result.status] += 1
                 operations += len(result.operations)
             except (StockSyncError, PeeweeException) as error:

@@ -27,7 +27,6 @@ from rq.worker import SimpleWorker, WorkerStatus
 
 from stocksync.config import StockSyncConfig
 from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
-from stocksync.queue.stopping import Stop
 from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob, connect_redis
 from stocksync.runtime import Runtime, current
 from stocksync.store.values import printable
@@ -42,7 +41,7 @@ def main(name: str, run: Callable[[Runtime], None]) -> int:
     try:
         runtime = current()
         set_up_log(runtime.config)
-        _stop_on_signals(runtime.stop)
+        _stop_on_signals(runtime)
         log.info("%s started", name)
         run(runtime)
         runtime.close()
@@ -78,13 +77,13 @@ def work(runtime: Runtime) -> None:
             log.debug("told to stop outside of RQ's loop")  # where it raises this from its handler, too
         finally:
             # RQ's handlers stay behind its loop; a signal during the wait must still end it.
-            _stop_on_signals(runtime.stop)
+            _stop_on_signals(runtime)
         runtime.stop.wait(1.0)
 
 
-def _stop_on_signals(stop: Stop) -> None:
+def _stop_on_signals(runtime: Runtime) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: runtime.stop.set())
 
 
 def _is_news(record: logging.LogRecord, runtime: Runtime) -> bool:

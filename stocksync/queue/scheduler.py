@@ -30,8 +30,6 @@ _PERIODIC = "periodic-"
 class StockSyncScheduler(Scheduler):  # type: ignore[misc]
     """Our entries only, under our own prefix. A lane's entry becomes a wake-up, a periodic one a job of its own."""
 
-    job_class = StockSyncJob
-
     def __init__(
         self,
         wakeups: RedisWakeups,

@@ -56,10 +56,9 @@ def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool =
         timeout: seconds for connecting and for each command. None: as the worker and the scheduler need it.
         self_signed: accept any certificate of a `rediss://` server (an explicit choice of who deploys).
     """
-    options: dict[str, Any] = {"socket_timeout": timeout or BLOCKING_SECONDS, "retry": None}
-    if self_signed and url.startswith("rediss"):
-        options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    return Redis.from_url(url, **options)
+    any_certificate: dict[str, Any] = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    options = any_certificate if self_signed and url.startswith("rediss") else {}
+    return Redis.from_url(url, socket_timeout=timeout or BLOCKING_SECONDS, retry=None, **options)
 
 
 def make_queue(connection: Redis, name: str) -> Queue:
