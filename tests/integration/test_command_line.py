@@ -5,26 +5,20 @@ The commands run in this process, as `main()` runs them; a few need one of their
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
-from click.testing import CliRunner
 
 from stocksync import InDoubt, InventoryManagerWithSync, runtime
-from stocksync.cli import main
 from stocksync.sandbox import Sandbox
-from tests.processes import ROOT
+from tests.processes import ROOT, Said, run_command
 from tests.servers import free_port
 from tests.shop import SELLER, Shop, form, goods, open_shop
 
@@ -34,22 +28,6 @@ HEADER = "sku,warehouse,quantity\n"
 on_sqlite = pytest.mark.parametrize(
     "database_url", ["sqlite"], indirect=True
 )  # all others run on PostgreSQL too
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON object that stdout is."""
-        document = json.loads(self.out)
-        assert isinstance(document, dict)
-        return document
 
 
 class CommandLine:
@@ -74,18 +52,7 @@ class CommandLine:
     def run(self, command: str, *, stdin: str = "", **settings: str) -> Said:
         """In this process, with a runtime of its own."""
         self.environment |= settings
-        before = runtime.use(None)
-        with (
-            contextlib.chdir(self.folder),
-            mock.patch.object(sys, "argv", ["stocksync", *shlex.split(command)]),
-            CliRunner().isolation(stdin.encode("utf-8", "surrogatepass"), self.environment) as (out, err, _),
-        ):
-            with pytest.raises(SystemExit) as ended:
-                main()
-            sys.stderr.flush()
-        if made := runtime.use(before):
-            made.close()
-        return Said(int(ended.value.code or 0), out.getvalue().decode(), err.getvalue().decode())
+        return run_command(shlex.split(command), self.folder, self.environment, stdin)
 
     def write(self, name: str, content: str | bytes) -> None:
         (self.folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -125,6 +92,7 @@ def on_hand(shop: Shop) -> tuple[int, int]:
 # The schema
 
 
+@pytest.mark.starts_empty
 def test_migrate_makes_the_schema_and_finds_nothing_to_do_the_second_time(at: CommandLine) -> None:
     first, second = at.run("migrate"), at.run("migrate")
 
@@ -135,6 +103,7 @@ def test_migrate_makes_the_schema_and_finds_nothing_to_do_the_second_time(at: Co
     assert (second.code, second.out) == (0, "nothing to do\n")
 
 
+@pytest.mark.starts_empty
 def test_of_two_that_migrate_at_once_one_does_it_and_both_succeed(at: CommandLine) -> None:
     both = [at.start("migrate --json") for _ in range(2)]
     said = [process.communicate(timeout=60) for process in both]
@@ -144,6 +113,7 @@ def test_of_two_that_migrate_at_once_one_does_it_and_both_succeed(at: CommandLin
 
 
 @on_sqlite
+@pytest.mark.starts_empty
 def test_on_a_schema_that_is_behind_a_command_says_to_migrate(at: CommandLine) -> None:
     at.write("count.csv", HEADER + "A,Ирина,1\n")
 
