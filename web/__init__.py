@@ -3,7 +3,7 @@
 from flask_openapi3 import OpenAPI
 
 from stocksync import runtime as composition
-from stocksync.queue import eventlog
+from stocksync.queue import process
 from stocksync.web import api, auth, errors, health, request_context
 from stocksync.web.pages import frame, lists, operations, overview  # noqa: F401 (their views)
 
@@ -27,7 +27,7 @@ def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
     errors.set_up(app)
     request_context.set_up(app)
     if runtime is None:
-        eventlog.set_up(at.config)
+        process.set_up_log(at.config)
         # gunicorn forks after this: what was opened here must not be used there.
         at.close()
         composition.use(None)
