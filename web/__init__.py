@@ -1,11 +1,14 @@
 """The operator's page: a small Flask application on the same runtime as everything else."""
 
-from flask_openapi3 import OpenAPI
+from flask_openapi3 import Info, OpenAPI
 
 from stocksync import runtime as composition
 from stocksync.queue import eventlog
-from stocksync.web import api, auth, errors, health, request_context
+from stocksync.web import api, api_calls, auth, errors, health, request_context  # noqa: F401 (the calls)
 from stocksync.web.pages import frame, lists, operations, overview  # noqa: F401 (their views)
+
+_ABOUT_THE_API = """Reliable delivery of stock operations to the orders microservice. Every call needs a key
+(`Authorization: Bearer …`); those that change something need the role operator. Errors are `{"detail": "…"}`."""
 
 
 def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
@@ -17,7 +20,18 @@ def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
     Raises:
         ConfigurationError, SchemaBehind: said at start, not at the first request.
     """
-    app = api.make_application(__name__)
+    app = OpenAPI(
+        __name__,
+        info=Info(title="stocksync", version="1", description=_ABOUT_THE_API),
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        validation_error_status=400,
+        validation_error_callback=api.say_faults,
+        doc_ui=False,
+    )
+    app.json = api.Json(app)
+    app.register_api(api.stock_sync)
+    app.register_api(api.orders)
+    app.register_blueprint(api.docs)
     # Nobody asks from another site, so nobody is told what OPTIONS there are.
     app.config.update(MAX_CONTENT_LENGTH=64 * 1024, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.extensions["stocksync"] = composition.current if runtime is None else lambda: runtime

@@ -1,7 +1,7 @@
 """What the calls of the API answer with: the fields that are shown, most of them columns of our tables."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, RootModel, create_model
@@ -15,7 +15,8 @@ from stocksync.store.models import (
     PendingStockOperation,
     StockSynchronizationLog,
 )
-from stocksync.web.api_requests import Status
+
+Status: TypeAlias = Literal["pending", "processing", "completed", "failed", "cancelled"]
 
 
 class Answer(BaseModel):
