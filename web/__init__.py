@@ -1,11 +1,12 @@
 """The operator's page: a small Flask application on the same runtime as everything else."""
 
+from flask_babel import Babel
 from flask_openapi3 import Info, OpenAPI
 
 from stocksync import runtime as composition
 from stocksync.queue import eventlog
-from stocksync.web import api, api_calls, auth, errors, health, request_context  # noqa: F401 (the calls)
-from stocksync.web.pages import frame, lists, operations, overview  # noqa: F401 (their views)
+from stocksync.web import api, api_calls, auth, errors, frame, health  # noqa: F401 (what they add to the blueprints)
+from stocksync.web.pages import lists, operations, overview  # noqa: F401
 
 _ABOUT_THE_API = """Reliable delivery of stock operations to the orders microservice. Every call needs a key
 (`Authorization: Bearer …`); those that change something need the role operator. Errors are `{"detail": "…"}`."""
@@ -38,13 +39,12 @@ def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
     at = app.extensions["stocksync"]()
     at.require_schema()
     auth.set_up(app, at.config)
-    errors.set_up(app)
-    request_context.set_up(app)
+    Babel(app, locale_selector=frame.select_language)
+    for blueprint in (auth.blueprint, frame.blueprint, health.blueprint):
+        app.register_blueprint(blueprint)
     if runtime is None:
         eventlog.set_up(at.config)
         # gunicorn forks after this: what was opened here must not be used there.
         at.close()
         composition.use(None)
-    app.register_blueprint(frame.blueprint)
-    app.register_blueprint(health.blueprint)
     return app

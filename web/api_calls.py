@@ -18,7 +18,7 @@ from stocksync.upkeep.alert_texts import text
 from stocksync.web import api_answers as answers
 from stocksync.web.api import Cursor, Limit, Offset, OneLine, ShortText, YesNo, call, orders, stock_sync
 from stocksync.web.auth import actor
-from stocksync.web.request_context import runtime
+from stocksync.web.frame import runtime
 
 log = logging.getLogger(__name__)
 

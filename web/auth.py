@@ -30,7 +30,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from stocksync.config import StockSyncConfig
 from stocksync.credentials import Credential, Role, owner_of, password_fits
-from stocksync.web.request_context import FOR_ALL, for_program, own_path, runtime
+from stocksync.web.frame import FOR_ALL, for_program, own_path, runtime
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("auth", __name__)
@@ -134,7 +134,7 @@ class _Sessions(SecureCookieSessionInterface):
 
 
 def set_up(app: Flask, config: StockSyncConfig) -> None:
-    """Put the guard in front of every view of `app`."""
+    """Have `app` keep sessions and know the people of the settings."""
     app.extensions["stocksync.access"] = found = Access(config)
     users = config.users.get_secret_value()
     derived = hashlib.sha256(f"stocksync session {users}".encode()).hexdigest() if users else None
@@ -147,9 +147,6 @@ def set_up(app: Flask, config: StockSyncConfig) -> None:
     )
     if proxies := config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
-    app.before_request(guard)
-    app.after_request(secure)
-    app.register_blueprint(blueprint)
     app.jinja_env.globals.update(user=LocalProxy(lambda: g.get("user")), csrf_token=csrf_token, may=may)
     if found.only_here:
         log.warning(
@@ -158,6 +155,7 @@ def set_up(app: Flask, config: StockSyncConfig) -> None:
         )
 
 
+@blueprint.before_app_request
 def guard() -> Any:
     """Find out who asks, and refuse them, send them to the login, or let them through."""
     program = for_program()
@@ -206,6 +204,7 @@ def csrf_token() -> str:
     return str(session.setdefault("csrf", secrets.token_urlsafe(32)))
 
 
+@blueprint.after_app_request
 def secure(response: Response) -> Response:
     """Headers that keep other sites and injected scripts out."""
     response.headers.update(_HEADERS)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Flask, Response, jsonify, render_template, request
+from flask import Response, jsonify, render_template, request
 from flask_babel import lazy_gettext as _
 from peewee import PeeweeException
 from werkzeug.exceptions import HTTPException
@@ -11,8 +11,7 @@ from stocksync import errors
 from stocksync.errors import DatabaseUnavailable, StockSyncError
 from stocksync.store.outages import is_unavailable
 from stocksync.web import words
-from stocksync.web.pages.frame import back
-from stocksync.web.request_context import for_program, runtime
+from stocksync.web.frame import back, blueprint, for_program, runtime
 
 # The first that fits counts: its code, and what the page says; None: the error's own words.
 _ANSWERS: tuple[tuple[type[StockSyncError], int, Any], ...] = (
@@ -63,14 +62,7 @@ _MESSAGES = {
 _TITLES = {403: _("Not allowed"), 404: _("Not found"), 429: _("Too many attempts")}
 
 
-def set_up(app: Flask) -> None:
-    """Have every error of `app` answered here."""
-    app.register_error_handler(HTTPException, _handle_http_error)
-    app.register_error_handler(StockSyncError, _handle_our_error)
-    app.register_error_handler(PeeweeException, _handle_database_error)
-    app.after_request(_note_that_the_database_answers)
-
-
+@blueprint.app_errorhandler(StockSyncError)
 def _handle_our_error(error: StockSyncError) -> Any:
     if isinstance(error, DatabaseUnavailable):
         runtime.database_outage.begins(error)
@@ -86,6 +78,7 @@ def _handle_our_error(error: StockSyncError) -> Any:
     return _page(message, code), code
 
 
+@blueprint.app_errorhandler(PeeweeException)
 def _handle_database_error(error: PeeweeException) -> Any:
     if not is_unavailable(error):
         raise error  # a fault of ours, logged with its traceback
@@ -93,6 +86,7 @@ def _handle_database_error(error: PeeweeException) -> Any:
     return _handle_our_error(DatabaseUnavailable("the database does not answer"))
 
 
+@blueprint.after_app_request
 def _note_that_the_database_answers(response: Response) -> Response:
     # No view of these blueprints answers without it.
     if response.status_code < 400 and request.blueprint in ("pages", "stock_sync", "api_orders"):
@@ -100,6 +94,7 @@ def _note_that_the_database_answers(response: Response) -> Response:
     return response
 
 
+@blueprint.app_errorhandler(HTTPException)
 def _handle_http_error(error: HTTPException) -> Any:
     if error.response is not None:
         return error.response

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from stocksync.errors import SchemaBehind, StockSyncError
 from stocksync.store.alerts import Conditions
 from stocksync.store.tallies import TOOK_BOUNDS, WAIT_BOUNDS, Counts
-from stocksync.web.request_context import runtime
+from stocksync.web.frame import runtime
 
 blueprint = Blueprint("health", __name__)
 

@@ -17,7 +17,7 @@ from babel.messages.pofile import read_po
 from stocksync.store import states
 from stocksync.upkeep import discrepancies
 from stocksync.web import words
-from stocksync.web.request_context import LANGUAGES
+from stocksync.web.frame import LANGUAGES
 
 WEB = Path(__file__).parents[2] / "web"
 TRANSLATED = [code for code in LANGUAGES if code != "en"]

@@ -11,8 +11,7 @@ from stocksync.store.values import check_word
 from stocksync.upkeep import alert_texts
 from stocksync.upkeep.discrepancies import MENDABLE
 from stocksync.web.auth import actor
-from stocksync.web.pages.frame import PAGE_SIZE, back, blueprint, page_number
-from stocksync.web.request_context import runtime
+from stocksync.web.frame import PAGE_SIZE, back, blueprint, page_number, runtime
 
 
 @blueprint.get("/lanes")

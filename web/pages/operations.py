@@ -16,16 +16,17 @@ from stocksync.store.states import STATUSES
 from stocksync.store.values import check_word
 from stocksync.web import words
 from stocksync.web.auth import actor, demand
-from stocksync.web.pages.frame import (
+from stocksync.web.frame import (
     ACTIONS,
     LAST_PAGE,
     PAGE_SIZE,
     back,
     blueprint,
-    filter_of,
+    filter_of_address,
+    here,
     page_number,
+    runtime,
 )
-from stocksync.web.request_context import here, runtime
 
 _RESULTS = ("sync_success", "sync_failed", "sync_error", "rescued")
 # What belongs to the entry before it in an operation's story, by what that entry is.
@@ -39,7 +40,7 @@ def operations() -> Any:
     """The list: a status, a search and the matrix's cells are filters in the address."""
     number, lists = page_number(), runtime.operation_lists
     with runtime.database.scope():
-        wanted, kept = filter_of(request.args)
+        wanted, kept = filter_of_address()
         found = lists.page(wanted, runtime.clock(), limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
         if not found.operations and number > 1:
             return redirect(here(page=None))
@@ -134,7 +135,7 @@ def _for_all(action: str) -> tuple[dict[str, Filter], dict[str, str]]:
     """The filter of the address, by each status that the action is for."""
     if action not in ACTIONS:
         abort(404)
-    wanted, kept = filter_of(request.args)
+    wanted, kept = filter_of_address()
     statuses = [name for name in STATUSES if ACTIONS[action](name) and wanted.status in (None, name)]
     return {name: replace(wanted, status=name) for name in statuses}, kept
 

@@ -14,8 +14,7 @@ from stocksync.queue.wakeups import RedisWakeups
 from stocksync.store.operation_lists import Filter
 from stocksync.store.tallies import WAIT_BOUNDS, Counts
 from stocksync.upkeep import alert_texts as alerts
-from stocksync.web.pages.frame import blueprint
-from stocksync.web.request_context import language, runtime
+from stocksync.web.frame import blueprint, language, runtime
 
 SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d": (timedelta(days=7), 21600)}
 """What the charts show: name -> (how long, seconds of a step)."""
