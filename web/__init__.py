@@ -6,7 +6,7 @@ from flask_openapi3 import Info, OpenAPI
 from stocksync import runtime as composition
 from stocksync.queue import eventlog
 from stocksync.web import api, api_calls, auth, errors, frame, health  # noqa: F401 (what they add to the blueprints)
-from stocksync.web.pages import lists, operations, overview  # noqa: F401
+from stocksync.web.pages import operations, overview  # noqa: F401
 
 _ABOUT_THE_API = """Reliable delivery of stock operations to the orders microservice. Every call needs a key
 (`Authorization: Bearer …`); those that change something need the role operator. Errors are `{"detail": "…"}`."""
