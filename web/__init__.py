@@ -34,7 +34,9 @@ def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
     app.register_api(api.orders)
     app.register_blueprint(api.docs)
     # Nobody asks from another site, so nobody is told what OPTIONS there are.
-    app.config.update(MAX_CONTENT_LENGTH=64 * 1024, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(
+        MAX_CONTENT_LENGTH=64 * 1024, PROVIDE_AUTOMATIC_OPTIONS=False, SESSION_COOKIE_SAMESITE="Lax"
+    )
     app.extensions["stocksync"] = composition.current if runtime is None else lambda: runtime
     at = app.extensions["stocksync"]()
     at.require_schema()

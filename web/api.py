@@ -18,7 +18,6 @@ from stocksync.orders.checkout_form import fault_in_words, written_out
 from stocksync.store.operation_lists import Filter
 from stocksync.web.api_answers import Fault
 
-_LARGEST_BODY = 2 * 1024 * 1024
 _COMMON: dict[str, Any] = {
     "abp_responses": dict.fromkeys((400, 401, 403, 404, 429, 503), Fault),
     "abp_security": [{"key": []}],
@@ -124,7 +123,7 @@ def refuse_what_is_no_document() -> None:
     """Refuse bodies that are no JSON object, each of which is an error of its own."""
     if request.method == "OPTIONS":
         return
-    request.max_content_length = _LARGEST_BODY
+    request.max_content_length = 2 * 1024 * 1024
     if not request.is_json:
         abort(415, "The body must be JSON, with Content-Type: application/json.")
     try:
@@ -137,7 +136,7 @@ def refuse_what_is_no_document() -> None:
 
 def say_faults(error: ValidationError) -> Response:
     """What the models found wrong, as every other error is said."""
-    faults = [fault_in_words(fault) for fault in error.errors(include_url=False)]
+    faults = map(fault_in_words, error.errors(include_url=False))
     return make_response(jsonify(detail="; ".join(faults)), 400)
 
 

@@ -224,10 +224,10 @@ def leave(difference_id: ShortText, reason: OneLine) -> Any:
 def alerts(limit: Limit = 50, offset: Offset = 0, status: Literal["open", "all"] = "open") -> Any:
     """What people were, or are to be, told; the newest first."""
     rows = runtime.alerts.find(open_only=status == "open", limit=limit, offset=offset)
-    language = runtime.config.alert_language
     return {
         "alerts": [
-            row | {"text": text(row["kind"], row["subject"], row["details"], language)} for row in rows
+            row | {"text": text(row["kind"], row["subject"], row["details"], runtime.config.alert_language)}
+            for row in rows
         ]
     }
 
@@ -253,8 +253,8 @@ def lanes() -> Any:
 def pause(token_id: ShortText, reason: OneLine) -> Any:
     """Deliver nothing of a seller until it is resumed."""
     with runtime.database.scope():
-        paused = runtime.lanes.pause(token_id, f"{reason} ({actor()})")
-        if not paused and not runtime.lanes.state(token_id).paused:
+        changed = runtime.lanes.pause(token_id, f"{reason} ({actor()})")
+        if not changed and not runtime.lanes.state(token_id).paused:
             abort(404, f"lane {token_id} is unknown")
     return {"token_id": token_id, "paused": True}
 

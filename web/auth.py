@@ -142,9 +142,6 @@ def set_up(app: Flask, config: StockSyncConfig) -> None:
         config.secret_key.get_secret_value() if config.secret_key else derived or secrets.token_hex()
     )
     app.session_interface = _Sessions()
-    app.config.update(
-        SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_REFRESH_EACH_REQUEST=False
-    )
     if proxies := config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
     app.jinja_env.globals.update(user=LocalProxy(lambda: g.get("user")), csrf_token=csrf_token, may=may)
@@ -207,9 +204,8 @@ def csrf_token() -> str:
 @blueprint.after_app_request
 def secure(response: Response) -> Response:
     """Headers that keep other sites and injected scripts out."""
-    response.headers.update(_HEADERS)
-    if request.is_secure:
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    for_https = {"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {}
+    response.headers.update(_HEADERS | for_https)
     response.headers.setdefault("Cache-Control", "no-store")
     return response
 

@@ -107,5 +107,5 @@ def _handle_http_error(error: HTTPException) -> Any:
 
 def _page(message: Any, code: int) -> str:
     """A page with a message, and what its code means."""
-    title = _TITLES.get(code) or (_("Out of order") if code >= 500 else _("That did not work"))
-    return render_template("error.html", title=title, message=message)
+    other = _("Out of order") if code >= 500 else _("That did not work")
+    return render_template("error.html", title=_TITLES.get(code, other), message=message)

@@ -130,10 +130,10 @@ def page_number() -> int:
 
 def filter_of_address() -> tuple[Filter, dict[str, str]]:
     """The filter that the address names, and its parts as they go into the next address."""
-    names = ("status", "q", "error", "age", "doubt")
-    kept = {name: text for name in names if (text := request.args.get(name, "").strip())}
+    parts = {name: request.args.get(name, "").strip() for name in ("status", "q", "error", "age", "doubt")}
+    kept = {name: text for name, text in parts.items() if text}
     stale = timedelta(hours=runtime.config.monitoring_stale_operation_hours)
-    newest, oldest = {**_AGES, "stale": (stale, None)}.get(kept.get("age", ""), (None, None))
+    newest, oldest = {**_AGES, "stale": (stale, None)}.get(parts["age"], (None, None))
     now = runtime.clock()
     wanted = Filter(
         status=kept.get("status"),

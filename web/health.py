@@ -19,7 +19,6 @@ from stocksync.web.frame import runtime
 
 blueprint = Blueprint("health", __name__)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_TAKEN = timedelta(minutes=10)
 """An order that is due for longer while the remote is asked, and that nobody takes, is a fault."""
 
@@ -73,7 +72,7 @@ def _families() -> Iterator[Any]:
     """Every figure, by its family; a family without label has one figure."""
     now, config = runtime.clock(), runtime.config
     with runtime.database.scope():
-        counts, lanes = runtime.tallies.since(_EPOCH), runtime.queries.lanes()
+        counts, lanes = runtime.tallies.since(datetime(1970, 1, 1, tzinfo=UTC)), runtime.queries.lanes()
         state = runtime.queries.status(now, config.monitoring_stale_operation_hours)
         oldest, alerts = Conditions(runtime.context).oldest_due(now), runtime.alerts.kinds_open()
         differences = runtime.reconciliation.records.count_open()
@@ -114,10 +113,9 @@ def _histogram(
 ) -> HistogramMetricFamily:
     reached = accumulate(counts[f"{prefix}_le_{bound}"] for bound in (*bounds, "inf"))
     names = [*(str(bound / per_second) for bound in bounds), "+Inf"]
-    family = HistogramMetricFamily(f"stocksync_{name}", said)
-    family.add_metric(
-        [],
-        [(name, float(total)) for name, total in zip(names, reached, strict=True)],
+    return HistogramMetricFamily(
+        f"stocksync_{name}",
+        said,
+        buckets=[(name, float(total)) for name, total in zip(names, reached, strict=True)],
         sum_value=counts[f"{prefix}_ms"] / 1000,
     )
-    return family

@@ -50,7 +50,6 @@ def operations() -> Any:
             if filtered
             else lists.by_status()
         )
-    pages = LAST_PAGE if found.more else max(1, min(LAST_PAGE, -(-found.total // PAGE_SIZE)))
     return render_template(
         "operations.html",
         found=found,
@@ -59,7 +58,7 @@ def operations() -> Any:
         filtered=filtered,
         counted=COUNTED,
         page=number,
-        pages=pages,
+        pages=LAST_PAGE if found.more else max(1, min(LAST_PAGE, -(-found.total // PAGE_SIZE))),
     )
 
 
@@ -102,17 +101,23 @@ def confirm(operation_id: str) -> Any:
 @blueprint.post("/operations/bulk")
 def bulk() -> Any:
     """One action on the rows that were chosen, or a retry of one."""
-    form = request.form
-    chosen = form.getlist("retry", type=UUID) or form.getlist("id", type=UUID)
-    return _act(form.get("action", "retry"), chosen[:PAGE_SIZE])
+    chosen = request.form.getlist("retry", type=UUID) or request.form.getlist("id", type=UUID)
+    return _act(request.form.get("action", "retry"), chosen[:PAGE_SIZE])
 
 
-@blueprint.get("/operations/all/<action>")
-def all_of(action: str) -> str:
-    """What an action on all that match would come to."""
+@blueprint.route("/operations/all/<action>", methods=["GET", "POST"])
+def all_of(action: str) -> Any:
+    """What an action on all that match would come to; when the form is sent, the action: some 20 seconds of it."""
     demand("operator")
-    wanted, kept = _for_all(action)
-    counts = [(status, *runtime.operation_lists.count(one)) for status, one in wanted.items()]
+    if action not in ACTIONS:
+        abort(404)
+    wanted, kept = filter_of_address()
+    statuses = [name for name in STATUSES if ACTIONS[action](name) and wanted.status in (None, name)]
+    filters = [replace(wanted, status=name) for name in statuses]
+    if request.method == "POST":
+        found = chain.from_iterable(matching(runtime.operation_lists, one) for one in filters)
+        return _act(action, islice(found, COUNTED))
+    counts = [(one.status, *runtime.operation_lists.count(one)) for one in filters]
     return render_template(
         "all.html",
         action=action,
@@ -123,31 +128,14 @@ def all_of(action: str) -> str:
     )
 
 
-@blueprint.post("/operations/all/<action>")
-def act_on_all(action: str) -> Any:
-    """The action on all that match; some 20 seconds of them."""
-    wanted, _kept = _for_all(action)
-    found = chain.from_iterable(matching(runtime.operation_lists, one) for one in wanted.values())
-    return _act(action, islice(found, COUNTED))
-
-
-def _for_all(action: str) -> tuple[dict[str, Filter], dict[str, str]]:
-    """The filter of the address, by each status that the action is for."""
-    if action not in ACTIONS:
-        abort(404)
-    wanted, kept = filter_of_address()
-    statuses = [name for name in STATUSES if ACTIONS[action](name) and wanted.status in (None, name)]
-    return {name: replace(wanted, status=name) for name in statuses}, kept
-
-
 def _act(action: str, ids: Iterable[UUID]) -> Any:
     """Do it, and say what was done and what was skipped."""
-    who, reason = actor(), request.form.get("reason", "")
+    how = {"actor": actor(), "reason": request.form.get("reason", "")}
     if action == "retry":
-        report = act_on(ids, lambda one: runtime.service.retry(one, actor=who, reason=reason))
+        report = act_on(ids, lambda one: runtime.service.retry(one, **how))
         said = ngettext("%(num)s operation goes out again.", "%(num)s operations go out again.", report.done)
     elif action == "cancel":
-        how = {"actor": who, "reason": check_word("reason", reason)}
+        check_word("reason", how["reason"])  # at once, not of every operation
         put_back = request.form.get("stock") == "put_back"
         report = act_on(ids, lambda one: runtime.service.cancel(one, put_back=put_back, **how))
         said = ngettext("%(num)s operation cancelled.", "%(num)s operations cancelled.", report.done)
@@ -177,18 +165,16 @@ def order(token_id: str, order_id: str) -> str:
     """An order; ids that an address can't carry as a part of its path come in its query."""
     if "seller" in request.args:
         token_id, order_id = request.args["seller"], request.args.get("id", "")
-    found = runtime.queries.order(token_id, order_id)
-    # A retry takes all of the order along that waits or is given up: one button does for all.
-    again = next((row for row in found["operations"] if row["status"] == "failed"), None)
-    told = found["is_stock_updated"] is not None and found["due_at"] is None and found["claim_id"] is None
-    return render_template("order.html", order=found, again=again, tell=told and again is None)
+    return render_template("order.html", order=runtime.queries.order(token_id, order_id))
 
 
 @blueprint.post("/orders/tell")
 def tell_again() -> Any:
     """Have the remote told again, whatever it says."""
-    form = request.form
     runtime.reconciliation.tell_again(
-        form.get("seller", ""), form.get("id", ""), actor=actor(), reason=form.get("reason", "")
+        request.form.get("seller", ""),
+        request.form.get("id", ""),
+        actor=actor(),
+        reason=request.form.get("reason", ""),
     )
     return back(_("The orders service will be told again at once."))
