@@ -94,8 +94,8 @@ def call(
             given = dict(path) | dict(query) | body
             if "wanted" in parameters:
                 given["wanted"] = Filter(**{name: given.pop(name) for name in _FILTER})
-            found = answer.model_validate(view(**given)).model_dump_json()
-            return Response(found, mimetype="application/json")
+            found = answer.model_validate(view(**given), from_attributes=True)
+            return Response(found.model_dump_json(), mimetype="application/json")
 
         shown.__annotations__ = models
         return route(rule, responses={200: answer, **dict.fromkeys(faults, Fault)})(shown)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, RootModel, create_model
+from pydantic import BaseModel, RootModel, create_model
 
 from stocksync.store.models import (
     Account,
@@ -19,12 +19,6 @@ from stocksync.store.models import (
 Status: TypeAlias = Literal["pending", "processing", "completed", "failed", "cancelled"]
 
 
-class Answer(BaseModel):
-    """An answer, or a part of one; of a row only what is named here is shown."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-
 _TYPES = {"UUID": UUID, "BOOL": bool, "INT": int, "BIGINT": int, "UTCTIME": datetime, "JSON": dict[str, Any]}
 
 
@@ -35,7 +29,7 @@ def _columns(table: Any, names: str) -> dict[str, Any]:
     return {column.column_name: kind | None if column.null else kind for column, kind in types}
 
 
-def _answer(name: str, about: str | None = None, /, base: type[BaseModel] = Answer, **shown: Any) -> Any:
+def _answer(name: str, about: str | None = None, /, base: type[BaseModel] = BaseModel, **shown: Any) -> Any:
     """The model of an answer: `shown` holds each field's type, or its type and what it is when nothing is given."""
     given: dict[str, Any] = {
         field: kind if isinstance(kind, tuple) else (kind, ...) for field, kind in shown.items()

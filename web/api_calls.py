@@ -206,8 +206,7 @@ def discrepancies(
 @call(stock_sync.post, "/discrepancies/<difference_id>/fix", answers.Outcome, 502, 409)
 def fix(difference_id: ShortText, reason: OneLine) -> Any:
     """Have the remote told again what we say; both sides are read again first."""
-    outcome = runtime.reconciliation.fix(difference_id, actor=actor(), reason=reason)
-    return {"outcome": outcome}
+    return {"outcome": runtime.reconciliation.fix(difference_id, actor=actor(), reason=reason)}
 
 
 @call(stock_sync.post, "/discrepancies/<difference_id>/leave", answers.Outcome, 409)

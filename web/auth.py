@@ -144,7 +144,6 @@ def set_up(app: Flask, config: StockSyncConfig) -> None:
     app.session_interface = _Sessions()
     if proxies := config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
-    app.jinja_env.globals.update(user=LocalProxy(lambda: g.get("user")), csrf_token=csrf_token, may=may)
     if found.only_here:
         log.warning(
             "no users or keys are set up: the page answers only at this machine; "
@@ -180,6 +179,7 @@ def guard() -> Any:
     return None
 
 
+@blueprint.app_template_global()
 def may(role: str) -> bool:
     """Whether who asks has `role` or one above it."""
     return g.get("user") is not None and g.user.role >= Role[role.upper()]
@@ -196,6 +196,7 @@ def actor() -> str:
     return str(g.user.name)
 
 
+@blueprint.app_template_global()
 def csrf_token() -> str:
     """The token that forms of this session must send back, as `csrf` or in the header X-CSRF-Token."""
     return str(session.setdefault("csrf", secrets.token_urlsafe(32)))

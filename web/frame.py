@@ -1,18 +1,14 @@
-"""What every view has: the runtime, whether a program asks, the reader's language and colours, addresses, filters."""
+"""What every view has: the runtime, whether a program asks, the reader's language and colours, addresses."""
 
 import re
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any, cast
 
 import flask_babel
-from flask import Blueprint, Response, current_app, flash, redirect, request, url_for
+from flask import Blueprint, Response, current_app, flash, g, redirect, request, url_for
 from werkzeug.local import LocalProxy
 
 from stocksync.runtime import Runtime
-from stocksync.store.operation_lists import AGES, Filter
-from stocksync.store.states import can_be_cancelled, can_be_retried
 from stocksync.web import words
 
 runtime = cast(Runtime, LocalProxy(lambda: current_app.extensions["stocksync"]()))  # noqa: PLW0108 (there is no application yet)
@@ -25,10 +21,7 @@ FOR_ALL = frozenset({"/healthz", "/readyz"})
 PAGE_SIZE = 50
 LAST_PAGE = 2000
 """As far as a list can be turned over."""
-ACTIONS = {"retry": can_be_retried, "cancel": can_be_cancelled}
 _CHOICES = {"language": tuple(LANGUAGES), "theme": ("auto", "light", "dark")}
-# An age by its name: older than the first, not older than the second.
-_AGES = dict(zip([*dict(AGES), "older"], pairwise([None, *dict(AGES).values(), None]), strict=True))
 
 
 @blueprint.app_context_processor
@@ -36,9 +29,7 @@ def _for_templates() -> dict[str, Any]:
     return {
         "words": words,
         "now": runtime.clock(),
-        "order_url": order_url,
-        "actions_of": actions_of,
-        "here": here,
+        "user": g.get("user"),
         "language": language(),
         "languages": LANGUAGES,
         "theme": _chosen("theme") or "auto",
@@ -91,6 +82,7 @@ def _remember(response: Response) -> Response:
 # Where things are
 
 
+@blueprint.app_template_global()
 def here(**changed: str | int | None) -> str:
     """The address of this page with some of its query changed; None takes a part away."""
     if request.endpoint is None or request.method not in ("GET", "HEAD"):
@@ -107,6 +99,7 @@ def own_path(path: str) -> str:
     return path if ours else url_for("pages.overview")
 
 
+@blueprint.app_template_global()
 def order_url(token_id: str, order_id: str) -> str:
     """The address of an order's page, whatever its id is made of."""
     if all(re.fullmatch(r"[\w-][\w.:@-]*", text) for text in (token_id, order_id)):
@@ -120,33 +113,6 @@ def back(said: str, kind: str = "good") -> Any:
     return redirect(own_path(request.form.get("back", "")), code=303)
 
 
-# Lists and what may be done with their rows
-
-
 def page_number() -> int:
     """Which page of a list is asked for."""
     return max(1, min(request.args.get("page", 1, type=int), LAST_PAGE))
-
-
-def filter_of_address() -> tuple[Filter, dict[str, str]]:
-    """The filter that the address names, and its parts as they go into the next address."""
-    parts = {name: request.args.get(name, "").strip() for name in ("status", "q", "error", "age", "doubt")}
-    kept = {name: text for name, text in parts.items() if text}
-    stale = timedelta(hours=runtime.config.monitoring_stale_operation_hours)
-    newest, oldest = {**_AGES, "stale": (stale, None)}.get(parts["age"], (None, None))
-    now = runtime.clock()
-    wanted = Filter(
-        status=kept.get("status"),
-        error_class=kept.get("error"),
-        in_doubt="doubt" in kept,
-        since=None if oldest is None else now - oldest,
-        until=None if newest is None else now - newest,
-    )
-    return runtime.operation_lists.understand(wanted, kept.get("q", "")), kept
-
-
-def actions_of(row: Mapping[str, Any]) -> list[str]:
-    """What may be done with an operation now."""
-    if row["applied"] == "unknown":
-        return ["confirm"]
-    return [name for name, allowed in ACTIONS.items() if allowed(row["status"])]

@@ -1,8 +1,9 @@
 """Operations and their orders: the list with its filters, one with its story, and what a person may do about them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import chain, islice
+from datetime import timedelta
+from itertools import chain, islice, pairwise
 from typing import Any
 from uuid import UUID
 
@@ -11,22 +12,12 @@ from flask_babel import gettext as _
 from flask_babel import ngettext
 
 from stocksync.orders.bulk import act_on, matching
-from stocksync.store.operation_lists import COUNTED, Filter
-from stocksync.store.states import STATUSES
+from stocksync.store.operation_lists import AGES, COUNTED, Filter
+from stocksync.store.states import STATUSES, can_be_cancelled, can_be_retried
 from stocksync.store.values import check_word
 from stocksync.web import words
 from stocksync.web.auth import actor, demand
-from stocksync.web.frame import (
-    ACTIONS,
-    LAST_PAGE,
-    PAGE_SIZE,
-    back,
-    blueprint,
-    filter_of_address,
-    here,
-    page_number,
-    runtime,
-)
+from stocksync.web.frame import LAST_PAGE, PAGE_SIZE, back, blueprint, here, page_number, runtime
 
 _RESULTS = ("sync_success", "sync_failed", "sync_error", "rescued")
 # What belongs to the entry before it in an operation's story, by what that entry is.
@@ -34,13 +25,17 @@ _GOES_ON = dict.fromkeys(_RESULTS, ("retry",)) | dict.fromkeys(
     ("completed", "retry_failed", "snoozed", "max_retries"), _RESULTS
 )
 
+ACTIONS = {"retry": can_be_retried, "cancel": can_be_cancelled}
+# An age by its name: older than the first, not older than the second.
+_AGES = dict(zip([*dict(AGES), "older"], pairwise([None, *dict(AGES).values(), None]), strict=True))
+
 
 @blueprint.get("/operations")
 def operations() -> Any:
     """The list: a status, a search and the matrix's cells are filters in the address."""
     number, lists = page_number(), runtime.operation_lists
     with runtime.database.scope():
-        wanted, kept = filter_of_address()
+        wanted, kept = _filter_of_address()
         found = lists.page(wanted, runtime.clock(), limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
         if not found.operations and number > 1:
             return redirect(here(page=None))
@@ -60,6 +55,31 @@ def operations() -> Any:
         page=number,
         pages=LAST_PAGE if found.more else max(1, min(LAST_PAGE, -(-found.total // PAGE_SIZE))),
     )
+
+
+def _filter_of_address() -> tuple[Filter, dict[str, str]]:
+    """The filter that the address names, and its parts as they go into the next address."""
+    parts = {name: request.args.get(name, "").strip() for name in ("status", "q", "error", "age", "doubt")}
+    kept = {name: text for name, text in parts.items() if text}
+    stale = timedelta(hours=runtime.config.monitoring_stale_operation_hours)
+    newest, oldest = {**_AGES, "stale": (stale, None)}.get(parts["age"], (None, None))
+    now = runtime.clock()
+    wanted = Filter(
+        status=kept.get("status"),
+        error_class=kept.get("error"),
+        in_doubt="doubt" in kept,
+        since=None if oldest is None else now - oldest,
+        until=None if newest is None else now - newest,
+    )
+    return runtime.operation_lists.understand(wanted, kept.get("q", "")), kept
+
+
+@blueprint.app_template_global()
+def actions_of(row: Mapping[str, Any]) -> list[str]:
+    """What may be done with an operation now."""
+    if row["applied"] == "unknown":
+        return ["confirm"]
+    return [name for name, allowed in ACTIONS.items() if allowed(row["status"])]
 
 
 @blueprint.get("/operations/<operation_id>")
@@ -111,7 +131,7 @@ def all_of(action: str) -> Any:
     demand("operator")
     if action not in ACTIONS:
         abort(404)
-    wanted, kept = filter_of_address()
+    wanted, kept = _filter_of_address()
     statuses = [name for name in STATUSES if ACTIONS[action](name) and wanted.status in (None, name)]
     filters = [replace(wanted, status=name) for name in statuses]
     if request.method == "POST":
