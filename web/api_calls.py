@@ -48,7 +48,11 @@ def breaker() -> Any:
     }
 
 
-@call(stock_sync.get, "/pending", answers.PendingAnswer)
+@call(
+    stock_sync.get,
+    "/pending",
+    answers.PendingAnswer,
+)
 def pending(limit: Limit = 50, offset: Offset = 0, status: answers.Status = "pending") -> Any:
     """Operations of one status, the newest first."""
     found = runtime.operation_lists.page(Filter(status=status), runtime.clock(), limit=limit, offset=offset)
@@ -60,7 +64,11 @@ def pending(limit: Limit = 50, offset: Offset = 0, status: answers.Status = "pen
     }
 
 
-@call(stock_sync.get, "/operations", answers.OperationsAnswer)
+@call(
+    stock_sync.get,
+    "/operations",
+    answers.OperationsAnswer,
+)
 def operations(
     *,
     limit: Limit = 50,
@@ -81,7 +89,11 @@ def operations(
     }
 
 
-@call(stock_sync.get, "/operations/<string(length=36):operation_id>", answers.OperationAnswer)
+@call(
+    stock_sync.get,
+    "/operations/<string(length=36):operation_id>",
+    answers.answer("OperationAnswer", base=answers.ShownOperation, log=list[answers.LogEntry]),
+)
 def operation(operation_id: ShortText) -> Any:
     """One operation with its log."""
     return runtime.queries.operation(operation_id)
@@ -171,7 +183,14 @@ def _to_all(
     return answer | {"done": report.done, "skipped": report.skipped, "next": report.next}
 
 
-@call(orders.post, "/process", answers.ProcessAnswer, 413, 415, 409)
+@call(
+    orders.post,
+    "/process",
+    answers.answer("ProcessAnswer", order_id=str, status=str, operations=list[UUID]),
+    413,
+    415,
+    409,
+)
 def process(body: CheckoutForm, warehouse: OneLine = DEFAULT_WAREHOUSE) -> Any:
     """Make stock follow an Allegro checkout form, with `token_id` beside it; all of it, or nothing."""
     return runtime.orders.process_order_stock_update(body, warehouse, actor=actor())
@@ -180,7 +199,12 @@ def process(body: CheckoutForm, warehouse: OneLine = DEFAULT_WAREHOUSE) -> Any:
 # Reconciliation
 
 
-@call(stock_sync.post, "/reconcile", answers.ReconcileAnswer, 502)
+@call(
+    stock_sync.post,
+    "/reconcile",
+    answers.ReconcileAnswer,
+    502,
+)
 def reconcile(token_id: ShortText | None = None) -> Any:
     """Compare with the remote: one account now, for 20 seconds at most, or all of them in a job."""
     if token_id is None:
@@ -191,7 +215,11 @@ def reconcile(token_id: ShortText | None = None) -> Any:
     return runtime.reconciliation.run(token_id, actor=actor(), should_stop=lambda: time.monotonic() >= ends)
 
 
-@call(stock_sync.get, "/discrepancies", answers.DifferencesAnswer)
+@call(
+    stock_sync.get,
+    "/discrepancies",
+    answers.answer("DifferencesAnswer", discrepancies=list[answers.ListedDifference], next=UUID | None),
+)
 def discrepancies(
     limit: Limit = 50,
     status: Literal["open", "fixed", "left", "gone"] = "open",
@@ -219,7 +247,7 @@ def leave(difference_id: ShortText, reason: OneLine) -> Any:
 # Alerts
 
 
-@call(stock_sync.get, "/alerts", answers.AlertsAnswer)
+@call(stock_sync.get, "/alerts", answers.answer("AlertsAnswer", alerts=list[answers.ShownAlert]))
 def alerts(limit: Limit = 50, offset: Offset = 0, status: Literal["open", "all"] = "open") -> Any:
     """What people were, or are to be, told; the newest first."""
     rows = runtime.alerts.find(open_only=status == "open", limit=limit, offset=offset)
@@ -231,7 +259,11 @@ def alerts(limit: Limit = 50, offset: Offset = 0, status: Literal["open", "all"]
     }
 
 
-@call(stock_sync.post, "/alerts/<alert_id>/acknowledge", answers.Acknowledged)
+@call(
+    stock_sync.post,
+    "/alerts/<alert_id>/acknowledge",
+    answers.answer("Acknowledged", alert_id=UUID, acknowledged_by=str),
+)
 def acknowledge(alert_id: UUID) -> Any:
     """Say that somebody has seen it: it is not repeated any more."""
     if not runtime.alerts.acknowledge(alert_id, actor(), runtime.clock()):
@@ -242,7 +274,7 @@ def acknowledge(alert_id: UUID) -> Any:
 # Lanes
 
 
-@call(stock_sync.get, "/lanes", answers.LanesAnswer)
+@call(stock_sync.get, "/lanes", answers.answer("LanesAnswer", lanes=list[answers.Lane]))
 def lanes() -> Any:
     """The sellers' accounts, what waits of each, and what holds it back."""
     return {"lanes": runtime.queries.lanes()}

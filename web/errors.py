@@ -8,13 +8,12 @@ from peewee import PeeweeException
 from werkzeug.exceptions import HTTPException
 
 from stocksync import errors
-from stocksync.errors import DatabaseUnavailable, StockSyncError
 from stocksync.store.outages import is_unavailable
 from stocksync.web import words
 from stocksync.web.frame import back, blueprint, for_program, runtime
 
 # The first that fits counts: its code, and what the page says; None: the error's own words.
-_ANSWERS: tuple[tuple[type[StockSyncError], int, Any], ...] = (
+_ANSWERS: tuple[tuple[type[errors.StockSyncError], int, Any], ...] = (
     (
         errors.UnknownOperation,
         404,
@@ -47,11 +46,11 @@ _ANSWERS: tuple[tuple[type[StockSyncError], int, Any], ...] = (
     ),
     (errors.RemoteError, 502, _("The orders service could not be asked. Try again when it answers.")),
     (
-        DatabaseUnavailable,
+        errors.DatabaseUnavailable,
         503,
         _("The database does not answer. Nothing is lost; try again in a minute."),
     ),
-    (StockSyncError, 503, None),
+    (errors.StockSyncError, 503, None),
 )
 _MESSAGES = {
     404: _("There is no page at this address."),
@@ -62,9 +61,9 @@ _MESSAGES = {
 _TITLES = {403: _("Not allowed"), 404: _("Not found"), 429: _("Too many attempts")}
 
 
-@blueprint.app_errorhandler(StockSyncError)
-def _handle_our_error(error: StockSyncError) -> Any:
-    if isinstance(error, DatabaseUnavailable):
+@blueprint.app_errorhandler(errors.StockSyncError)
+def _handle_our_error(error: errors.StockSyncError) -> Any:
+    if isinstance(error, errors.DatabaseUnavailable):
         runtime.database_outage.begins(error)
     code, said = next((code, said) for kind, code, said in _ANSWERS if isinstance(error, kind))
     if for_program():
@@ -83,7 +82,7 @@ def _handle_database_error(error: PeeweeException) -> Any:
     if not is_unavailable(error):
         raise error  # a fault of ours, logged with its traceback
     runtime.database_outage.begins(error)
-    return _handle_our_error(DatabaseUnavailable("the database does not answer"))
+    return _handle_our_error(errors.DatabaseUnavailable("the database does not answer"))
 
 
 @blueprint.after_app_request
