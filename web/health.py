@@ -71,11 +71,10 @@ def metrics() -> Any:
 def _families() -> Iterator[Any]:
     """Every figure, by its family; a family without label has one figure."""
     now, config = runtime.clock(), runtime.config
-    with runtime.database.scope():
-        counts, lanes = runtime.tallies.since(datetime(1970, 1, 1, tzinfo=UTC)), runtime.queries.lanes()
-        state = runtime.queries.status(now, config.monitoring_stale_operation_hours)
-        oldest, alerts = Conditions(runtime.context).oldest_due(now), runtime.alerts.kinds_open()
-        differences = runtime.reconciliation.records.count_open()
+    counts, lanes = runtime.tallies.since(datetime(1970, 1, 1, tzinfo=UTC)), runtime.queries.lanes()
+    state = runtime.queries.status(now, config.monitoring_stale_operation_hours)
+    oldest, alerts = Conditions(runtime.context).oldest_due(now), runtime.alerts.kinds_open()
+    differences = runtime.reconciliation.records.count_open()
     overdue = max(0.0, (now - oldest).total_seconds()) if oldest else 0
     counter, gauge = CounterMetricFamily, GaugeMetricFamily
     figures: tuple[tuple[Any, str, str, str | None, dict[str, Any] | float], ...] = (

@@ -34,17 +34,16 @@ _AGES = dict(zip([*dict(AGES), "older"], pairwise([None, *dict(AGES).values(), N
 def operations() -> Any:
     """The list: a status, a search and the matrix's cells are filters in the address."""
     number, lists = page_number(), runtime.operation_lists
-    with runtime.database.scope():
-        wanted, kept = _filter_of_address()
-        found = lists.page(wanted, runtime.clock(), limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
-        if not found.operations and number > 1:
-            return redirect(here(page=None))
-        filtered = replace(wanted, status=None) != Filter()
-        counts = (
-            {name: lists.count(replace(wanted, status=name))[0] for name in STATUSES}
-            if filtered
-            else lists.by_status()
-        )
+    wanted, kept = _filter_of_address()
+    found = lists.page(wanted, runtime.clock(), limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
+    if not found.operations and number > 1:
+        return redirect(here(page=None))
+    filtered = replace(wanted, status=None) != Filter()
+    counts = (
+        {name: lists.count(replace(wanted, status=name))[0] for name in STATUSES}
+        if filtered
+        else lists.by_status()
+    )
     return render_template(
         "operations.html",
         found=found,

@@ -30,21 +30,17 @@ def overview() -> str:
     span, now = request.args.get("span"), runtime.clock()
     span = span if span in SPANS else "24h"
     length, seconds = SPANS[span]
-    with runtime.database.scope():
-        state = runtime.queries.status(now, runtime.config.monitoring_stale_operation_hours)
-        lanes, matrix = runtime.queries.lanes(), runtime.operation_lists.errors(now)
-        doubt, _more = runtime.operation_lists.count(Filter(in_doubt=True))
-        differences = runtime.reconciliation.records.count_open()
-        series = [_point(*step) for step in runtime.tallies.series(now - length, seconds, now)]
+    state = runtime.queries.status(now, runtime.config.monitoring_stale_operation_hours)
+    series = [_point(*step) for step in runtime.tallies.series(now - length, seconds, now)]
     breaker, alive = runtime.breaker.open_until(), _who_is_alive()
     return render_template(
         "overview.html",
-        findings=findings(alive, state, lanes, doubt, differences, breaker is not None),
+        findings=findings(alive, state, breaker is not None),
         alive=alive,
         breaker=breaker,
         state=state,
         waited=(now - state["next_due_at"]).total_seconds() if state["next_due_at"] else 0,
-        matrix=matrix,
+        matrix=runtime.operation_lists.errors(now),
         span=span,
         spans=SPANS,
         series=series,
@@ -66,12 +62,7 @@ def _who_is_alive() -> dict[str, bool]:
 
 
 def findings(
-    alive: dict[str, bool],
-    state: dict[str, Any],
-    lanes: list[dict[str, Any]],
-    doubt: int,
-    differences: int,
-    outage: bool,
+    alive: dict[str, bool], state: dict[str, Any], outage: bool
 ) -> list[tuple[str, str, str | None]]:
     """What is not well, the worst first, a part that is down before all else. Empty: all is well.
 
@@ -79,7 +70,9 @@ def findings(
     """
     spoken, figures, waiting, lost = language(), state["statistics"], state["orders_waiting"], state["lost"]
     failed, stale = figures["failed_operations"], 0 if outage else figures["stale_operations"]
-    paused = sum(bool(lane["paused"]) for lane in lanes)
+    paused = sum(bool(lane["paused"]) for lane in runtime.queries.lanes())
+    doubt, _more = runtime.operation_lists.count(Filter(in_doubt=True))
+    differences = runtime.reconciliation.records.count_open()
     silent = {part for part, lives in alive.items() if not lives}
     found: list[tuple[int, str, str, str | None]] = [
         ("redis" in silent, "bad", alert_texts.title("redis_away", spoken), None),
@@ -132,9 +125,12 @@ def _point(at: datetime, counts: Counts) -> dict[str, Any]:
 @blueprint.get("/lanes")
 def lanes() -> str:
     """Every seller: what waits, and whether it is worked on; the remote's breaker; the periodic tasks."""
-    with runtime.database.scope():
-        found, tasks = runtime.queries.lanes(), runtime.tasks()
-    return render_template("lanes.html", lanes=found, tasks=tasks, breaker=runtime.breaker.open_until())
+    return render_template(
+        "lanes.html",
+        lanes=runtime.queries.lanes(),
+        tasks=runtime.tasks(),
+        breaker=runtime.breaker.open_until(),
+    )
 
 
 @blueprint.post("/lanes/pause")
@@ -161,16 +157,14 @@ def reconciliation() -> str:
     records, status = runtime.reconciliation.records, request.args.get("status")
     status = status if status in DIFFERENCE_STATUSES else "open"
     after = request.args.get("after", type=UUID)
-    with runtime.database.scope():
-        differences = records.differences(status=status, after=after, limit=PAGE_SIZE + 1)
-        waiting, runs = records.count_open(), records.runs(limit=15)
+    differences = records.differences(status=status, after=after, limit=PAGE_SIZE + 1)
     return render_template(
         "reconciliation.html",
         differences=differences[:PAGE_SIZE],
         following=differences[PAGE_SIZE - 1]["id"] if len(differences) > PAGE_SIZE else None,
         status=status,
-        waiting=waiting,
-        runs=runs,
+        waiting=records.count_open(),
+        runs=records.runs(limit=15),
         mendable=MENDABLE,
     )
 
@@ -244,6 +238,9 @@ def stock() -> str:
 def sku() -> str:
     """One SKU: its levels, the sums of all its movements, and the newest of these."""
     wanted = request.args.get("sku", "")
-    with runtime.database.scope():
-        levels, sums = runtime.queries.stock(wanted), runtime.queries.movement_sums(wanted)
-    return render_template("sku.html", sku=wanted, levels=levels, sums=sums)
+    return render_template(
+        "sku.html",
+        sku=wanted,
+        levels=runtime.queries.stock(wanted),
+        sums=runtime.queries.movement_sums(wanted),
+    )
