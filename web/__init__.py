@@ -5,11 +5,8 @@ from flask_openapi3 import Info, OpenAPI
 
 from stocksync import runtime as composition
 from stocksync.queue import eventlog
-from stocksync.web import api, api_calls, auth, errors, frame, health  # noqa: F401 (what they add to the blueprints)
+from stocksync.web import api, api_calls, auth, frame, health  # noqa: F401 (what they add to the blueprints)
 from stocksync.web.pages import operations, overview  # noqa: F401
-
-_ABOUT_THE_API = """Reliable delivery of stock operations to the orders microservice. Every call needs a key
-(`Authorization: Bearer …`); those that change something need the role operator. Errors are `{"detail": "…"}`."""
 
 
 def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
@@ -23,7 +20,13 @@ def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
     """
     app = OpenAPI(
         __name__,
-        info=Info(title="stocksync", version="1", description=_ABOUT_THE_API),
+        info=Info(
+            title="stocksync",
+            version="1",
+            description="Reliable delivery of stock operations to the orders microservice. Every call needs a key\n"
+            "(`Authorization: Bearer …`); those that change something need the role operator. "
+            'Errors are `{"detail": "…"}`.',
+        ),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_status=400,
         validation_error_callback=api.say_faults,

@@ -94,8 +94,10 @@ def call(
             given = dict(path) | dict(query) | body
             if "wanted" in parameters:
                 given["wanted"] = Filter(**{name: given.pop(name) for name in _FILTER})
-            found = answer.model_validate(view(**given), from_attributes=True)
-            return Response(found.model_dump_json(), mimetype="application/json")
+            return Response(
+                answer.model_validate(view(**given), from_attributes=True).model_dump_json(),
+                mimetype="application/json",
+            )
 
         shown.__annotations__ = models
         return route(rule, responses={200: answer, **dict.fromkeys(faults, Fault)})(shown)
@@ -136,8 +138,7 @@ def refuse_what_is_no_document() -> None:
 
 def say_faults(error: ValidationError) -> Response:
     """What the models found wrong, as every other error is said."""
-    faults = map(fault_in_words, error.errors(include_url=False))
-    return make_response(jsonify(detail="; ".join(faults)), 400)
+    return make_response(jsonify(detail="; ".join(map(fault_in_words, error.errors(include_url=False)))), 400)
 
 
 class Json(DefaultJSONProvider):

@@ -174,12 +174,11 @@ def cancel_all(
 def _to_all(
     wanted: Filter, cursor: UUID | None, dry_run: bool, act: Callable[[UUID], None]
 ) -> dict[str, Any]:
-    lists = runtime.operation_lists
-    matched, more = lists.count(wanted)
+    matched, more = runtime.operation_lists.count(wanted)
     answer = {"matched": matched, "matched_is_more": more, "dry_run": dry_run}
     if dry_run:
         return answer
-    report = act_on(matching(lists, wanted, cursor), act)
+    report = act_on(matching(runtime.operation_lists, wanted, cursor), act)
     return answer | {"done": report.done, "skipped": report.skipped, "next": report.next}
 
 

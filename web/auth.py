@@ -97,16 +97,7 @@ class Access:
         self.keys = config.known_keys()
         self.only_here = not self.users and not self.keys
         self.attempts = Attempts()
-        self._hashing = threading.Lock()
-
-    def password_fits(self, password: str, who: Credential | None) -> bool:
-        """One at a time, because each takes 32 MB. Raises TooManyRequests where too many wait."""
-        if not self._hashing.acquire(timeout=3):
-            abort(429, "Too many people log in at once; try again in a minute.")
-        try:
-            return password_fits(password, who)
-        finally:
-            self._hashing.release()
+        self.hashing = threading.Lock()  # one password at a time, because each takes 32 MB
 
     def user_of_session(self) -> Credential | None:
         """Whose session it is, while it lasts and they still have the password they began it with."""
@@ -218,8 +209,11 @@ def login() -> Any:
     if g.user:
         return redirect(target, 303)
     if not request.is_secure and not _is_here(_host()):
-        fault = _("Passwords are taken over HTTPS only. Behind a proxy set STOCK_SYNC_TRUSTED_PROXIES.")
-        return render_template("login.html", fault=fault, closed=True), 403
+        return render_template(
+            "login.html",
+            fault=_("Passwords are taken over HTTPS only. Behind a proxy set STOCK_SYNC_TRUSTED_PROXIES."),
+            closed=True,
+        ), 403
     fault, code = _begin_session() if request.method == "POST" else (None, 200)
     if code == 303:
         return redirect(target, 303)
@@ -231,7 +225,9 @@ def _begin_session() -> tuple[str | None, int]:
     address, who = request.remote_addr or "", access.users.get(request.form.get("name", "").strip())
     if not access.attempts.begin(address, who.name if who else None, runtime.clock()):
         return _("Too many attempts; try again in a quarter of an hour."), 429
-    if not access.password_fits(request.form.get("password", ""), who) or who is None:
+    with access.hashing:
+        fits = password_fits(request.form.get("password", ""), who)
+    if who is None or not fits:
         log.warning("a login failed from %s", address)
         return _("Name or password is wrong."), 401
     access.attempts.forgive(address, who.name)

@@ -131,8 +131,11 @@ def all_of(action: str) -> Any:
     if action not in ACTIONS:
         abort(404)
     wanted, kept = _filter_of_address()
-    statuses = [name for name in STATUSES if ACTIONS[action](name) and wanted.status in (None, name)]
-    filters = [replace(wanted, status=name) for name in statuses]
+    filters = [
+        replace(wanted, status=status)
+        for status in STATUSES
+        if ACTIONS[action](status) and wanted.status in (None, status)
+    ]
     if request.method == "POST":
         found = chain.from_iterable(matching(runtime.operation_lists, one) for one in filters)
         return _act(action, islice(found, COUNTED))
@@ -182,9 +185,8 @@ def story(log: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 @blueprint.get("/orders/<token_id>/<order_id>")
 def order(token_id: str, order_id: str) -> str:
     """An order; ids that an address can't carry as a part of its path come in its query."""
-    if "seller" in request.args:
-        token_id, order_id = request.args["seller"], request.args.get("id", "")
-    return render_template("order.html", order=runtime.queries.order(token_id, order_id))
+    seller, number = request.args.get("seller", token_id), request.args.get("id", order_id)
+    return render_template("order.html", order=runtime.queries.order(seller, number))
 
 
 @blueprint.post("/orders/tell")

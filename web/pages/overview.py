@@ -6,9 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from flask import abort, render_template, request, url_for
+from flask_babel import get_locale, ngettext
 from flask_babel import gettext as _
-from flask_babel import ngettext
-from redis.exceptions import RedisError
 
 from stocksync.queue.wakeups import RedisWakeups
 from stocksync.store.operation_lists import Filter
@@ -18,7 +17,8 @@ from stocksync.store.values import check_word
 from stocksync.upkeep import alert_texts
 from stocksync.upkeep.discrepancies import MENDABLE
 from stocksync.web.auth import actor
-from stocksync.web.frame import PAGE_SIZE, back, blueprint, language, page_number, runtime
+from stocksync.web.frame import PAGE_SIZE, back, blueprint, page_number, runtime
+from stocksync.web.health import asked
 
 SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d": (timedelta(days=7), 21600)}
 """What the charts show: name -> (how long, seconds of a step)."""
@@ -55,10 +55,8 @@ def _who_is_alive() -> dict[str, bool]:
     """Which of `redis`, `worker` and `scheduler` live; without Redis nobody knows of the others."""
     if not isinstance(runtime.wakeups, RedisWakeups):
         return {}
-    try:
-        return {"redis": True, **runtime.heard_from()}
-    except (RedisError, OSError):
-        return {"redis": False}
+    answers, alive = asked(runtime.heard_from)
+    return {"redis": answers == "ok", **(alive or {})}
 
 
 def findings(
@@ -68,16 +66,20 @@ def findings(
 
     Each finding is `bad` or `wait`, a sentence, and where to look.
     """
-    spoken, figures, waiting, lost = language(), state["statistics"], state["orders_waiting"], state["lost"]
+    spoken, figures, waiting, lost = (
+        str(get_locale()),
+        state["statistics"],
+        state["orders_waiting"],
+        state["lost"],
+    )
     failed, stale = figures["failed_operations"], 0 if outage else figures["stale_operations"]
     paused = sum(bool(lane["paused"]) for lane in runtime.queries.lanes())
     doubt, _more = runtime.operation_lists.count(Filter(in_doubt=True))
     differences = runtime.reconciliation.records.count_open()
-    silent = {part for part, lives in alive.items() if not lives}
     found: list[tuple[int, str, str, str | None]] = [
-        ("redis" in silent, "bad", alert_texts.title("redis_away", spoken), None),
-        ("worker" in silent, "bad", alert_texts.title("worker_silent", spoken), None),
-        ("scheduler" in silent, "bad", alert_texts.title("scheduler_silent", spoken), None),
+        (alive.get("redis") is False, "bad", alert_texts.title("redis_away", spoken), None),
+        (alive.get("worker") is False, "bad", alert_texts.title("worker_silent", spoken), None),
+        (alive.get("scheduler") is False, "bad", alert_texts.title("scheduler_silent", spoken), None),
         (lost, "bad", ngettext("%(num)s order would never be told. Call the developer.",
                                "%(num)s orders would never be told. Call the developer.", lost), None),
         (failed, "bad", ngettext("%(num)s operation was not delivered and waits for a person.",
