@@ -249,11 +249,10 @@ def leave(difference_id: ShortText, reason: OneLine) -> Any:
 @call(stock_sync.get, "/alerts", answers.answer("AlertsAnswer", alerts=list[answers.ShownAlert]))
 def alerts(limit: Limit = 50, offset: Offset = 0, status: Literal["open", "all"] = "open") -> Any:
     """What people were, or are to be, told; the newest first."""
-    rows = runtime.alerts.find(open_only=status == "open", limit=limit, offset=offset)
     return {
         "alerts": [
             row | {"text": text(row["kind"], row["subject"], row["details"], runtime.config.alert_language)}
-            for row in rows
+            for row in runtime.alerts.find(open_only=status == "open", limit=limit, offset=offset)
         ]
     }
 

@@ -30,7 +30,6 @@ from stocksync.web import words
 runtime = cast(Runtime, LocalProxy(lambda: current_app.extensions["stocksync"]()))  # noqa: PLW0108 (there is no application yet)
 """The process's own, or the one that the application was made with."""
 blueprint = Blueprint("pages", __name__)
-blueprint.add_app_template_filter(datetime.fromisoformat, "moment")
 
 LANGUAGES = {"ru": "Русский", "pl": "Polski", "en": "English"}
 FOR_ALL = frozenset({"/healthz", "/readyz"})
@@ -93,6 +92,7 @@ def _for_templates() -> dict[str, Any]:
     return {
         "words": words,
         "now": runtime.clock(),
+        "moment": datetime.fromisoformat,
         "user": g.get("user"),
         "language": str(get_locale()),
         "languages": LANGUAGES,

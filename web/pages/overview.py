@@ -158,8 +158,9 @@ def reconciliation() -> str:
     """Differences that wait for a person, and the newest comparisons."""
     records, status = runtime.reconciliation.records, request.args.get("status")
     status = status if status in DIFFERENCE_STATUSES else "open"
-    after = request.args.get("after", type=UUID)
-    differences = records.differences(status=status, after=after, limit=PAGE_SIZE + 1)
+    differences = records.differences(
+        status=status, after=request.args.get("after", type=UUID), limit=PAGE_SIZE + 1
+    )
     return render_template(
         "reconciliation.html",
         differences=differences[:PAGE_SIZE],
@@ -203,9 +204,8 @@ def alerts() -> str:
     rows = runtime.alerts.find(limit=PAGE_SIZE + 1, offset=(number - 1) * PAGE_SIZE)
     return render_template(
         "alerts.html",
-        alerts=sorted(
-            rows[:PAGE_SIZE], key=lambda row: row["resolved_at"] is not None
-        ),  # what lasts goes first
+        # What lasts goes first.
+        alerts=sorted(rows[:PAGE_SIZE], key=lambda row: row["resolved_at"] is not None),
         texts=alert_texts,
         page=number,
         pages=number + (len(rows) > PAGE_SIZE),
