@@ -74,8 +74,8 @@ def call(
 ) -> Callable[[Callable[..., Any]], Any]:
     """Decorator of a view, for one call: what the view returns is shown as `answer`; it may end with `faults` too.
 
-    The view's parameters are the call's: what `rule` names is taken from the path, `body` from the body, all others
-    from the query, where `wanted`, a Filter, is made of several.
+    The view's parameters are the call's, in the order in which the document shows them: what `rule` names is taken
+    from the path, `body` from the body, all others from the query. `wanted`, a Filter, is made of several.
     """
 
     def decorate(view: Callable[..., Any]) -> Any:

@@ -198,12 +198,7 @@ def process(body: CheckoutForm, warehouse: OneLine = DEFAULT_WAREHOUSE) -> Any:
 # Reconciliation
 
 
-@call(
-    stock_sync.post,
-    "/reconcile",
-    answers.ReconcileAnswer,
-    502,
-)
+@call(stock_sync.post, "/reconcile", answers.ReconcileAnswer, 502)
 def reconcile(token_id: ShortText | None = None) -> Any:
     """Compare with the remote: one account now, for 20 seconds at most, or all of them in a job."""
     if token_id is None:

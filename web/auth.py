@@ -196,8 +196,9 @@ def csrf_token() -> str:
 @blueprint.after_app_request
 def secure(response: Response) -> Response:
     """Headers that keep other sites and injected scripts out."""
-    for_https = {"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {}
-    response.headers.update(_HEADERS | for_https)
+    response.headers.update(
+        _HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {})
+    )
     response.headers.setdefault("Cache-Control", "no-store")
     return response
 

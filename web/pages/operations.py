@@ -39,15 +39,12 @@ def operations() -> Any:
     if not found.operations and number > 1:
         return redirect(here(page=None))
     filtered = replace(wanted, status=None) != Filter()
-    counts = (
-        {name: lists.count(replace(wanted, status=name))[0] for name in STATUSES}
-        if filtered
-        else lists.by_status()
-    )
     return render_template(
         "operations.html",
         found=found,
-        counts=counts,
+        counts={name: lists.count(replace(wanted, status=name))[0] for name in STATUSES}
+        if filtered
+        else lists.by_status(),
         kept=kept,
         filtered=filtered,
         counted=COUNTED,
@@ -151,7 +148,7 @@ def all_of(action: str) -> Any:
 
 
 def _act(action: str, ids: Iterable[UUID]) -> Any:
-    """Do it, and say what was done and what was skipped."""
+    """Do the action, and say what was done and what was skipped."""
     how = {"actor": actor(), "reason": request.form.get("reason", "")}
     if action == "retry":
         report = act_on(ids, lambda one: runtime.service.retry(one, **how))
