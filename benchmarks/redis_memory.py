@@ -33,7 +33,7 @@ def measure(bench: Bench) -> Result:
         jobs = redis.llen("rq:queue:stock-sync")
     result.goals = [Goal(Figure("growth of used_memory", "MB", [grown / 1e6]), at_most=1)]
     result.notes = [
-        f"jobs in the queue: {jobs}; keys: {redis.dbsize()}; wake-ups that failed: {waking.failures}"
+        f"jobs in the queue: {jobs}; keys: {redis.dbsize()}; Redis was away: {waking.outage.lasts}"
     ]
     redis.close()
     return result

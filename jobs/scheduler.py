@@ -2,7 +2,7 @@
 
 import sys
 
-from stocksync.queue.process import main, tick
+from stocksync.queue.process import main, schedule
 
 if __name__ == "__main__":
-    sys.exit(main("scheduler", tick))
+    sys.exit(main("scheduler", schedule))

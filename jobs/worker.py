@@ -2,8 +2,7 @@
 
 import sys
 
-from stocksync.queue.process import main
-from stocksync.queue.worker import run
+from stocksync.queue.process import main, work
 
 if __name__ == "__main__":
-    sys.exit(main("worker", run))
+    sys.exit(main("worker", work))

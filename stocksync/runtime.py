@@ -32,7 +32,7 @@ from stocksync.upkeep.monitor import Monitor
 from stocksync.upkeep.sweep import sweep
 
 if TYPE_CHECKING:
-    from stocksync.queue.scheduler import PeriodicTask, StockSyncScheduler
+    from stocksync.queue.scheduler import StockSyncScheduler
 
 
 log = logging.getLogger(__name__)
@@ -201,21 +201,9 @@ class Runtime(Parts):
         with needs_extra("worker"):
             from stocksync.queue.scheduler import StockSyncScheduler  # the worker has no need of its memory
 
-        queue = make_queue(self.connect_redis(blocking=True), self.config.queue_name)
-        # Its own wake-ups never rest: a tick that could not wake a lane is repeated by the next.
-        wakeups = RedisWakeups(
-            make_queue(self.connect_redis(), queue.name), self.config.redis_prefix, self.redis_outage, pause=0
-        )
-        return StockSyncScheduler(queue, wakeups, self.periodic_tasks(), self.config.redis_prefix)
-
-    def periodic_tasks(self) -> "list[PeriodicTask]":
-        """What comes back by itself, as rq-scheduler keeps it."""
-        from stocksync.queue.scheduler import PERIODIC, PeriodicTask
-
-        return [
-            PeriodicTask(f"{PERIODIC}{name}", f"{TASKS}{name}", interval, description)
-            for name, (interval, description, _) in self._tasks().items()
-        ]
+        wakeups = RedisWakeups(self.worker_queue(), self.config.redis_prefix, self.redis_outage)
+        tasks = {name: (interval, purpose) for name, (interval, purpose, _) in self._tasks().items()}
+        return StockSyncScheduler(wakeups, tasks)
 
     def require_schema(self) -> None:
         """Raises SchemaBehind, DatabaseUnavailable."""

@@ -16,7 +16,7 @@ from stocksync.store.models import MODELS
 ROOT = Path(__file__).parents[1]
 
 # What the two processes run, and what jobs name: above the runtime, which the rest of their room is below.
-PROCESSES = ("stocksync.queue.process", "stocksync.queue.tasks", "stocksync.queue.worker")
+PROCESSES = ("stocksync.queue.process", "stocksync.queue.tasks")
 
 # Design, section 3, from the top to the bottom; what stands in one line may look at each other where TOGETHER says so.
 LAYERS: tuple[tuple[str, ...], ...] = (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from redis import Redis
 
-from stocksync.queue.scheduler import PeriodicTask, StockSyncScheduler
+from stocksync.queue.scheduler import StockSyncScheduler
 from stocksync.queue.wakeups import RedisWakeups, StockSyncJob, make_queue
 from tests.shop import START, Clock
 
-TASK = PeriodicTask("periodic-sweep", "stocksync.queue.tasks.sweep", 60, "sweep")
+TASKS = {"sweep": (60, "sweep")}
+ENTRY = "periodic-sweep"
 QUEUE = "rq:queue:stock-sync"
 
 
@@ -20,14 +22,11 @@ class SchedulerBench:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self.clock = Clock()
-        self.wakeups = RedisWakeups(make_queue(redis, "stock-sync"), "stock-sync", pause=0)
+        self.wakeups = RedisWakeups(make_queue(redis, "stock-sync"), "stock-sync")
         self.scheduler = self.another()
 
-    def another(self, **more: Any) -> StockSyncScheduler:
-        queue = make_queue(self.redis, "stock-sync")
-        return StockSyncScheduler(
-            queue, self.wakeups, [TASK], "stock-sync", now=lambda: self.clock().timestamp(), **more
-        )
+    def another(self, tasks: Mapping[str, tuple[int, str]] = TASKS, **more: Any) -> StockSyncScheduler:
+        return StockSyncScheduler(self.wakeups, tasks, **{"now": lambda: self.clock().timestamp()} | more)
 
     def queued(self) -> list[str]:
         ids: list[bytes] = self.redis.lrange(QUEUE, 0, -1)  # type: ignore[assignment]

@@ -1,11 +1,12 @@
 """The operator's page: a small Flask application on the same runtime as everything else."""
 
-from flask_openapi3 import OpenAPI
+from flask_babel import Babel
+from flask_openapi3 import Info, OpenAPI
 
 from stocksync import runtime as composition
-from stocksync.queue import eventlog
-from stocksync.web import api, auth, errors, health, request_context
-from stocksync.web.pages import frame, lists, operations, overview  # noqa: F401 (their views)
+from stocksync.queue import process
+from stocksync.web import api, api_calls, auth, frame, health  # noqa: F401 (what they add to the blueprints)
+from stocksync.web.pages import operations, overview  # noqa: F401
 
 
 def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
@@ -17,20 +18,38 @@ def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
     Raises:
         ConfigurationError, SchemaBehind: said at start, not at the first request.
     """
-    app = api.make_application(__name__)
+    app = OpenAPI(
+        __name__,
+        info=Info(
+            title="stocksync",
+            version="1",
+            description="Reliable delivery of stock operations to the orders microservice. Every call needs a key\n"
+            "(`Authorization: Bearer …`); those that change something need the role operator. "
+            'Errors are `{"detail": "…"}`.',
+        ),
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        validation_error_status=400,
+        validation_error_callback=api.say_faults,
+        doc_ui=False,
+    )
+    app.json = api.Json(app)
+    app.register_api(api.stock_sync)
+    app.register_api(api.orders)
+    app.register_blueprint(api.docs)
     # Nobody asks from another site, so nobody is told what OPTIONS there are.
-    app.config.update(MAX_CONTENT_LENGTH=64 * 1024, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.config.update(
+        MAX_CONTENT_LENGTH=64 * 1024, PROVIDE_AUTOMATIC_OPTIONS=False, SESSION_COOKIE_SAMESITE="Lax"
+    )
     app.extensions["stocksync"] = composition.current if runtime is None else lambda: runtime
     at = app.extensions["stocksync"]()
     at.require_schema()
     auth.set_up(app, at.config)
-    errors.set_up(app)
-    request_context.set_up(app)
+    Babel(app, locale_selector=frame.select_language)
+    for blueprint in (auth.blueprint, frame.blueprint, health.blueprint):
+        app.register_blueprint(blueprint)
     if runtime is None:
-        eventlog.set_up(at.config)
+        process.set_up_log(at.config)
         # gunicorn forks after this: what was opened here must not be used there.
         at.close()
         composition.use(None)
-    app.register_blueprint(frame.blueprint)
-    app.register_blueprint(health.blueprint)
     return app

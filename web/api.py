@@ -1,22 +1,29 @@
-"""The HTTP API, `/api/v1`: its document and docs, made from the calls, and what every call refuses."""
+"""The HTTP API, `/api/v1`: how a view becomes a call, the document and the docs, and what every call refuses."""
 
+import inspect
 import re
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
+from uuid import UUID
 
 import flask_openapi3_swagger
 from flask import Blueprint, Response, abort, current_app, jsonify, make_response, render_template, request
 from flask.json.provider import DefaultJSONProvider
-from flask_openapi3 import Info, OpenAPI
-from pydantic import ValidationError
+from flask_openapi3 import APIBlueprint, OpenAPI
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError, create_model
 
-from stocksync.orders.checkout_form import fault_in_words
-from stocksync.web.api_calls import orders, stock_sync
+from stocksync.orders.checkout_form import fault_in_words, written_out
+from stocksync.store.operation_lists import Filter
+from stocksync.web.api_answers import Fault
 
-_ABOUT = """Reliable delivery of stock operations to the orders microservice. Every call needs a key
-(`Authorization: Bearer …`); those that change something need the role operator. Errors are `{"detail": "…"}`."""
-_LARGEST_BODY = 2 * 1024 * 1024
-
+_COMMON: dict[str, Any] = {
+    "abp_responses": dict.fromkeys((400, 401, 403, 404, 429, 503), Fault),
+    "abp_security": [{"key": []}],
+}
+stock_sync = APIBlueprint("stock_sync", __name__, url_prefix="/api/v1/stock-sync", **_COMMON)
+orders = APIBlueprint("api_orders", __name__, url_prefix="/api/v1/orders", **_COMMON)
 docs = Blueprint(
     "docs",
     __name__,
@@ -25,7 +32,116 @@ docs = Blueprint(
 )
 
 
-class _Json(DefaultJSONProvider):
+# What a call may take
+
+
+def _written_as(pattern: str, said: str) -> BeforeValidator:
+    """Refuse a text that is written otherwise; pydantic alone would take `yes` for True and `5.0` for 5."""
+
+    def check(given: Any) -> Any:
+        if isinstance(given, str) and not re.fullmatch(pattern, given):
+            raise ValueError(said)
+        return given
+
+    return BeforeValidator(check)
+
+
+_whole_number = _written_as("-?[0-9]{1,18}", "a whole number is needed")
+Limit = Annotated[int, Field(ge=1, le=200), _whole_number]
+Offset = Annotated[int, Field(ge=0, le=100_000), _whole_number]
+YesNo = Annotated[bool, _written_as("true|false", "true or false is needed")]
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+# One line that says something.
+OneLine = Annotated[ShortText, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")]
+Cursor = Annotated[UUID | None, Field(description="`next` of the answer before")]
+_Moment = Annotated[AwareDatetime, BeforeValidator(written_out)]
+# What stands in the query for a Filter, but for its status, of which each call takes its own.
+_FILTER: dict[str, Any] = {
+    "order_id": (ShortText | None, None),
+    "sku": (ShortText | None, None),
+    "token_id": (ShortText | None, None),
+    "error_class": (ShortText | None, None),
+    "in_doubt": (YesNo, False),
+    "since": (Annotated[_Moment | None, Field(description="recorded at or after this time")], None),
+    "until": (Annotated[_Moment | None, Field(description="recorded before this time")], None),
+}
+_PARAMETERS: dict[str, list[str]] = {}
+"""Of each view: what may stand in its address."""
+
+
+def call(
+    route: Callable[..., Any], rule: str, answer: Any, *faults: int
+) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator of a view, for one call: what the view returns is shown as `answer`; it may end with `faults` too.
+
+    The view's parameters are the call's, in the order in which the document shows them: what `rule` names is taken
+    from the path, `body` from the body, all others from the query. `wanted`, a Filter, is made of several.
+    """
+
+    def decorate(view: Callable[..., Any]) -> Any:
+        parameters = inspect.signature(view).parameters
+        fields: dict[str, Any] = {}
+        for name, each in parameters.items():
+            default = ... if each.default is each.empty else each.default
+            fields |= _FILTER if name == "wanted" else {name: (each.annotation, default)}
+        models = {"body": fields.pop("body")[0]} if "body" in fields else {}
+        _PARAMETERS[view.__name__] = sorted(fields)
+        in_path = {name: fields.pop(name) for name in re.findall(r"(\w+)>", rule)}
+        models |= {"path": create_model("Path", **in_path), "query": create_model("Query", **fields)}
+
+        @wraps(view)
+        def shown(path: BaseModel, query: BaseModel, **body: BaseModel) -> Response:
+            given = dict(path) | dict(query) | body
+            if "wanted" in parameters:
+                given["wanted"] = Filter(**{name: given.pop(name) for name in _FILTER})
+            return Response(
+                answer.model_validate(view(**given), from_attributes=True).model_dump_json(),
+                mimetype="application/json",
+            )
+
+        shown.__annotations__ = models
+        return route(rule, responses={200: answer, **dict.fromkeys(faults, Fault)})(shown)
+
+    return decorate
+
+
+# What every call refuses
+
+
+@stock_sync.before_request
+@orders.before_request
+def refuse_what_is_not_named() -> None:
+    """Refuse parameters that the call does not name, which the models alone can't see."""
+    known = _PARAMETERS[str(request.endpoint).rpartition(".")[2]]
+    for name, values in request.args.lists():
+        if name not in known:
+            abort(400, f"{name:.60}: there is no such parameter; known: {', '.join(known) or 'none'}")
+        if len(values) > 1:
+            abort(400, f"{name}: given {len(values)} times")
+
+
+@orders.before_request
+def refuse_what_is_no_document() -> None:
+    """Refuse bodies that are no JSON object, each of which is an error of its own."""
+    if request.method == "OPTIONS":
+        return
+    request.max_content_length = 2 * 1024 * 1024
+    if not request.is_json:
+        abort(415, "The body must be JSON, with Content-Type: application/json.")
+    try:
+        body = request.get_json()
+    except RecursionError:
+        body = None
+    if not isinstance(body, dict):
+        abort(400, "The body must be one JSON object.")
+
+
+def say_faults(error: ValidationError) -> Response:
+    """What the models found wrong, as every other error is said."""
+    return make_response(jsonify(detail="; ".join(map(fault_in_words, error.errors(include_url=False)))), 400)
+
+
+class Json(DefaultJSONProvider):
     """JSON in which 5.0 is 5, as the standard has it: it knows numbers, not kinds of them."""
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
@@ -36,21 +152,7 @@ def _number(text: str) -> float:
     return int(float(text)) if float(text).is_integer() else float(text)
 
 
-def make_application(name: str) -> OpenAPI:
-    """A Flask application with the calls, their document and its docs."""
-    app = OpenAPI(
-        name,
-        info=Info(title="stocksync", version="1", description=_ABOUT),
-        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
-        validation_error_status=400,
-        validation_error_callback=_say_faults,
-        doc_ui=False,
-    )
-    app.json = _Json(app)
-    app.register_api(stock_sync)
-    app.register_api(orders)
-    app.register_blueprint(docs)
-    return app
+# What there is to read about them
 
 
 @docs.get("/api/v1/openapi.json")
@@ -63,37 +165,3 @@ def document() -> Any:
 def page() -> str:
     """The docs in a browser."""
     return render_template("docs.html")
-
-
-@stock_sync.before_request
-@orders.before_request
-def refuse_what_is_not_named() -> None:
-    """Refuse parameters and bodies that the call does not name, which the models alone can't see."""
-    path = re.sub(r"<(?:[^<>:]+:)?([^>]+)>", r"{\1}", str(request.url_rule))
-    call = (
-        cast(OpenAPI, current_app)
-        .api_doc["paths"][path]
-        .get(request.method.lower().replace("head", "get"), {})
-    )
-    known = {parameter["name"] for parameter in call.get("parameters", ())}
-    for name, values in request.args.lists():
-        if name not in known:
-            abort(400, f"{name:.60}: there is no such parameter; known: {', '.join(sorted(known)) or 'none'}")
-        if len(values) > 1:
-            abort(400, f"{name}: given {len(values)} times")
-    if "requestBody" in call:
-        request.max_content_length = _LARGEST_BODY
-        if not request.is_json:
-            abort(415, "The body must be JSON, with Content-Type: application/json.")
-        try:
-            body = request.get_json()
-        except RecursionError:
-            body = None
-        if not isinstance(body, dict):
-            abort(400, "The body must be one JSON object.")
-
-
-def _say_faults(error: ValidationError) -> Response:
-    """What the models found wrong, as every other error is said."""
-    faults = [fault_in_words(fault) for fault in error.errors(include_url=False)]
-    return make_response(jsonify(detail="; ".join(faults)), 400)

@@ -1,10 +1,10 @@
 """What the calls of the API answer with: the fields that are shown, most of them columns of our tables."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, RootModel, create_model
+from pydantic import BaseModel, RootModel, create_model
 
 from stocksync.store.models import (
     Account,
@@ -15,13 +15,8 @@ from stocksync.store.models import (
     PendingStockOperation,
     StockSynchronizationLog,
 )
-from stocksync.web.api_requests import Status
 
-
-class Answer(BaseModel):
-    """An answer, or a part of one; of a row only what is named here is shown."""
-
-    model_config = ConfigDict(from_attributes=True)
+Status: TypeAlias = Literal["pending", "processing", "completed", "failed", "cancelled"]
 
 
 _TYPES = {"UUID": UUID, "BOOL": bool, "INT": int, "BIGINT": int, "UTCTIME": datetime, "JSON": dict[str, Any]}
@@ -34,7 +29,7 @@ def _columns(table: Any, names: str) -> dict[str, Any]:
     return {column.column_name: kind | None if column.null else kind for column, kind in types}
 
 
-def _answer(name: str, about: str | None = None, /, base: type[BaseModel] = Answer, **shown: Any) -> Any:
+def answer(name: str, about: str | None = None, /, base: type[BaseModel] = BaseModel, **shown: Any) -> Any:
     """The model of an answer: `shown` holds each field's type, or its type and what it is when nothing is given."""
     given: dict[str, Any] = {
         field: kind if isinstance(kind, tuple) else (kind, ...) for field, kind in shown.items()
@@ -42,15 +37,8 @@ def _answer(name: str, about: str | None = None, /, base: type[BaseModel] = Answ
     return create_model(name, __base__=base, __doc__=about, __module__=__name__, **given)
 
 
-Fault: Any = _answer("Fault", "Every error: what happened and what to do, in words.", detail=str)
-Statistics: Any = _answer(
-    "Statistics",
-    pending_operations=int,
-    failed_operations=int,
-    completed_today=int,
-    stale_operations=int,
-)
-Success: Any = _answer(
+Fault: Any = answer("Fault", "Every error: what happened and what to do, in words.", detail=str)
+Success: Any = answer(
     "Success",
     "Of a span of time; None where nothing was delivered, or nothing retried.",
     delivered_operations=int,
@@ -61,10 +49,16 @@ Success: Any = _answer(
     given_up_operations=int,
     failed_attempts=int,
 )
-StatusAnswer: Any = _answer(
+StatusAnswer: Any = answer(
     "StatusAnswer",
     status=Literal["healthy", "warning"],
-    statistics=Statistics,
+    statistics=answer(
+        "Statistics",
+        pending_operations=int,
+        failed_operations=int,
+        completed_today=int,
+        stale_operations=int,
+    ),
     last_updated=datetime,
     operations=dict[str, int],
     orders_waiting=int,
@@ -73,7 +67,7 @@ StatusAnswer: Any = _answer(
     lines_without_sku=int,
     success=dict[str, Success],
 )
-BreakerAnswer: Any = _answer(
+BreakerAnswer: Any = answer(
     "BreakerAnswer",
     "While it is open: since when, why, and `asked_again_at`, when the next probe goes out.",
     state=Literal["open", "closed"],
@@ -83,7 +77,7 @@ BreakerAnswer: Any = _answer(
     served_at=datetime | None,
 )
 
-PendingOperation: Any = _answer(
+PendingOperation: Any = answer(
     "PendingOperation",
     **_columns(
         PendingStockOperation,
@@ -91,10 +85,10 @@ PendingOperation: Any = _answer(
     )
     | {"status": Status},
 )
-PendingAnswer: Any = _answer(
+PendingAnswer: Any = answer(
     "PendingAnswer", operations=list[PendingOperation], total=int, limit=int, offset=int
 )
-ShownOperation: Any = _answer(
+ShownOperation: Any = answer(
     "ShownOperation",
     base=PendingOperation,
     **_columns(
@@ -103,8 +97,8 @@ ShownOperation: Any = _answer(
         " error_class actor reason",
     ),
 )
-ListedOperation: Any = _answer("ListedOperation", base=ShownOperation, tags=list[str])
-OperationsAnswer: Any = _answer(
+ListedOperation: Any = answer("ListedOperation", base=ShownOperation, tags=list[str])
+OperationsAnswer: Any = answer(
     "OperationsAnswer",
     "`total` is exact, or `total_is_more`: at least that. `next`: the cursor of the page behind; None: the last one.",
     operations=list[ListedOperation],
@@ -112,12 +106,11 @@ OperationsAnswer: Any = _answer(
     total_is_more=bool,
     next=UUID | None,
 )
-LogEntry: Any = _answer(
+LogEntry: Any = answer(
     "LogEntry", **_columns(StockSynchronizationLog, "action status details timestamp execution_time_ms")
 )
-OperationAnswer: Any = _answer("OperationAnswer", base=ShownOperation, log=list[LogEntry])
-Done: Any = _answer("Done", message=str, operation_id=UUID)
-BulkAnswer: Any = _answer(
+Done: Any = answer("Done", message=str, operation_id=UUID)
+BulkAnswer: Any = answer(
     "BulkAnswer",
     "`matched` as `total` of a list. `skipped`: reason -> operations. `next`: call again with it as cursor.",
     matched=int,
@@ -128,11 +121,11 @@ BulkAnswer: Any = _answer(
     next=(UUID | None, None),
 )
 
-ShownLine: Any = _answer(
+ShownLine: Any = answer(
     "OrderLine",
     **_columns(OrderLine, "line_id sku warehouse quantity deducted refunded waived moved_to"),
 )
-OrderAnswer: Any = _answer(
+OrderAnswer: Any = answer(
     "OrderAnswer",
     "`is_stock_updated`: what we say; `remote_flag`: what the remote last said or accepted.",
     **_columns(Order, "order_id token_id status revision is_stock_updated remote_flag remote_seen_at"),
@@ -141,13 +134,12 @@ OrderAnswer: Any = _answer(
     lines=list[ShownLine],
     operations=list[ShownOperation],
 )
-ProcessAnswer: Any = _answer("ProcessAnswer", order_id=str, status=str, operations=list[UUID])
 
-Queued: Any = _answer("Queued", task_id=UUID, status=(Literal["queued"], "queued"))
-Difference: Any = _answer(
+Queued: Any = answer("Queued", task_id=UUID, status=(Literal["queued"], "queued"))
+Difference: Any = answer(
     "Difference", **_columns(Discrepancy, "order_id kind status ours remote") | {"status": (str, "open")}
 )
-Reconciled: Any = _answer(
+Reconciled: Any = answer(
     "Reconciled",
     token_id=str,
     status=str,
@@ -158,37 +150,33 @@ Reconciled: Any = _answer(
     complete=bool,
     buckets=dict[str, int],
 )
-ReconcileAnswer: Any = _answer(
+ReconcileAnswer: Any = answer(
     "ReconcileAnswer",
     "Of one account its run; of all of them the job that goes on with their runs.",
     base=RootModel[Queued | Reconciled],
 )
-ListedDifference: Any = _answer(
+ListedDifference: Any = answer(
     "ListedDifference",
     base=Difference,
     **_columns(Discrepancy, "id token_id first_seen_at last_seen_at resolved_at actor reason"),
 )
-DifferencesAnswer: Any = _answer("DifferencesAnswer", discrepancies=list[ListedDifference], next=UUID | None)
-Outcome: Any = _answer(
+Outcome: Any = answer(
     "Outcome",
     "`fixed`: told again; `gone`: both sides agree by now; `left`: it stays.",
     outcome=Literal["fixed", "gone", "left"],
 )
 
-ShownAlert: Any = _answer(
+ShownAlert: Any = answer(
     "Alert",
     "`text`: what is the matter and what to do, in the language of the settings.",
     **_columns(Alert, "id kind subject"),
     text=str,
     **_columns(Alert, "details raised_at last_seen_at resolved_at acknowledged_at acknowledged_by"),
 )
-AlertsAnswer: Any = _answer("AlertsAnswer", alerts=list[ShownAlert])
-Acknowledged: Any = _answer("Acknowledged", alert_id=UUID, acknowledged_by=str)
-Lane: Any = _answer(
+Lane: Any = answer(
     "Lane",
     **_columns(Account, "token_id name active paused paused_reason snoozed_until"),
     orders_waiting=int,
     next_due_at=datetime | None,
 )
-LanesAnswer: Any = _answer("LanesAnswer", lanes=list[Lane])
-LaneAnswer: Any = _answer("LaneAnswer", token_id=str, paused=bool)
+LaneAnswer: Any = answer("LaneAnswer", token_id=str, paused=bool)

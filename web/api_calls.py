@@ -3,65 +3,27 @@
 import logging
 import time
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from flask import Response, abort
-from flask_openapi3 import APIBlueprint
+from flask import abort
+from pydantic import Field
 
 from stocksync.orders.bulk import LONGEST, act_on, matching
 from stocksync.orders.checkout_form import CheckoutForm
+from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operation_lists import Filter
 from stocksync.upkeep.alert_texts import text
 from stocksync.web import api_answers as answers
-from stocksync.web.api_requests import (
-    AlertPath,
-    AlertsQuery,
-    BulkQuery,
-    CancelAllQuery,
-    CancelQuery,
-    ConfirmQuery,
-    DifferencePath,
-    DifferencesQuery,
-    LanePath,
-    OperationPath,
-    OperationsQuery,
-    OrderPath,
-    PendingQuery,
-    ProcessQuery,
-    ReasonQuery,
-    ReconcileQuery,
-    RetryAllQuery,
-    WhyQuery,
-)
+from stocksync.web.api import Cursor, Limit, Offset, OneLine, ShortText, YesNo, call, orders, stock_sync
 from stocksync.web.auth import actor
-from stocksync.web.request_context import runtime
+from stocksync.web.frame import runtime
 
 log = logging.getLogger(__name__)
 
-_COMMON: dict[str, Any] = {
-    "abp_responses": dict.fromkeys((400, 401, 403, 404, 429, 503), answers.Fault),
-    "abp_security": [{"key": []}],
-}
-stock_sync = APIBlueprint("stock_sync", __name__, url_prefix="/api/v1/stock-sync", **_COMMON)
-orders = APIBlueprint("api_orders", __name__, url_prefix="/api/v1/orders", **_COMMON)
-
-
-def call(
-    route: Callable[..., Any], rule: str, answer: Any, *faults: int
-) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator of a view, for one call: what the view returns is shown as `answer`; it may end with `faults` too."""
-
-    def decorate(view: Callable[..., Any]) -> Any:
-        @wraps(view)
-        def shown(**given: Any) -> Response:
-            return Response(
-                answer.model_validate(view(**given)).model_dump_json(), mimetype="application/json"
-            )
-
-        return route(rule, responses={200: answer, **dict.fromkeys(faults, answers.Fault)})(shown)
-
-    return decorate
+PutBack = Annotated[YesNo, Field(description="the units come back into our stock; else they stay deducted")]
+DryRun = Annotated[YesNo, Field(description="only count")]
 
 
 # How things stand
@@ -86,25 +48,38 @@ def breaker() -> Any:
     }
 
 
-@call(stock_sync.get, "/pending", answers.PendingAnswer)
-def pending(query: PendingQuery) -> Any:
+@call(
+    stock_sync.get,
+    "/pending",
+    answers.PendingAnswer,
+)
+def pending(limit: Limit = 50, offset: Offset = 0, status: answers.Status = "pending") -> Any:
     """Operations of one status, the newest first."""
-    found = runtime.operation_lists.page(
-        Filter(status=query.status), runtime.clock(), limit=query.limit, offset=query.offset
-    )
+    found = runtime.operation_lists.page(Filter(status=status), runtime.clock(), limit=limit, offset=offset)
     return {
         "operations": found.operations,
         "total": found.total,
-        "limit": query.limit,
-        "offset": query.offset,
+        "limit": limit,
+        "offset": offset,
     }
 
 
-@call(stock_sync.get, "/operations", answers.OperationsAnswer)
-def operations(query: OperationsQuery) -> Any:
+@call(
+    stock_sync.get,
+    "/operations",
+    answers.OperationsAnswer,
+)
+def operations(
+    *,
+    limit: Limit = 50,
+    offset: Offset = 0,
+    wanted: Filter,
+    cursor: Cursor = None,
+    status: answers.Status | None = None,
+) -> Any:
     """Operations that match, the newest first; go on with `next` as `cursor`, which is as quick on every page."""
     found = runtime.operation_lists.page(
-        query.filter(), runtime.clock(), limit=query.limit, offset=query.offset, before=query.cursor
+        replace(wanted, status=status), runtime.clock(), limit=limit, offset=offset, before=cursor
     )
     return {
         "operations": found.operations,
@@ -114,162 +89,205 @@ def operations(query: OperationsQuery) -> Any:
     }
 
 
-@call(stock_sync.get, "/operations/<string(length=36):operation_id>", answers.OperationAnswer)
-def operation(path: OperationPath) -> Any:
+@call(
+    stock_sync.get,
+    "/operations/<string(length=36):operation_id>",
+    answers.answer("OperationAnswer", base=answers.ShownOperation, log=list[answers.LogEntry]),
+)
+def operation(operation_id: ShortText) -> Any:
     """One operation with its log."""
-    return runtime.queries.operation(path.operation_id)
+    return runtime.queries.operation(operation_id)
 
 
 @call(stock_sync.get, "/orders/<token_id>/<order_id>", answers.OrderAnswer)
-def order(path: OrderPath) -> Any:
+def order(token_id: ShortText, order_id: ShortText) -> Any:
     """One order: its lines, its operations, what we say and what the remote last said."""
-    return runtime.queries.order(path.token_id, path.order_id)
+    return runtime.queries.order(token_id, order_id)
 
 
 # What a person may do
 
 
 @call(stock_sync.post, "/retry/<operation_id>", answers.Done, 409)
-def retry(path: OperationPath, query: ReasonQuery) -> Any:
+def retry(operation_id: ShortText, reason: OneLine | None = None) -> Any:
     """Have an operation delivered now, with all attempts before it."""
-    runtime.service.retry(path.operation_id, actor=actor(), reason=query.reason)
-    return {"message": "Operation queued for retry", "operation_id": path.operation_id}
+    runtime.service.retry(operation_id, actor=actor(), reason=reason)
+    return {"message": "Operation queued for retry", "operation_id": operation_id}
 
 
 @call(stock_sync.delete, "/cancel/<operation_id>", answers.Done, 409)
-def cancel(path: OperationPath, query: CancelQuery) -> Any:
+def cancel(operation_id: ShortText, reason: OneLine | None = None, put_back: PutBack = False) -> Any:
     """Stop the delivery of an operation."""
-    runtime.service.cancel(
-        path.operation_id, actor=actor(), reason=query.reason or "over the API", put_back=query.put_back
-    )
-    return {"message": "Operation cancelled", "operation_id": path.operation_id}
+    runtime.service.cancel(operation_id, actor=actor(), reason=reason or "over the API", put_back=put_back)
+    return {"message": "Operation cancelled", "operation_id": operation_id}
 
 
 @call(stock_sync.post, "/operations/<operation_id>/confirm", answers.Done, 409)
-def confirm(path: OperationPath, query: ConfirmQuery) -> Any:
+def confirm(
+    operation_id: ShortText,
+    *,
+    reason: OneLine | None = None,
+    deducted: Annotated[YesNo, Field(description="whether the foreign inventory did it")],
+) -> Any:
     """Say what an operation in doubt came to."""
-    runtime.service.confirm(path.operation_id, query.deducted, actor=actor(), reason=query.reason)
-    return {"message": "Operation confirmed", "operation_id": path.operation_id}
+    runtime.service.confirm(operation_id, deducted, actor=actor(), reason=reason)
+    return {"message": "Operation confirmed", "operation_id": operation_id}
 
 
 @call(stock_sync.post, "/operations/retry", answers.BulkAnswer)
-def retry_all(query: RetryAllQuery) -> Any:
+def retry_all(
+    *,
+    reason: OneLine | None = None,
+    wanted: Filter,
+    cursor: Cursor = None,
+    dry_run: DryRun = False,
+    status: Literal["pending", "failed"],
+) -> Any:
     """Retry every operation that matches; some 20 seconds of them in one call."""
-    return _to_all(query, lambda one: runtime.service.retry(one, actor=actor(), reason=query.reason))
-
-
-@call(stock_sync.post, "/operations/cancel", answers.BulkAnswer)
-def cancel_all(query: CancelAllQuery) -> Any:
-    """Cancel every operation that matches; some 20 seconds of them in one call."""
     return _to_all(
-        query,
-        lambda one: runtime.service.cancel(one, actor=actor(), reason=query.reason, put_back=query.put_back),
+        replace(wanted, status=status),
+        cursor,
+        dry_run,
+        lambda one: runtime.service.retry(one, actor=actor(), reason=reason),
     )
 
 
-def _to_all(query: BulkQuery, act: Any) -> dict[str, Any]:
-    lists, wanted = runtime.operation_lists, query.filter()
-    matched, more = lists.count(wanted)
-    answer = {"matched": matched, "matched_is_more": more, "dry_run": query.dry_run}
-    if query.dry_run:
+@call(stock_sync.post, "/operations/cancel", answers.BulkAnswer)
+def cancel_all(
+    *,
+    reason: OneLine,
+    put_back: PutBack = False,
+    wanted: Filter,
+    cursor: Cursor = None,
+    dry_run: DryRun = False,
+    status: Literal["pending", "processing", "failed"],
+) -> Any:
+    """Cancel every operation that matches; some 20 seconds of them in one call."""
+    return _to_all(
+        replace(wanted, status=status),
+        cursor,
+        dry_run,
+        lambda one: runtime.service.cancel(one, actor=actor(), reason=reason, put_back=put_back),
+    )
+
+
+def _to_all(
+    wanted: Filter, cursor: UUID | None, dry_run: bool, act: Callable[[UUID], None]
+) -> dict[str, Any]:
+    matched, more = runtime.operation_lists.count(wanted)
+    answer = {"matched": matched, "matched_is_more": more, "dry_run": dry_run}
+    if dry_run:
         return answer
-    report = act_on(matching(lists, wanted, query.cursor), act)
+    report = act_on(matching(runtime.operation_lists, wanted, cursor), act)
     return answer | {"done": report.done, "skipped": report.skipped, "next": report.next}
 
 
-@call(orders.post, "/process", answers.ProcessAnswer, 413, 415, 409)
-def process(query: ProcessQuery, body: CheckoutForm) -> Any:
+@call(
+    orders.post,
+    "/process",
+    answers.answer("ProcessAnswer", order_id=str, status=str, operations=list[UUID]),
+    413,
+    415,
+    409,
+)
+def process(body: CheckoutForm, warehouse: OneLine = DEFAULT_WAREHOUSE) -> Any:
     """Make stock follow an Allegro checkout form, with `token_id` beside it; all of it, or nothing."""
-    return runtime.orders.process_order_stock_update(body, query.warehouse, actor=actor())
+    return runtime.orders.process_order_stock_update(body, warehouse, actor=actor())
 
 
 # Reconciliation
 
 
 @call(stock_sync.post, "/reconcile", answers.ReconcileAnswer, 502)
-def reconcile(query: ReconcileQuery) -> Any:
+def reconcile(token_id: ShortText | None = None) -> Any:
     """Compare with the remote: one account now, for 20 seconds at most, or all of them in a job."""
-    if query.token_id is None:
+    if token_id is None:
         return {"task_id": runtime.queue_reconciliation(actor())}
-    if query.token_id not in [token for token, _, _ in runtime.reconciliation.records.accounts()]:
-        abort(404, f"account {query.token_id} is unknown or not active")
+    if token_id not in [token for token, _, _ in runtime.reconciliation.records.accounts()]:
+        abort(404, f"account {token_id} is unknown or not active")
     ends = time.monotonic() + LONGEST
-    return runtime.reconciliation.run(
-        query.token_id, actor=actor(), should_stop=lambda: time.monotonic() >= ends
-    )
+    return runtime.reconciliation.run(token_id, actor=actor(), should_stop=lambda: time.monotonic() >= ends)
 
 
-@call(stock_sync.get, "/discrepancies", answers.DifferencesAnswer)
-def discrepancies(query: DifferencesQuery) -> Any:
+@call(
+    stock_sync.get,
+    "/discrepancies",
+    answers.answer("DifferencesAnswer", discrepancies=list[answers.ListedDifference], next=UUID | None),
+)
+def discrepancies(
+    limit: Limit = 50,
+    status: Literal["open", "fixed", "left", "gone"] = "open",
+    cursor: UUID | None = None,
+) -> Any:
     """Orders of which we and the remote say different things, the first seen first."""
-    rows = runtime.reconciliation.records.differences(
-        status=query.status, after=query.cursor, limit=query.limit + 1
-    )
-    following = rows[query.limit - 1]["id"] if len(rows) > query.limit else None
-    return {"discrepancies": rows[: query.limit], "next": following}
+    rows = runtime.reconciliation.records.differences(status=status, after=cursor, limit=limit + 1)
+    following = rows[limit - 1]["id"] if len(rows) > limit else None
+    return {"discrepancies": rows[:limit], "next": following}
 
 
 @call(stock_sync.post, "/discrepancies/<difference_id>/fix", answers.Outcome, 502, 409)
-def fix(path: DifferencePath, query: WhyQuery) -> Any:
+def fix(difference_id: ShortText, reason: OneLine) -> Any:
     """Have the remote told again what we say; both sides are read again first."""
-    outcome = runtime.reconciliation.fix(path.difference_id, actor=actor(), reason=query.reason)
-    return {"outcome": outcome}
+    return {"outcome": runtime.reconciliation.fix(difference_id, actor=actor(), reason=reason)}
 
 
 @call(stock_sync.post, "/discrepancies/<difference_id>/leave", answers.Outcome, 409)
-def leave(path: DifferencePath, query: WhyQuery) -> Any:
+def leave(difference_id: ShortText, reason: OneLine) -> Any:
     """Leave it as it is; it is not brought up again unless it changes."""
-    runtime.reconciliation.leave(path.difference_id, actor=actor(), reason=query.reason)
+    runtime.reconciliation.leave(difference_id, actor=actor(), reason=reason)
     return {"outcome": "left"}
 
 
 # Alerts
 
 
-@call(stock_sync.get, "/alerts", answers.AlertsAnswer)
-def alerts(query: AlertsQuery) -> Any:
+@call(stock_sync.get, "/alerts", answers.answer("AlertsAnswer", alerts=list[answers.ShownAlert]))
+def alerts(limit: Limit = 50, offset: Offset = 0, status: Literal["open", "all"] = "open") -> Any:
     """What people were, or are to be, told; the newest first."""
-    rows = runtime.alerts.find(open_only=query.status == "open", limit=query.limit, offset=query.offset)
-    language = runtime.config.alert_language
     return {
         "alerts": [
-            row | {"text": text(row["kind"], row["subject"], row["details"], language)} for row in rows
+            row | {"text": text(row["kind"], row["subject"], row["details"], runtime.config.alert_language)}
+            for row in runtime.alerts.find(open_only=status == "open", limit=limit, offset=offset)
         ]
     }
 
 
-@call(stock_sync.post, "/alerts/<alert_id>/acknowledge", answers.Acknowledged)
-def acknowledge(path: AlertPath) -> Any:
+@call(
+    stock_sync.post,
+    "/alerts/<alert_id>/acknowledge",
+    answers.answer("Acknowledged", alert_id=UUID, acknowledged_by=str),
+)
+def acknowledge(alert_id: UUID) -> Any:
     """Say that somebody has seen it: it is not repeated any more."""
-    if not runtime.alerts.acknowledge(path.alert_id, actor(), runtime.clock()):
-        abort(404, f"alert {path.alert_id} is unknown, or acknowledged already")
-    return {"alert_id": path.alert_id, "acknowledged_by": actor()}
+    if not runtime.alerts.acknowledge(alert_id, actor(), runtime.clock()):
+        abort(404, f"alert {alert_id} is unknown, or acknowledged already")
+    return {"alert_id": alert_id, "acknowledged_by": actor()}
 
 
 # Lanes
 
 
-@call(stock_sync.get, "/lanes", answers.LanesAnswer)
+@call(stock_sync.get, "/lanes", answers.answer("LanesAnswer", lanes=list[answers.Lane]))
 def lanes() -> Any:
     """The sellers' accounts, what waits of each, and what holds it back."""
     return {"lanes": runtime.queries.lanes()}
 
 
 @call(stock_sync.post, "/lanes/<token_id>/pause", answers.LaneAnswer)
-def pause(path: LanePath, query: WhyQuery) -> Any:
+def pause(token_id: ShortText, reason: OneLine) -> Any:
     """Deliver nothing of a seller until it is resumed."""
     with runtime.database.scope():
-        paused = runtime.lanes.pause(path.token_id, f"{query.reason} ({actor()})")
-        if not paused and not runtime.lanes.state(path.token_id).paused:
-            abort(404, f"lane {path.token_id} is unknown")
-    return {"token_id": path.token_id, "paused": True}
+        changed = runtime.lanes.pause(token_id, f"{reason} ({actor()})")
+        if not changed and not runtime.lanes.state(token_id).paused:
+            abort(404, f"lane {token_id} is unknown")
+    return {"token_id": token_id, "paused": True}
 
 
 @call(stock_sync.post, "/lanes/<token_id>/resume", answers.LaneAnswer)
-def resume(path: LanePath) -> Any:
+def resume(token_id: ShortText) -> Any:
     """Deliver a seller's orders again, at once."""
-    if not runtime.lanes.resume(path.token_id):
-        abort(404, f"lane {path.token_id} is unknown")
-    log.info("%s resumed lane %s", actor(), path.token_id)
-    runtime.wakeups.wake(path.token_id, force=True)
-    return {"token_id": path.token_id, "paused": False}
+    if not runtime.lanes.resume(token_id):
+        abort(404, f"lane {token_id} is unknown")
+    log.info("%s resumed lane %s", actor(), token_id)
+    runtime.wakeups.wake(token_id, force=True)
+    return {"token_id": token_id, "paused": False}

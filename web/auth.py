@@ -30,7 +30,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from stocksync.config import StockSyncConfig
 from stocksync.credentials import Credential, Role, owner_of, password_fits
-from stocksync.web.request_context import FOR_ALL, for_program, own_path, runtime
+from stocksync.web.frame import FOR_ALL, for_program, own_path, runtime
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("auth", __name__)
@@ -97,16 +97,7 @@ class Access:
         self.keys = config.known_keys()
         self.only_here = not self.users and not self.keys
         self.attempts = Attempts()
-        self._hashing = threading.Lock()
-
-    def password_fits(self, password: str, who: Credential | None) -> bool:
-        """One at a time, because each takes 32 MB. Raises TooManyRequests where too many wait."""
-        if not self._hashing.acquire(timeout=3):
-            abort(429, "Too many people log in at once; try again in a minute.")
-        try:
-            return password_fits(password, who)
-        finally:
-            self._hashing.release()
+        self.hashing = threading.Lock()  # one password at a time, because each takes 32 MB
 
     def user_of_session(self) -> Credential | None:
         """Whose session it is, while it lasts and they still have the password they began it with."""
@@ -134,7 +125,7 @@ class _Sessions(SecureCookieSessionInterface):
 
 
 def set_up(app: Flask, config: StockSyncConfig) -> None:
-    """Put the guard in front of every view of `app`."""
+    """Have `app` keep sessions and know the people of the settings."""
     app.extensions["stocksync.access"] = found = Access(config)
     users = config.users.get_secret_value()
     derived = hashlib.sha256(f"stocksync session {users}".encode()).hexdigest() if users else None
@@ -142,15 +133,8 @@ def set_up(app: Flask, config: StockSyncConfig) -> None:
         config.secret_key.get_secret_value() if config.secret_key else derived or secrets.token_hex()
     )
     app.session_interface = _Sessions()
-    app.config.update(
-        SESSION_COOKIE_HTTPONLY=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_REFRESH_EACH_REQUEST=False
-    )
     if proxies := config.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
-    app.before_request(guard)
-    app.after_request(secure)
-    app.register_blueprint(blueprint)
-    app.jinja_env.globals.update(user=LocalProxy(lambda: g.get("user")), csrf_token=csrf_token, may=may)
     if found.only_here:
         log.warning(
             "no users or keys are set up: the page answers only at this machine; "
@@ -158,6 +142,7 @@ def set_up(app: Flask, config: StockSyncConfig) -> None:
         )
 
 
+@blueprint.before_app_request
 def guard() -> Any:
     """Find out who asks, and refuse them, send them to the login, or let them through."""
     program = for_program()
@@ -185,6 +170,7 @@ def guard() -> Any:
     return None
 
 
+@blueprint.app_template_global()
 def may(role: str) -> bool:
     """Whether who asks has `role` or one above it."""
     return g.get("user") is not None and g.user.role >= Role[role.upper()]
@@ -201,16 +187,18 @@ def actor() -> str:
     return str(g.user.name)
 
 
+@blueprint.app_template_global()
 def csrf_token() -> str:
     """The token that forms of this session must send back, as `csrf` or in the header X-CSRF-Token."""
     return str(session.setdefault("csrf", secrets.token_urlsafe(32)))
 
 
+@blueprint.after_app_request
 def secure(response: Response) -> Response:
     """Headers that keep other sites and injected scripts out."""
-    response.headers.update(_HEADERS)
-    if request.is_secure:
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    response.headers.update(
+        _HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {})
+    )
     response.headers.setdefault("Cache-Control", "no-store")
     return response
 
@@ -222,8 +210,11 @@ def login() -> Any:
     if g.user:
         return redirect(target, 303)
     if not request.is_secure and not _is_here(_host()):
-        fault = _("Passwords are taken over HTTPS only. Behind a proxy set STOCK_SYNC_TRUSTED_PROXIES.")
-        return render_template("login.html", fault=fault, closed=True), 403
+        return render_template(
+            "login.html",
+            fault=_("Passwords are taken over HTTPS only. Behind a proxy set STOCK_SYNC_TRUSTED_PROXIES."),
+            closed=True,
+        ), 403
     fault, code = _begin_session() if request.method == "POST" else (None, 200)
     if code == 303:
         return redirect(target, 303)
@@ -235,7 +226,9 @@ def _begin_session() -> tuple[str | None, int]:
     address, who = request.remote_addr or "", access.users.get(request.form.get("name", "").strip())
     if not access.attempts.begin(address, who.name if who else None, runtime.clock()):
         return _("Too many attempts; try again in a quarter of an hour."), 429
-    if not access.password_fits(request.form.get("password", ""), who) or who is None:
+    with access.hashing:
+        fits = password_fits(request.form.get("password", ""), who)
+    if who is None or not fits:
         log.warning("a login failed from %s", address)
         return _("Name or password is wrong."), 401
     access.attempts.forgive(address, who.name)

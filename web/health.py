@@ -14,11 +14,10 @@ from redis.exceptions import RedisError
 
 from stocksync.errors import SchemaBehind, StockSyncError
 from stocksync.store.tallies import TOOK_BOUNDS, WAIT_BOUNDS, Counts
-from stocksync.web.request_context import runtime
+from stocksync.web.frame import runtime
 
 blueprint = Blueprint("health", __name__)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_TAKEN = timedelta(minutes=10)
 """An order that is due for longer while the remote is asked, and that nobody takes, is a fault."""
 
@@ -33,9 +32,9 @@ def healthz() -> Any:
 def readyz() -> Any:
     """Every part with `ok` or what is wrong, without names of hosts; 503 where one is wrong."""
     now = runtime.clock()
-    schema, _none = _asked(runtime.require_schema)
-    redis, alive = _asked(runtime.heard_from)
-    deliveries, oldest = _asked(lambda: runtime.queries.oldest_due(now))
+    schema, _none = asked(runtime.require_schema)
+    redis, alive = asked(runtime.heard_from)
+    deliveries, oldest = asked(lambda: runtime.queries.oldest_due(now))
     waits = max(now - oldest, timedelta()) if oldest else timedelta()
     if waits > _NOT_TAKEN and runtime.breaker.open_until() is None:
         deliveries = "not taken"
@@ -51,7 +50,7 @@ def readyz() -> Any:
     return jsonify(status="ok" if well else "failing", parts=parts), 200 if well else 503
 
 
-def _asked(ask: Callable[[], Any]) -> tuple[str, Any]:
+def asked(ask: Callable[[], Any]) -> tuple[str, Any]:
     """What a part comes to, and what it answered with."""
     try:
         return "ok", ask()
@@ -71,11 +70,9 @@ def metrics() -> Any:
 def _families() -> Iterator[Any]:
     """Every figure, by its family; a family without label has one figure."""
     now, config = runtime.clock(), runtime.config
-    with runtime.database.scope():
-        counts, lanes = runtime.tallies.since(_EPOCH), runtime.queries.lanes()
-        state = runtime.queries.status(now, config.monitoring_stale_operation_hours)
-        oldest, alerts = runtime.queries.oldest_due(now), runtime.alerts.kinds_open()
-        differences = runtime.reconciliation.records.count_open()
+    counts, lanes = runtime.tallies.since(datetime(1970, 1, 1, tzinfo=UTC)), runtime.queries.lanes()
+    state = runtime.queries.status(now, config.monitoring_stale_operation_hours)
+    oldest, alerts = runtime.queries.oldest_due(now), runtime.alerts.kinds_open()
     overdue = max(0.0, (now - oldest).total_seconds()) if oldest else 0
     counter, gauge = CounterMetricFamily, GaugeMetricFamily
     figures: tuple[tuple[Any, str, str, str | None, dict[str, Any] | float], ...] = (
@@ -95,7 +92,8 @@ def _families() -> Iterator[Any]:
         (gauge, "oldest_due_seconds", "For how long the order that waits longest has been due.", None, overdue),
         (gauge, "lost_orders", "Orders with something to tell that nobody will tell.", None, state["lost"]),
         (gauge, "breaker_open", "1: the remote is not asked.", None, int(runtime.breaker.open_until() is not None)),
-        (gauge, "discrepancies_open", "Differences that wait for a person.", None, differences),
+        (gauge, "discrepancies_open", "Differences that wait for a person.", None,
+         runtime.reconciliation.records.count_open()),
         (gauge, "alerts_open", "Alerts by kind.", "kind", alerts),
     )  # fmt: skip
     for family_of, name, said, label, values in figures:
@@ -113,10 +111,9 @@ def _histogram(
 ) -> HistogramMetricFamily:
     reached = accumulate(counts[f"{prefix}_le_{bound}"] for bound in (*bounds, "inf"))
     names = [*(str(bound / per_second) for bound in bounds), "+Inf"]
-    family = HistogramMetricFamily(f"stocksync_{name}", said)
-    family.add_metric(
-        [],
-        [(name, float(total)) for name, total in zip(names, reached, strict=True)],
+    return HistogramMetricFamily(
+        f"stocksync_{name}",
+        said,
+        buckets=[(name, float(total)) for name, total in zip(names, reached, strict=True)],
         sum_value=counts[f"{prefix}_ms"] / 1000,
     )
-    return family

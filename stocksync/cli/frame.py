@@ -1,4 +1,4 @@
-"""What every command shares: the group, the runtime it works with, and its answer as lines or (`--json`) as one object."""
+"""What every command shares: the group and how it ends, the runtime, and the answer as lines or (`--json`) one object."""
 
 import functools
 import getpass
@@ -10,13 +10,15 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import click
+from peewee import PeeweeException
 
 from stocksync import __version__
+from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
 from stocksync.runtime import current
 
 T = TypeVar("T")
 
-_JSON = click.Option(["--json", "as_json"], is_flag=True, help="Answer with one JSON object on stdout.")
+JSON = click.Option(["--json", "as_json"], is_flag=True, help="Answer with one JSON object on stdout.")
 
 
 class Answer(NamedTuple):
@@ -39,25 +41,39 @@ def cli(verbose: bool) -> None:
     )
 
 
-def command(
-    group: click.Group = cli, name: str | None = None, *, on_runtime: bool = True
-) -> Callable[[Callable[..., Answer]], click.Command]:
-    """Make a function a command of `group`.
+def main() -> None:
+    """Run the command of `sys.argv`; errors are said in words, with the exit code they stand for."""
+    code = 1
+    try:
+        code = cli.main(standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone
+    except click.Abort:
+        print("stopped", file=sys.stderr)
+    except (ConfigurationError, MissingExtra) as error:
+        print(error, file=sys.stderr)
+        code = 2
+    except (StockSyncError, PeeweeException, OSError) as error:
+        print(f"error: {in_words(error)}", file=sys.stderr)
+    sys.exit(code)
 
-    `on_runtime`: it is called with the runtime, whose schema is current, and a connection; otherwise with its options
-    alone.
-    """
+
+def command(
+    group: click.Group = cli, name: str | None = None
+) -> Callable[[Callable[..., Answer]], click.Command]:
+    """Make a function a command of `group`: it is called with the runtime, whose schema is current, and a connection."""
 
     def register(act: Callable[..., Answer]) -> click.Command:
-        @group.command(name, params=[_JSON])
+        @group.command(name, params=[JSON])
         @functools.wraps(act)
         def run(as_json: bool, **options: Any) -> None:
-            if not on_runtime:
-                return show(act(**options), as_json)
             runtime = current()
             runtime.require_schema()
             with runtime.database.scope():
-                return show(act(runtime, **options), as_json)
+                show(act(runtime, **options), as_json)
 
         return run
 
@@ -66,8 +82,8 @@ def command(
 
 def show(answer: Answer, as_json: bool) -> None:
     """Print `answer`. Raises click's Exit unless it is `ok`."""
-    as_text = json.dumps(answer.document, ensure_ascii=False, default=_plain) if as_json else None
-    for line in answer.lines if as_text is None else [as_text]:
+    lines = [json.dumps(answer.document, ensure_ascii=False, default=_plain)] if as_json else answer.lines
+    for line in lines:
         # Half a surrogate pair has no UTF-8; it is shown as its escape.
         click.echo(line.encode("utf-8", "backslashreplace").decode())
     if not answer.ok:
@@ -79,8 +95,9 @@ def names_and_values(document: Mapping[str, Any]) -> Answer:
     return Answer(document, [f"{name}: {value}" for name, value in document.items()])
 
 
-def table(rows: Sequence[Mapping[str, Any]], *columns: str) -> Iterator[str]:
-    """`rows` in columns as wide as what is in them."""
+def table(rows: Sequence[Mapping[str, Any]], names: str) -> Iterator[str]:
+    """`rows` in columns as wide as what is in them. `names` of the columns, apart by blanks."""
+    columns = names.split()
     lines = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -101,12 +118,16 @@ def actor() -> str:
         return "command line"
 
 
-def database_says(error: Exception) -> str:
-    """The first line of an error of the database, without its statement."""
-    return f"the database says: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+def in_words(error: Exception) -> str:
+    """The error for a person; of the database's the first line, without its statement."""
+    if isinstance(error, PeeweeException):
+        return f"the database says: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+    if isinstance(error, OSError):
+        return ": ".join(map(str, filter(None, (error.strerror or error, error.filename))))
+    return str(error)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

@@ -29,21 +29,21 @@ def list_(
     runtime: Runtime, status: str | None, order_id: str | None, in_doubt: bool, limit: int, offset: int
 ) -> Answer:
     """The newest operations."""
-    wanted = Filter(status=status, order_id=order_id, in_doubt=in_doubt)
-    page = runtime.operation_lists.page(wanted, runtime.clock(), limit=limit, offset=offset)
-    columns = (
-        "id",
-        "order_id",
-        "operation_type",
-        "sku",
-        "quantity",
-        "status",
-        "retry_count",
-        "next_retry_at",
+    page = runtime.operation_lists.page(
+        Filter(status=status, order_id=order_id, in_doubt=in_doubt),
+        runtime.clock(),
+        limit=limit,
+        offset=offset,
     )
-    said = f"{len(page.operations)} of {'more than ' if page.more else ''}{page.total}"
-    document = {"operations": page.operations, "total": page.total, "limit": limit, "offset": offset}
-    return Answer(document, [*table(page.operations, *columns), said])
+    return Answer(
+        {"operations": page.operations, "total": page.total, "limit": limit, "offset": offset},
+        [
+            *table(
+                page.operations, "id order_id operation_type sku quantity status retry_count next_retry_at"
+            ),
+            f"{len(page.operations)} of {'more than ' if page.more else ''}{page.total}",
+        ],
+    )
 
 
 @command(operations)
@@ -52,8 +52,7 @@ def show(runtime: Runtime, operation_id: str) -> Answer:
     """One operation and what happened to it."""
     row = runtime.queries.operation(operation_id)
     about = [f"{name:>16}: {value}" for name, value in row.items() if name != "log" and value is not None]
-    entries = table(row["log"], "timestamp", "action", "status", "execution_time_ms", "details")
-    return Answer(row, [*about, "", *entries])
+    return Answer(row, [*about, "", *table(row["log"], "timestamp action status execution_time_ms details")])
 
 
 @command(operations)
@@ -91,8 +90,9 @@ def confirm(
 
 
 def _done(operation_id: str, what: str) -> Answer:
-    document = {"operation_id": operation_id, "message": f"operation {what}"}
-    return Answer(document, [f"operation {operation_id} {what}"])
+    return Answer(
+        {"operation_id": operation_id, "message": f"operation {what}"}, [f"operation {operation_id} {what}"]
+    )
 
 
 @cli.group()
@@ -104,9 +104,13 @@ def lanes() -> None:
 def list_lanes(runtime: Runtime) -> Answer:
     """Every lane, what waits in it, and why it is held back; the breaker of the remote."""
     rows, until = runtime.queries.lanes(), runtime.breaker.open_until()
-    columns = ("token_id", "orders_waiting", "next_due_at", "paused", "snoozed_until", "paused_reason")
-    remote = f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}"
-    return Answer({"lanes": rows, "breaker_open_until": until}, [*table(rows, *columns), remote])
+    return Answer(
+        {"lanes": rows, "breaker_open_until": until},
+        [
+            *table(rows, "token_id orders_waiting next_due_at paused snoozed_until paused_reason"),
+            f"the remote: {'asked again at ' + until.isoformat() if until else 'open to all'}",
+        ],
+    )
 
 
 @command(lanes)
@@ -136,14 +140,14 @@ def resume(runtime: Runtime, token: str) -> Answer:
 def deliver(runtime: Runtime, wait: float) -> Answer:
     """Deliver what is due in this process, without RQ."""
     runtime = Runtime(runtime.config, wakeups=NoWakeups())
-    _ = runtime.sender  # a missing address is said before anything else
+    engine = runtime.engine  # a missing address is said before anything else
     until = runtime.clock() + timedelta(seconds=wait)
     totals = Counter(succeeded=0, failed=0, max_retries_reached=0)
     while True:
         moments = []
         with runtime.database.scope():
             for lane in runtime.deliveries.due_lanes():
-                report = runtime.engine.drain(lane)
+                report = engine.drain(lane)
                 totals.update(
                     succeeded=report.operations_completed,
                     failed=report.operations_retrying,
@@ -161,8 +165,9 @@ def deliver(runtime: Runtime, wait: float) -> Answer:
 @command()
 def status(runtime: Runtime) -> Answer:
     """How things stand: counts, what waits, what needs a person."""
-    found = runtime.queries.status(runtime.clock(), runtime.config.monitoring_stale_operation_hours)
-    found["tasks"] = runtime.tasks()
+    found = runtime.queries.status(runtime.clock(), runtime.config.monitoring_stale_operation_hours) | {
+        "tasks": runtime.tasks()
+    }
     lines = [
         f"{found['status']}: {found['orders_waiting']} orders wait, next at {found['next_due_at'] or '-'}",
         *(f"  {name}: {value}" for name, value in found["statistics"].items()),

@@ -13,18 +13,16 @@ import click
 from redis.exceptions import RedisError
 
 from stocksync import credentials
-from stocksync.cli.frame import Answer, cli, command
+from stocksync.cli.frame import JSON, Answer, cli, show
 from stocksync.config import PREFIX
 from stocksync.errors import StockSyncError, needs_extra
 from stocksync.queue import process
 from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.queue.stopping import Stop
 from stocksync.runtime import current
-from stocksync.store.migrate import migrate as run_migrations
-from stocksync.store.migrate import pending
+from stocksync.store.migrate import migrate, pending
 
 _SANDBOX_TOKEN = "sandbox"
-_SHORTEST_PASSWORD = 10
 _PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
 _ROLE = click.Choice([role.name.lower() for role in credentials.Role])
 
@@ -32,15 +30,13 @@ _ROLE = click.Choice([role.name.lower() for role in credentials.Role])
 @cli.command()
 def worker() -> None:
     """Deliver what is due until told to stop; run more of them to share the work."""
-    from stocksync.queue.worker import run
-
-    raise click.exceptions.Exit(process.main("worker", run))
+    raise click.exceptions.Exit(process.main("worker", process.work))
 
 
 @cli.command()
 def scheduler() -> None:
     """Bring failed work back on time and run the periodic tasks, until told to stop."""
-    raise click.exceptions.Exit(process.main("scheduler", process.tick))
+    raise click.exceptions.Exit(process.main("scheduler", process.schedule))
 
 
 @cli.command()
@@ -51,34 +47,36 @@ def web(**bind: Any) -> None:
     with needs_extra("web"):
         import_module("gunicorn")
     environment = {name.upper(): str(value) for name, value in bind.items() if value is not None}
-    words = (sys.executable, "-m", "gunicorn", "--config", "python:stocksync.web.server")
-    os.execve(sys.executable, (*words, "stocksync.web:create_app()"), os.environ | environment)
+    gunicorn = (sys.executable, "-m", "gunicorn", "--config", "python:stocksync.web.server")
+    os.execve(sys.executable, (*gunicorn, "stocksync.web:create_app()"), os.environ | environment)
 
 
-@command(on_runtime=False)
-def migrate() -> Answer:
+@cli.command("migrate", params=[JSON])
+def run_migrations(as_json: bool) -> None:
     """Bring the database schema up to date; safe when two start it at once."""
-    applied = run_migrations(current().database)
-    return Answer({"applied": applied}, [f"applied {name}" for name in applied] or ["nothing to do"])
+    applied = migrate(current().database)
+    show(Answer({"applied": applied}, [f"applied {name}" for name in applied] or ["nothing to do"]), as_json)
 
 
-@command(on_runtime=False)
-def check() -> Answer:
+@cli.command(params=[JSON])
+def check(as_json: bool) -> None:
     """Is everything in place to start? Configuration, database, schema, Redis, the microservice's address."""
     runtime = current()
     missing: list[str] = []
     database = _said(lambda: missing.extend(pending(runtime.database)))
-    behind = f"behind by {len(missing)}: run `python -m stocksync migrate`"
     parts = {
         "configuration": "ok",
         "database": database,
-        "schema": behind if missing else database,
+        "schema": f"behind by {len(missing)}: run `python -m stocksync migrate`" if missing else database,
         "redis": _said(lambda: runtime.connect_redis().ping()),
         "microservice": _said(lambda: runtime.sender),
         "alerts": _said(lambda: runtime.messenger),
     }
     ok = set(parts.values()) == {"ok"}
-    return Answer({"ok": ok, "parts": parts}, [f"{name:>14}: {said}" for name, said in parts.items()], ok)
+    show(
+        Answer({"ok": ok, "parts": parts}, [f"{name:>14}: {said}" for name, said in parts.items()], ok),
+        as_json,
+    )
 
 
 def _said(ask: Any) -> str:
@@ -117,11 +115,10 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
         _ = runtime.sender
     free_port("127.0.0.1", port)
     data = runtime.config.data_dir
-    with contextlib.ExitStack() as running:
-        running.enter_context(pid_file(data / "up.pid"))
+    with pid_file(data / "up.pid"), contextlib.ExitStack() as running:
         if runtime.config.redis_url is None:
             environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(data)).url
-        run_migrations(runtime.database)
+        migrate(runtime.database)
         runtime.close()
         click.echo(f"the page: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")
         supervisor = Supervisor(commands, environment)
@@ -134,7 +131,7 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=_PORT, default=8900, show_default=True)
 @click.option("--token", default=_SANDBOX_TOKEN, show_default=True, help="The bearer it accepts.")
-@click.option("--seed", type=int, help="Of its randomness, to repeat a run.")
+@click.option("--seed", type=int, default=0, help="Of its randomness, to repeat a run.")
 @click.option("--latency-ms", type=click.FloatRange(0), default=0)
 @click.option("--error-share", type=_SHARE, default=0, help="Share of requests answered with an error.")
 @click.option("--error-status", type=click.IntRange(400, 599), default=503, show_default=True)
@@ -144,10 +141,9 @@ def sandbox(host: str, port: int, token: str, **faults: Any) -> None:
     from stocksync.sandbox import FaultPlan, Sandbox
     from stocksync.sandbox.supervisor import on_stop_signals
 
-    plan = FaultPlan(**{name: value for name, value in faults.items() if value is not None})
     stop = Stop()
     on_stop_signals(stop.set)
-    with Sandbox(token, host, port, plan) as server:
+    with Sandbox(token, host, port, FaultPlan(**faults)) as server:
         click.echo(f"the sandbox listens on {server.url}; set ALLEGRO_MICROSERVICE_BASE_URL to that")
         stop.wait()
 
@@ -167,31 +163,35 @@ def users() -> None:
     """Who may look at the page and call the API."""
 
 
-@command(users, "hash", on_runtime=False)
+@users.command("hash", params=[JSON])
 @click.argument("name")
 @click.option("--role", type=_ROLE, default="operator", show_default=True)
-def hash_password(name: str, role: str) -> Answer:
+def hash_password(name: str, role: str, as_json: bool) -> None:
     """Ask for NAME's password (on a pipe: read it) and print the line for STOCK_SYNC_USERS."""
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
-    if not _SHORTEST_PASSWORD <= len(password) <= credentials.MAX_PASSWORD:
-        needed = f"{_SHORTEST_PASSWORD} to {credentials.MAX_PASSWORD} characters"
-        raise click.UsageError(f"a password of {needed} is needed")
+    if not 10 <= len(password) <= credentials.MAX_PASSWORD:
+        raise click.UsageError(f"a password of 10 to {credentials.MAX_PASSWORD} characters is needed")
     line = f"{name}:{role}:{credentials.hash_password(password)}"
-    return Answer({"line": line}, _to_add("USERS", line, credentials.PASSWORD_HASH))
+    show(Answer({"line": line}, _to_add("USERS", line, credentials.PASSWORD_HASH)), as_json)
 
 
-@command(users, on_runtime=False)
+@users.command(params=[JSON])
 @click.argument("name")
 @click.option("--role", type=_ROLE, default="reader", show_default=True)
-def key(name: str, role: str) -> Answer:
+def key(name: str, role: str, as_json: bool) -> None:
     """Make a key for the program NAME: shown once, with the line for STOCK_SYNC_API_KEYS."""
     made = f"stocksync_{secrets.token_urlsafe(32)}"
     line = f"{name}:{role}:{credentials.hash_key(made)}"
-    to_add = _to_add("API_KEYS", line, credentials.KEY_HASH)
-    return Answer({"key": made, "line": line}, [f"key: {made}", *to_add])
+    show(
+        Answer(
+            {"key": made, "line": line},
+            [f"key: {made}", *_to_add("API_KEYS", line, credentials.KEY_HASH)],
+        ),
+        as_json,
+    )
 
 
 def _to_add(variable: str, line: str, hashes: re.Pattern[str]) -> list[str]:

@@ -5,13 +5,12 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from typing import Any, BinaryIO
 
 import click
 from peewee import PeeweeException
 
-from stocksync.cli.frame import Answer, actor, cli, command, database_says, progress, table
+from stocksync.cli.frame import Answer, actor, cli, command, in_words, progress, table
 from stocksync.errors import InvalidOrder, InvalidReturn, NegativeStock, OrphanRefund, StockSyncError
 from stocksync.orders.whole_orders import OrderResult, ReturnResult
 from stocksync.runtime import Runtime
@@ -38,8 +37,11 @@ def import_(runtime: Runtime, file: BinaryIO) -> Answer:
     counted, faults = _read_count(file)
     if faults:
         click.echo(f"nothing was imported: {len(faults)} line(s) can't be taken", err=True)
-        lines = [f"line {fault['line']}: {fault['reason']}" for fault in faults]
-        return Answer({"imported": 0, "changed": 0, "refused": faults}, lines, ok=False)
+        return Answer(
+            {"imported": 0, "changed": 0, "refused": faults},
+            [f"line {fault['line']}: {fault['reason']}" for fault in faults],
+            ok=False,
+        )
     with runtime.database.transaction_scope():
         changed = sum(
             runtime.inventory.set_on_hand(
@@ -49,9 +51,14 @@ def import_(runtime: Runtime, file: BinaryIO) -> Answer:
         )
     skus = sum(map(len, counted.values()))
     units = sum(sum(levels.values()) for levels in counted.values())
-    document = {"imported": skus, "changed": changed, "units": units}
-    lines = [f"{skus} SKUs counted, {units} units; {changed} levels changed"]
-    return Answer({**document, "warehouses": sorted(counted), "refused": []}, lines)
+    document = {
+        "imported": skus,
+        "changed": changed,
+        "units": units,
+        "warehouses": sorted(counted),
+        "refused": [],
+    }
+    return Answer(document, [f"{skus} SKUs counted, {units} units; {changed} levels changed"])
 
 
 @command(stock)
@@ -62,10 +69,9 @@ def show(runtime: Runtime, sku: str | None) -> Answer:
     if sku is not None and not rows:
         raise StockSyncError(f"SKU {sku} was never seen; `stock show` lists all")
     units = sum(row["on_hand"] for row in rows)
-    lines = list(table(rows, "warehouse", "sku", "on_hand"))
+    lines = list(table(rows, "warehouse sku on_hand"))
     for row in rows if sku is not None else ():
-        columns = ("created_at", "delta", "balance_after", "cause", "actor", "reason")
-        lines += ["", *table(row["movements"], *columns)]
+        lines += ["", *table(row["movements"], "created_at delta balance_after cause actor reason")]
     return Answer({"levels": rows, "units": units}, [*lines, f"{len(rows)} levels, {units} units"])
 
 
@@ -75,7 +81,7 @@ def rebuild(runtime: Runtime, yes: bool) -> Answer:
     """Set on hand to the sum of the movements wherever it is not; what differs is shown first."""
     differing = [asdict(difference) for difference in runtime.inventory.differing()]
     if differing and not click.get_current_context().params["as_json"]:
-        click.echo("\n".join(table(differing, "warehouse", "sku", "on_hand", "moved")))
+        click.echo("\n".join(table(differing, "warehouse sku on_hand moved")))
     if differing and not yes:
         click.confirm(f"Set on hand of {len(differing)} level(s) to what has moved?", abort=True, err=True)
     refused: list[str] = []
@@ -85,8 +91,11 @@ def rebuild(runtime: Runtime, yes: bool) -> Answer:
         except NegativeStock as error:
             refused.append(str(error))
     rebuilt = len(differing) - len(refused)
-    document = {"differing": len(differing), "rebuilt": rebuilt, "refused": refused}
-    return Answer(document, [*refused, f"{rebuilt} of {len(differing)} levels rebuilt"], not refused)
+    return Answer(
+        {"differing": len(differing), "rebuilt": rebuilt, "refused": refused},
+        [*refused, f"{rebuilt} of {len(differing)} levels rebuilt"],
+        not refused,
+    )
 
 
 @cli.group()
@@ -105,8 +114,14 @@ def process(runtime: Runtime, file: BinaryIO, warehouse: str, token: str | None)
     then 1. Processing a file again deducts nothing again.
     """
     runtime.orders.require_warehouse(warehouse)
-    take = partial(runtime.orders.process_order_stock_update, warehouse=warehouse, token_id=token)
-    return _take_lines(file, "orders", take, InvalidOrder)
+    return _take_lines(
+        file,
+        "orders",
+        runtime.orders.process_order_stock_update,
+        InvalidOrder,
+        warehouse=warehouse,
+        token_id=token,
+    )
 
 
 @command(orders)
@@ -121,8 +136,7 @@ def cancel(runtime: Runtime, order: str, token: str, reason: str | None, no_rest
     """
     result = runtime.orders.cancel_order(order, token, restock=not no_restock, actor=actor(), reason=reason)
     is_or_was = "was cancelled before" if result.status == "already_cancelled" else "is cancelled"
-    said = f"order {order} {is_or_was}, {len(result.operations)} refunds recorded"
-    return Answer(result.as_dict(), [said])
+    return Answer(result.as_dict(), [f"order {order} {is_or_was}, {len(result.operations)} refunds recorded"])
 
 
 @command(orders, "show")
@@ -131,17 +145,14 @@ def cancel(runtime: Runtime, order: str, token: str, reason: str | None, no_rest
 def show_order(runtime: Runtime, order: str, token: str) -> Answer:
     """One order: its lines, its operations, what we say and what the remote says."""
     row = runtime.queries.order(token, order)
-    operations = ("id", "operation_type", "status", "sku", "quantity", "retry_count", "reason")
     return Answer(
         row,
         [
             f"order {row['order_id']} of {row['token_id']}: we say {row['is_stock_updated']}, ",
             f"the remote last said {row['remote_flag']}; waiting: {row['waiting'] or 'for nothing'}",
             *(["the two differ"] if row["differs"] else []),
-            *table(
-                row["lines"], "line_id", "sku", "warehouse", "quantity", "deducted", "refunded", "moved_to"
-            ),
-            *table(row["operations"], *operations),
+            *table(row["lines"], "line_id sku warehouse quantity deducted refunded moved_to"),
+            *table(row["operations"], "id operation_type status sku quantity retry_count reason"),
         ],
     )
 
@@ -154,7 +165,7 @@ def unlinked(runtime: Runtime, limit: int) -> Answer:
     Give the offer its external id at Allegro; orders after that are deducted.
     """
     rows = runtime.queries.lines_without_sku(limit)
-    return Answer({"lines": rows}, table(rows, "created_at", "token_id", "order_id", "line_id", "quantity"))
+    return Answer({"lines": rows}, table(rows, "created_at token_id order_id line_id quantity"))
 
 
 @cli.group()
@@ -173,46 +184,60 @@ def process_returns(runtime: Runtime, file: BinaryIO, no_restock: bool, token: s
     sale is refused as an orphan, for a person; repeat it once the sale is recorded. Processing a file again changes
     nothing.
     """
-    take = partial(runtime.orders.process_return, restock=not no_restock, token_id=token)
-    return _take_lines(file, "returns", take, InvalidReturn)
+    return _take_lines(
+        file, "returns", runtime.orders.process_return, InvalidReturn, restock=not no_restock, token_id=token
+    )
 
 
 def _take_lines(
     file: BinaryIO,
     what: str,
-    take: Callable[[Any], OrderResult | ReturnResult],
+    take: Callable[..., OrderResult | ReturnResult],
     unreadable: type[InvalidOrder | InvalidReturn],
+    **options: Any,
 ) -> Answer:
     """Call `take` for every line of `file`. A line that can't be taken is reported with its number, the others go through.
 
     Args:
         what: what a line is, in the plural.
         unreadable: raised for a line that is not JSON.
+        options: of `take`.
     """
     found: Counter[str] = Counter()
-    refused: list[dict[str, Any]] = []
     operations = 0
+    refused: list[dict[str, Any]] = []
     for number, line in enumerate(progress(file.readlines(), what), start=1):
-        if not line.strip():
-            continue
-        try:
-            result = take(_decoded(line, unreadable))
-            found[result.status] += 1
-            operations += len(result.operations)
-        except (StockSyncError, PeeweeException) as error:
-            reason = database_says(error) if isinstance(error, PeeweeException) else str(error)
-            order = getattr(error, "order_id", None)
-            refused.append(
-                {"line": number, "order_id": order, "error": type(error).__name__, "reason": reason}
-            )
+        if line.strip():
+            try:
+                result = take(_decoded(line, unreadable), **options)
+                found[result.status] += 1
+                operations += len(result.operations)
+            except (StockSyncError, PeeweeException) as error:
+                refused.append(
+                    {
+                        "line": number,
+                        "order_id": getattr(error, "order_id", None),
+                        "error": type(error).__name__,
+                        "reason": in_words(error),
+                    }
+                )
     document = {what: found.total(), **found, "operations": operations, "refused": refused}
     said = f"{found.total()} {what} taken, {operations} operations recorded, {len(refused)} lines refused"
     if what == "returns":
         document["orphans"] = sum(fault["error"] == OrphanRefund.__name__ for fault in refused)
         said += f", {document['orphans']} of them without a known sale" if document["orphans"] else ""
-    lines = [f"line {fault['line']}: {_with_order(fault['order_id'], fault['reason'])}" for fault in refused]
-    lines += [said, *(f"  {status}: {count}" for status, count in sorted(found.items()))]
-    return Answer(document, lines, not refused)
+    return Answer(
+        document,
+        [
+            *(
+                f"line {fault['line']}: {_with_order(fault['order_id'], fault['reason'])}"
+                for fault in refused
+            ),
+            said,
+            *(f"  {status}: {count}" for status, count in sorted(found.items())),
+        ],
+        not refused,
+    )
 
 
 def _with_order(order: object, reason: str) -> str:
@@ -233,8 +258,7 @@ def _read_count(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[st
     content = file.read()
     try:
         reader = csv.DictReader(content.decode("utf-8-sig").splitlines())
-        missing = {"sku", "warehouse", "quantity"} - set(reader.fieldnames or ())
-        if missing:
+        if missing := {"sku", "warehouse", "quantity"} - set(reader.fieldnames or ()):
             return {}, [{"line": 1, "reason": f"the header lacks {', '.join(sorted(missing))}"}]
         for row in reader:
             try:
@@ -242,8 +266,7 @@ def _read_count(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[st
             except StockSyncError as error:
                 faults.append({"line": reader.line_num, "reason": str(error)})
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        faults.append({"line": line, "reason": "the file is not UTF-8"})
+        faults.append({"line": content.count(b"\n", 0, error.start) + 1, "reason": "the file is not UTF-8"})
     except csv.Error as error:
         faults.append({"line": reader.line_num + 1, "reason": f"not CSV: {error}"})
     return counted, faults

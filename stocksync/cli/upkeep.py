@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from dataclasses import asdict
 from uuid import UUID
 
 import click
@@ -9,12 +10,9 @@ import click
 from stocksync.cli.frame import Answer, actor, cli, command, names_and_values, progress, table
 from stocksync.errors import StockSyncError
 from stocksync.runtime import Runtime
-from stocksync.store.audit import audit as run_audit
-from stocksync.store.audit import per_lane
+from stocksync.store.audit import audit, per_lane
 from stocksync.upkeep.alert_texts import title
 from stocksync.upkeep.discrepancies import DIFFERING
-
-_LONGEST_WAIT = 5.0
 
 
 @command()
@@ -30,19 +28,23 @@ def cleanup(runtime: Runtime, dry_run: bool) -> Answer:
     return names_and_values(runtime.cleanup(dry_run=dry_run))
 
 
-@command()
-def audit(runtime: Runtime) -> Answer:
+@command(name="audit")
+def run_audit(runtime: Runtime) -> Answer:
     """Prove that nothing was lost and nothing happened twice; exit code 1 and the rows when not."""
-    findings, lanes = run_audit(runtime.database), per_lane(runtime.database)
+    findings, lanes = audit(runtime.database), per_lane(runtime.database)
     lines = []
     for finding in findings:
         lines.append(f"{finding.check}: {finding.meaning}")
         lines += [f"  {', '.join(map(str, row))}" for row in finding.rows]
-    for lane, numbers in lanes.items():
-        lines.append(f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}")
-    lines.append(f"{len(findings)} promise(s) broken" if findings else "every promise holds")
-    found = [{"check": f.check, "meaning": f.meaning, "rows": f.rows} for f in findings]
-    return Answer({"ok": not findings, "findings": found, "lanes": lanes}, lines, not findings)
+    lines += [
+        f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}"
+        for lane, numbers in lanes.items()
+    ]
+    return Answer(
+        {"ok": not findings, "findings": [asdict(finding) for finding in findings], "lanes": lanes},
+        [*lines, f"{len(findings)} promise(s) broken" if findings else "every promise holds"],
+        not findings,
+    )
 
 
 @command()
@@ -58,7 +60,7 @@ def reconcile(runtime: Runtime, token: str | None, dry_run: bool, limit: int | N
     if token is not None and token not in active:
         raise StockSyncError(f"account {token} is unknown or not active; `lanes list` shows all")
     # Wait a little: what was delivered just before would count as in flight.
-    time.sleep(min(runtime.config.reconciliation_grace_seconds, _LONGEST_WAIT))
+    time.sleep(min(runtime.config.reconciliation_grace_seconds, 5.0))
     runs = [
         runtime.reconciliation.run(lane, dry_run=dry_run, limit=limit, actor=actor())
         for lane in progress([token] if token else active, "sellers")
@@ -67,18 +69,26 @@ def reconcile(runtime: Runtime, token: str | None, dry_run: bool, limit: int | N
     waiting = [one for run in runs for one in run["discrepancies"] if one.get("status", "open") == "open"]
     complete = all(run["complete"] for run in runs)
     checked, fixed = sum(run["checked"] for run in runs), sum(run["fixed"] for run in runs)
-    totals = {"complete": complete, "dry_run": dry_run, "checked": checked, "fixed": fixed}
-    lines = [
-        *(
-            f"{run['token_id']}: {run['status']}" + (f" ({run['reason']})" if run["reason"] else "")
-            for run in runs
-        ),
-        *(f"  {count:>6} {kind}{'  <-' if kind in DIFFERING else ''}" for kind, count in buckets.items()),
-        f"{checked} orders compared, {fixed} told again",
-        *(f"  for a person: {one['kind']}, order {one['order_id']}" for one in waiting[:20]),
-    ]
-    document = totals | {"buckets": dict(sorted(buckets.items())), "runs": runs}
-    return Answer(document, lines, complete and not waiting)
+    return Answer(
+        {
+            "complete": complete,
+            "dry_run": dry_run,
+            "checked": checked,
+            "fixed": fixed,
+            "buckets": dict(sorted(buckets.items())),
+            "runs": runs,
+        },
+        [
+            *(
+                f"{run['token_id']}: {run['status']}" + (f" ({run['reason']})" if run["reason"] else "")
+                for run in runs
+            ),
+            *(f"  {count:>6} {kind}{'  <-' if kind in DIFFERING else ''}" for kind, count in buckets.items()),
+            f"{checked} orders compared, {fixed} told again",
+            *(f"  for a person: {one['kind']}, order {one['order_id']}" for one in waiting[:20]),
+        ],
+        complete and not waiting,
+    )
 
 
 @cli.group()
@@ -92,8 +102,9 @@ def differences() -> None:
 def list_differences(runtime: Runtime, every: bool, limit: int) -> Answer:
     """What waits for a person."""
     rows = runtime.reconciliation.records.differences(status=None if every else "open", limit=limit)
-    columns = ("id", "token_id", "order_id", "kind", "status", "ours", "remote", "first_seen_at")
-    return Answer({"differences": rows}, table(rows, *columns))
+    return Answer(
+        {"differences": rows}, table(rows, "id token_id order_id kind status ours remote first_seen_at")
+    )
 
 
 @command(differences)
@@ -102,8 +113,10 @@ def list_differences(runtime: Runtime, every: bool, limit: int) -> Answer:
 def fix(runtime: Runtime, difference: str, reason: str) -> Answer:
     """Send our state of this order to the remote again; reads both sides first."""
     outcome = runtime.reconciliation.fix(difference, actor=actor(), reason=reason)
-    said = "the order is told again" if outcome == "fixed" else "both sides agree by now"
-    return Answer({"difference": difference, "outcome": outcome}, [said])
+    return Answer(
+        {"difference": difference, "outcome": outcome},
+        ["the order is told again" if outcome == "fixed" else "both sides agree by now"],
+    )
 
 
 @command(differences)
@@ -120,8 +133,14 @@ def monitor(runtime: Runtime) -> Answer:
     """Check everything that can go wrong, and send the alerts. Exit code 1 while an alert is open."""
     report = runtime.monitor()
     kinds = report["open"]
-    said = f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} owed"
-    return Answer(report, [*(f"{n} x {title(kind, 'en')}" for kind, n in kinds.items()), said], not kinds)
+    return Answer(
+        report,
+        [
+            *(f"{count} x {title(kind, 'en')}" for kind, count in kinds.items()),
+            f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} owed",
+        ],
+        not kinds,
+    )
 
 
 @cli.group()
@@ -135,8 +154,9 @@ def alerts() -> None:
 def list_alerts(runtime: Runtime, every: bool, limit: int) -> Answer:
     """Alerts, the newest first."""
     rows = runtime.alerts.find(open_only=not every, limit=limit)
-    columns = ("id", "kind", "subject", "raised_at", "resolved_at", "acknowledged_by", "owed", "details")
-    return Answer({"alerts": rows}, table(rows, *columns))
+    return Answer(
+        {"alerts": rows}, table(rows, "id kind subject raised_at resolved_at acknowledged_by owed details")
+    )
 
 
 @command(alerts)

@@ -1,24 +1,47 @@
-"""What the worker and the scheduler process share: logging, signals, and errors in words."""
+"""The worker and the scheduler process: how they start, work and end, and the log that they and the page write.
 
+The log is one line an event on stdout, words for people or JSON for a platform, never a secret. Events carry `lane`,
+`order`, `operation`, `attempt` and `task` as `extra`, where they concern one.
+"""
+
+import contextlib
+import json
 import logging
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from types import FrameType
+from typing import Any, TextIO
+from urllib.parse import unquote, urlsplit
 
+import redis
+from pydantic import SecretStr
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.queue import Queue
+from rq.worker import SimpleWorker, WorkerStatus
+
+from stocksync.config import StockSyncConfig
 from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
-from stocksync.queue import eventlog
+from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob, connect_redis
 from stocksync.runtime import Runtime, current
+from stocksync.store.values import printable
 
 log = logging.getLogger(__name__)
+
+FIELDS = ("lane", "order", "operation", "attempt", "task")
 
 
 def main(name: str, run: Callable[[Runtime], None]) -> int:
     """Run one process to its end. Returns the exit code: 0 stopped, 1 can't go on, 2 wrong configuration."""
     try:
         runtime = current()
-        eventlog.set_up(runtime.config)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: runtime.stop.set())
+        set_up_log(runtime.config)
+        _stop_on_signals(runtime)
         log.info("%s started", name)
         run(runtime)
         runtime.close()
@@ -32,6 +55,150 @@ def main(name: str, run: Callable[[Runtime], None]) -> int:
         return 1
 
 
-def tick(runtime: Runtime) -> None:
+def schedule(runtime: Runtime) -> None:
     """The scheduler process: queue what is due, every second, until told to stop."""
     runtime.scheduler().run_until(runtime.stop, runtime.stand_in)
+
+
+def work(runtime: Runtime) -> None:
+    """The worker process: work until told to stop. RQ ends its loop on errors of Redis; a new one starts after a second."""
+    runtime.require_schema()
+    _ = runtime.sender, runtime.messenger  # what is missing must be said now, not at the first order
+    rq_log = logging.getLogger("rq.worker")
+    rq_log.addFilter(lambda record: _is_news(record, runtime))
+    while not runtime.stop.is_set():
+        try:
+            worker = StockSyncWorker([runtime.worker_queue()], worker_ttl=60)
+            worker.runtime = runtime
+            worker.work(logging_level=logging.getLevelName(rq_log.getEffectiveLevel()))
+        except (redis.RedisError, OSError) as error:
+            runtime.redis_outage.begins(error)
+        except StopRequested:
+            log.debug("told to stop outside of RQ's loop")  # where it raises this from its handler, too
+        finally:
+            # RQ's handlers stay behind its loop; a signal during the wait must still end it.
+            _stop_on_signals(runtime)
+        runtime.stop.wait(1.0)
+
+
+def _stop_on_signals(runtime: Runtime) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: runtime.stop.set())
+
+
+def _is_news(record: logging.LogRecord, runtime: Runtime) -> bool:
+    """RQ logs each failed attempt, often with a traceback. Instead say once that Redis is away."""
+    error = sys.exc_info()[1]
+    if record.levelno < logging.WARNING or not isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return True
+    runtime.redis_outage.begins(error)
+    return False
+
+
+class StockSyncWorker(SimpleWorker):
+    """RQ's worker without the fork: warm connections, a stop event for the job, a bounded wait for Redis."""
+
+    job_class = StockSyncJob
+    max_connection_wait_time = 2.0
+    log_result_lifespan = False
+    # Seconds. With RQ's own, a Redis that hangs would hold up the end for a minute.
+    dequeue_timeout = BLOCKING_SECONDS - 1
+    connection_timeout = BLOCKING_SECONDS
+
+    runtime: Runtime
+    _next_stand_in = 0.0
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """SIGTERM: the slice under way claims nothing more, settles what it sent, and the loop ends."""
+        self.runtime.stop.set()
+        self.connection = self.runtime.connect_redis()  # it hardly waits
+        with contextlib.suppress(redis.RedisError, OSError):  # RQ also notes the request in Redis
+            super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+
+    def _install_signal_handlers(self) -> None:
+        super()._install_signal_handlers()  # type: ignore[no-untyped-call]
+        self._stop_requested = self.runtime.stop.is_set()  # the signal came while the worker was being made
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """A second signal changes nothing: stopping is bounded by the request under way."""
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """RQ's heartbeat. After a flush of Redis it registers the worker again; idle, it runs a monitor that is late."""
+        super().heartbeat(timeout, pipeline)
+        if pipeline is not None:
+            return
+        self.runtime.redis_outage.ends()
+        if self.birth_date is not None and not self.connection.hexists(self.key, "birth"):
+            self.connection.delete(self.key)
+            self.register_birth()  # type: ignore[no-untyped-call]
+        idle = self.get_state() == WorkerStatus.IDLE and not self.runtime.stop.is_set()
+        if idle and time.monotonic() >= self._next_stand_in:
+            self._next_stand_in = time.monotonic() + 45
+            self.runtime.stand_in()
+            self.runtime.database.close()
+
+    def subscribe(self) -> None:
+        """Nothing. RQ's listens for commands that come through Redis, with a thread and a connection of its own."""
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """RQ's, with a short wait for Redis before and after the job; then the database connection goes back to the pool."""
+        blocking, self.connection = self.connection, self._quick_connection
+        super().execute_job(job, queue)
+        self.runtime.database.close()
+        if not self.runtime.stop.is_set():
+            self.connection = blocking
+
+    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """RQ's, with the wait for Redis that the worker has by now."""
+        job.connection = self.connection
+        super().handle_execution_ended(job, queue, heartbeat_ttl)
+
+    @cached_property
+    def _quick_connection(self) -> redis.Redis:
+        # RQ has several steps at the end of a job, and SIGTERM must end the worker in ten seconds though Redis hangs.
+        config = self.runtime.config
+        return connect_redis(self.runtime.redis_url, timeout=1.0, self_signed=config.redis_ssl_self_signed)
+
+
+class EventFormatter(logging.Formatter):
+    """One line an event, UTC, without secrets: words and then the fields for people, or a JSON object for a platform."""
+
+    def __init__(self, config: StockSyncConfig) -> None:
+        super().__init__()
+        self._secrets = sorted(secrets_of(config), key=len, reverse=True)  # a URL before the password in it
+        self._as_json = config.log_format == "json" or (config.log_format == "auto" and "DYNO" in os.environ)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """For people a traceback's lines are joined with ⏎."""
+        said = super().format(record)
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = {name: record.__dict__[name] for name in FIELDS if name in record.__dict__}
+        if self._as_json:
+            event = {"time": at, "level": record.levelname, "logger": record.name, "message": said}
+            return json.dumps(event | fields, ensure_ascii=False, default=str)
+        about = "".join(f" {name}={_word(value)}" for name, value in fields.items())
+        line = printable(said.replace("\n", " ⏎ "))
+        return f"{at} {record.levelname:<7} {line}{about}"
+
+
+def set_up_log(config: StockSyncConfig, stream: TextIO | None = None) -> None:
+    """Have the process log to `stream` (default: stdout), as the configuration says."""
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(EventFormatter(config))
+    logging.basicConfig(level=config.log_level, handlers=[handler], force=True)
+
+
+def secrets_of(config: StockSyncConfig) -> set[str]:
+    """What must never be shown: every secret setting, its parts where it is a list, and passwords inside URLs."""
+    found = {value.get_secret_value() for _, value in config if isinstance(value, SecretStr)}
+    found |= {*config.messengers, config.jwt_token() or ""}
+    passwords = [urlsplit(url).password or "" for url in found if "://" in url]
+    found.update(passwords, map(unquote, passwords))
+    return {secret for secret in found if len(secret) >= 6}  # shorter ones would take ordinary words out
+
+
+def _word(value: object) -> str:
+    text = printable(str(value))
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text

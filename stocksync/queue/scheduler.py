@@ -9,76 +9,58 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
-from redis.exceptions import RedisError
+from redis import RedisError
 from rq.exceptions import NoSuchJobError
-from rq.queue import Queue
 from rq_scheduler import Scheduler
 
 from stocksync.queue.stopping import Stop
-from stocksync.queue.wakeups import RedisWakeups, StockSyncJob, scheduler_lock
+from stocksync.queue.wakeups import TASKS, RedisWakeups, StockSyncJob, scheduler_lock
 
 log = logging.getLogger(__name__)
 
-_BATCH = 200
 _LOCK_SECONDS = 11
-_QUARANTINE_SECONDS = 7 * 86400
-PERIODIC = "periodic-"
+_PERIODIC = "periodic-"
 """How the ids of periodic entries begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeriodicTask:
-    """A job that comes back. `interval` in seconds; `id` is fixed, so that a deploy finds it again."""
-
-    id: str
-    function: str
-    interval: int
-    description: str
 
 
 class StockSyncScheduler(Scheduler):  # type: ignore[misc]
     """Our entries only, under our own prefix. A lane's entry becomes a wake-up, a periodic one a job of its own."""
 
-    job_class = StockSyncJob
-
     def __init__(
         self,
-        queue: Queue,
         wakeups: RedisWakeups,
-        tasks: Sequence[PeriodicTask],
-        prefix: str,
+        tasks: Mapping[str, tuple[int, str]],
         *,
         interval: float = 1.0,
         now: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
-            queue: where due jobs go, on the scheduler's own connection.
-            tasks: kept in place at every tick.
-            prefix: of our own keys.
+            wakeups: on a connection for blocking calls. Due jobs go to its queue.
+            tasks: the periodic tasks, kept in place at every tick: name -> (seconds between runs, what it is for).
             interval: seconds between ticks.
             now: Unix seconds.
         """
+        queue = wakeups.queue
         super().__init__(queue=queue, connection=queue.connection, interval=interval, job_class=StockSyncJob)
         self.scheduled_jobs_key = wakeups.scheduled_jobs_key
-        self.scheduler_lock_key = scheduler_lock(prefix)
-        self.quarantine_key = f"{prefix}:scheduler:quarantine"
+        self.scheduler_lock_key = scheduler_lock(wakeups.prefix)
+        self.quarantine_key = f"{wakeups.prefix}:scheduler:quarantine"
         self._wakeups = wakeups
-        self._tasks = {task.id: task for task in tasks}
+        self._tasks = {f"{_PERIODIC}{name}": task for name, task in tasks.items()}
         self._now = now
 
     def run_until(self, stop: Stop, every_minute: Callable[[], None] = lambda: None) -> None:
-        """Tick until `stop` is set. Without Redis it tries again, every two seconds at least.
+        """Tick until `stop` is set, with Redis or without.
 
         Args:
             every_minute: called once a minute, with Redis or without; must not raise.
         """
-        wait, next_minute = self._interval, self._now() + 60
+        next_minute = self._now() + 60
         while not stop.is_set():
             if self._now() >= next_minute:
                 next_minute = self._now() + 60
@@ -86,11 +68,9 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
             try:
                 self.tick()
                 self._wakeups.outage.ends()
-                wait = self._interval
             except (RedisError, OSError) as error:
                 self._wakeups.outage.begins(error)
-                wait = min(wait * 2, 2.0)
-            stop.wait(wait)
+            stop.wait(self._interval)
         with contextlib.suppress(RedisError, OSError):  # else it expires by itself
             self.remove_lock()
 
@@ -99,18 +79,21 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         if not self.acquire_lock():
             return 0
         self._restore_periodic()
-        due = self.connection.zrangebyscore(self.scheduled_jobs_key, 0, self._now(), start=0, num=_BATCH)
+        due = self.connection.zrangebyscore(self.scheduled_jobs_key, 0, self._now(), start=0, num=200)
         for raw in due:
             try:
                 job = StockSyncJob.fetch(raw.decode("utf-8", "replace"), connection=self.connection)
-                cast(StockSyncJob, job).require_ours()
+                _ = job.func  # it must be one of ours
                 self.enqueue_job(job)
             except NoSuchJobError:
                 self.connection.zrem(self.scheduled_jobs_key, raw)
             except (RedisError, OSError):
                 raise
             except Exception as error:  # whatever is wrong with an entry, those behind it go on
-                self._quarantine(raw, error)
+                log.error("scheduler entry %r can't be read (%s); put aside", raw, error)
+                self.connection.hset(self.quarantine_key, raw, f"{type(error).__name__}: {error}"[:500])
+                self.connection.expire(self.quarantine_key, 7 * 86400)
+                self.connection.zrem(self.scheduled_jobs_key, raw)
         return len(due)
 
     def acquire_lock(self) -> bool:
@@ -130,50 +113,36 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
 
     def _restore_periodic(self) -> None:
         """Schedule every periodic task whose entry is missing or has another interval; leave the others as they are."""
-        now = self._now()
-        with self.connection.pipeline() as pipe:
-            for id in self._tasks:
-                pipe.zscore(self.scheduled_jobs_key, id)
-                pipe.hget(StockSyncJob.key_for(id), "description")
-            found = pipe.execute()
-        for task, score, said in zip(self._tasks.values(), found[::2], found[1::2], strict=True):
-            description = f"{task.description}, every {task.interval} s"
+        for id, (interval, purpose) in self._tasks.items():
+            description = f"{purpose}, every {interval} s"
+            said = self.connection.hget(StockSyncJob.key_for(id), "description")
+            score = self.connection.zscore(self.scheduled_jobs_key, id)
             # Further ahead than its interval: the clock went back since, and it would rest all that time.
-            in_time = score is not None and score <= now + task.interval + 1
+            in_time = score is not None and score <= self._now() + interval + 1
             if not in_time or said != description.encode():
                 self.schedule(
-                    datetime.fromtimestamp(now, UTC),
-                    task.function,
-                    id=task.id,
-                    interval=task.interval,
+                    datetime.fromtimestamp(self._now(), UTC),
+                    TASKS + id.removeprefix(_PERIODIC),
+                    id=id,
+                    interval=interval,
                     description=description,
                 )
-                log.info("periodic task %s is scheduled: %s", task.id, description)
+                log.info("periodic task %s is scheduled: %s", id, description)
 
     def enqueue_job(self, job: Any) -> None:
         """Queue what a due entry stands for, and set its next time or remove it."""
-        lane = job.meta.get("lane")
-        if task := self._tasks.get(job.id):
+        if job.id in self._tasks:
             # The next time first: a crash between the two steps costs one run, not the entry.
-            self.connection.zadd(self.scheduled_jobs_key, {job.id: math.floor(self._now()) + task.interval})
+            next_time = math.floor(self._now()) + self._tasks[job.id][0]
+            self.connection.zadd(self.scheduled_jobs_key, {job.id: next_time})
             if self.connection.lpos(self._queue.key, job.id) is None:
                 self._queue.enqueue_job(job)
-        elif lane is None:
+            return
+        # Removed first, because the drain that the wake-up brings about plans the lane's next time. If we crash in
+        # between, the sweep wakes the lane.
+        self.connection.delete(job.key)
+        self.cancel(job)
+        if lane := job.meta.get("lane"):
+            self._wakeups.push(lane)
+        else:
             log.info("periodic task %s is no more", job.id)
-            self._forget(job)
-        elif self._wakeups.wake(lane):
-            score = self.connection.zscore(self.scheduled_jobs_key, job.id)
-            if score is not None and score <= self._now():  # else a worker has just moved it on
-                self._forget(job)
-
-    def _forget(self, job: Any) -> None:
-        with self.connection.pipeline() as pipe:
-            pipe.zrem(self.scheduled_jobs_key, job.id)
-            pipe.delete(job.key)
-            pipe.execute()
-
-    def _quarantine(self, raw: bytes, error: Exception) -> None:
-        log.error("scheduler entry %r can't be read (%s); put aside", raw, error)
-        self.connection.hset(self.quarantine_key, raw, f"{type(error).__name__}: {error}"[:500])
-        self.connection.expire(self.quarantine_key, _QUARANTINE_SECONDS)
-        self.connection.zrem(self.scheduled_jobs_key, raw)

@@ -11,21 +11,18 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._asked = False
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put is safe inside itself
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put is safe inside itself
 
     def set(self) -> None:
         """Ask for the end."""
-        self._asked = True
-        self._bell.put(None)
+        self._asked.put(None)
 
     def is_set(self) -> bool:
         """Whether the end was asked for."""
-        return self._asked
+        return not self._asked.empty()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for at most `timeout` seconds; None: without end. True: the end was asked for."""
-        if not self._asked:
-            with contextlib.suppress(queue.Empty):
-                self._bell.get(timeout=timeout)
-        return self._asked
+        with contextlib.suppress(queue.Empty):
+            self._asked.put(self._asked.get(timeout=timeout))  # it stays asked for
+        return self.is_set()

@@ -1,62 +1,52 @@
 """The RQ queue, its JSON job class, and wake-ups: the jobs that say 'this lane has due work' and carry no data."""
 
 import math
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import NAMESPACE_URL, uuid5
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-from rq import worker_registration
+from redis import Redis, RedisError
+from rq import Queue, worker_registration
 from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
-from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from stocksync.store.outages import REDIS, Outage
 
 TASKS = "stocksync.queue.tasks."
 """Where the functions are that jobs may name."""
-_FORMER_TASKS = ("jobs.delivery.", "jobs.periodic.")
-"""Where they were; jobs that wait under these names, and periodic entries, are still done."""
-_MARKER_SECONDS = 60
+_OUR_FUNCTION = re.compile(rf"(?:{re.escape(TASKS)}|jobs\.delivery\.|jobs\.periodic\.)(\w+)")
+"""`jobs.*` is where they were; jobs that wait under these names, and periodic entries, are still done."""
 _TTL: dict[str, Any] = {"result_ttl": 300, "failure_ttl": 7 * 86400}
 _JOB_TIMEOUT = 180
 BLOCKING_SECONDS = 3
 """For which the worker and the scheduler wait for Redis at most; SIGTERM must end them in ten, though it hangs."""
-# Idle, a worker is heard every few seconds; during a job it is not.
-_SILENT_AFTER = timedelta(seconds=_JOB_TIMEOUT + 60)
 
 
 class StockSyncJob(Job):
     """A job whose data is JSON and whose function is one of `tasks`: Redis can't make a worker run anything else."""
 
     def __init__(
-        self, id: str | None = None, connection: Redis | None = None, serializer: Any = None
+        self,
+        id: str | None = None,
+        connection: Redis | None = None,
+        serializer: Any = None,  # noqa: ARG002 (rq-scheduler hands in none, which would mean pickle)
     ) -> None:
-        del serializer  # rq-scheduler hands in none, which would mean pickle
         super().__init__(id=id, connection=connection, serializer=JSONSerializer)
 
     @property
     def func(self) -> Any:
-        self.require_ours()
-        return super().func
-
-    def require_ours(self) -> None:
-        """Raises DeserializationError for a job that is not one of ours."""
-        name: Any = self.func_name
-        for former in _FORMER_TASKS:
-            if isinstance(name, str) and name.startswith(former):
-                name = self.func_name = TASKS + name.removeprefix(former)
+        """The function that it names. Raises DeserializationError for a job that is not one of ours."""
+        found = _OUR_FUNCTION.fullmatch(str(self.func_name))
         callbacks = (self._success_callback_name, self._failure_callback_name, self._stopped_callback_name)
-        ours = isinstance(name, str) and name.startswith(TASKS) and name.removeprefix(TASKS).isidentifier()
-        if not ours or self.instance is not None or any(isinstance(callback, str) for callback in callbacks):
+        if found is None or self.instance is not None or any(isinstance(each, str) for each in callbacks):
             only = f"only functions of {TASKS}* are run, without callbacks"
-            raise DeserializationError(f"job {self.id} asks for {name!r}; {only}")
+            raise DeserializationError(f"job {self.id} asks for {self.func_name!r}; {only}")
+        self.func_name = TASKS + found[1]
+        return super().func
 
 
 def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool = False) -> Redis:
@@ -66,16 +56,9 @@ def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool =
         timeout: seconds for connecting and for each command. None: as the worker and the scheduler need it.
         self_signed: accept any certificate of a `rediss://` server (an explicit choice of who deploys).
     """
-    options: dict[str, Any] = {"socket_timeout": timeout or BLOCKING_SECONDS, "retry": Retry(NoBackoff(), 0)}
-    if not url.startswith("unix"):
-        options |= {
-            "socket_connect_timeout": timeout or BLOCKING_SECONDS,
-            "socket_keepalive": timeout is None,
-        }
-    if self_signed and url.startswith("rediss"):
-        options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    client: Redis = Redis.from_url(url, health_check_interval=0, **options)
-    return client
+    any_certificate: dict[str, Any] = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    options = any_certificate if self_signed and url.startswith("rediss") else {}
+    return Redis.from_url(url, socket_timeout=timeout or BLOCKING_SECONDS, retry=None, **options)
 
 
 def make_queue(connection: Redis, name: str) -> Queue:
@@ -90,8 +73,11 @@ def heard_from(connection: Redis, queue_name: str, prefix: str, now: datetime) -
     """
     keys = worker_registration.get_keys(Queue(queue_name, connection=connection))
     beats = [cast(bytes | None, connection.hget(key, "last_heartbeat")) for key in keys]
-    heard = [datetime.fromisoformat(beat.decode()).astimezone(UTC) for beat in beats if beat]
-    worker = any(now - moment < _SILENT_AFTER for moment in heard)
+    # Idle, a worker is heard every few seconds; during a job it is not.
+    silent_since = now - timedelta(seconds=_JOB_TIMEOUT + 60)
+    worker = any(
+        datetime.fromisoformat(beat.decode()).astimezone(UTC) > silent_since for beat in beats if beat
+    )
     return {"worker": worker, "scheduler": bool(connection.exists(scheduler_lock(prefix)))}
 
 
@@ -101,10 +87,7 @@ def scheduler_lock(prefix: str) -> str:
 
 
 class RedisWakeups:
-    """Wakes lanes through RQ and rq-scheduler. Never raises: without Redis it says so once and rests a while.
-
-    `failures` counts the calls that Redis did not answer.
-    """
+    """Wakes lanes through RQ and rq-scheduler. Without Redis it says so once and rests a while; only `push` raises."""
 
     def __init__(
         self,
@@ -122,16 +105,22 @@ class RedisWakeups:
             outage: the process's one of Redis; None: one of its own.
             pause: seconds for which Redis is left alone after it did not answer.
         """
-        self._queue = queue
+        self.queue = queue
+        self.prefix = prefix
         self._redis: Redis = queue.connection
-        self._prefix = prefix
         self.scheduled_jobs_key = f"{prefix}:scheduler:scheduled_jobs"
         """The sorted set of rq-scheduler's entries."""
         self.outage = outage or Outage(REDIS)
         self._pause = pause
         self._monotonic = monotonic
         self._resting_until = -math.inf
-        self.failures = 0
+
+    def push(self, lane: str, *, force: bool = False) -> None:
+        """Queue the job that drains the lane, unless one waits. `force`: as for `wake`. Raises RedisError."""
+        if self._redis.set(self.marker(lane), "1", nx=not force, ex=60):
+            self.queue.enqueue_call(
+                f"{TASKS}deliver_lane", (lane,), description=f"deliver what is due of {lane}", **_TTL
+            )
 
     def wake(self, lane: str, *, force: bool = False) -> bool:
         """Have the lane drained soon: one job, however often it is asked for while that job waits.
@@ -142,17 +131,11 @@ class RedisWakeups:
         Returns:
             False when Redis did not answer, or is being left alone.
         """
-
-        def push() -> None:
-            if self._redis.set(self.marker(lane), "1", nx=not force, ex=_MARKER_SECONDS):
-                description = f"deliver what is due of {lane}"
-                self._queue.enqueue_call(f"{TASKS}deliver_lane", (lane,), description=description, **_TTL)
-
-        return self._attempt(push)
+        return self._attempt(lambda: self.push(lane, force=force))
 
     def again(self, function: str, job_id: str | None = None) -> bool:
         """Queue one of our functions behind what waits, for what is left of its work."""
-        return self._attempt(lambda: self._queue.enqueue_call(function, job_id=job_id, **_TTL))
+        return self._attempt(lambda: self.queue.enqueue_call(function, job_id=job_id, **_TTL))
 
     def clear_marker(self, lane: str) -> None:
         """From here on a new wake-up makes a new job: called by the job before it looks for work."""
@@ -161,7 +144,7 @@ class RedisWakeups:
     def others_wait(self) -> bool:
         """Whether more jobs wait in the queue. Without Redis: no."""
         waiting = [0]
-        self._attempt(lambda: waiting.append(self._queue.count))
+        self._attempt(lambda: waiting.append(self.queue.count))
         return waiting[-1] > 0
 
     def wake_at(self, lane: str, moment: datetime | None) -> None:
@@ -173,25 +156,24 @@ class RedisWakeups:
                 args=(lane,),
                 id=self.entry_id(lane),
                 connection=self._redis,
-                origin=self._queue.name,
+                origin=self.queue.name,
                 status=JobStatus.SCHEDULED,
                 description=f"deliver what is due of {lane}",
                 meta={"lane": lane},
             )
-            with self._redis.pipeline() as pipe:
-                if moment is None:
-                    pipe.zrem(self.scheduled_jobs_key, job.id)
-                    pipe.delete(job.key)
-                else:
-                    job.save(pipeline=pipe)
-                    pipe.zadd(self.scheduled_jobs_key, {job.id: math.ceil(moment.timestamp())})
-                pipe.execute()
+            # In this order: the scheduler drops an entry without its job.
+            if moment is None:
+                self._redis.delete(job.key)
+                self._redis.zrem(self.scheduled_jobs_key, job.id)
+            else:
+                job.save()
+                self._redis.zadd(self.scheduled_jobs_key, {job.id: math.ceil(moment.timestamp())})
 
         self._attempt(plan)
 
     def marker(self, lane: str) -> str:
         """The key that says: a wake-up of this lane waits."""
-        return f"{self._prefix}:wake:{lane}"
+        return f"{self.prefix}:wake:{lane}"
 
     @staticmethod
     def entry_id(lane: str) -> str:
@@ -207,7 +189,6 @@ class RedisWakeups:
             except (RedisError, OSError) as error:
                 self._resting_until = self._monotonic() + self._pause
                 self.outage.begins(error)
-        self.failures += 1
         return False
 
 

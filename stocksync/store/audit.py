@@ -1,7 +1,8 @@
 """The audit: proves that nothing was lost and nothing happened twice, or names the rows that say otherwise. Reads only."""
 
 from collections import defaultdict
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from stocksync.store.database import Database, Statement, rows_of
 from stocksync.store.inventory import LEVELS_THAT_DIFFER
@@ -140,7 +141,8 @@ _FIGURES = Statement("""
               GROUP BY token_id""")
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Finding:
     """One broken promise. `rows` are the first offenders."""
 
     check: str

@@ -472,7 +472,7 @@ def test_the_job_does_one_slice_and_queues_the_next(database_url: str, redis_url
     try:
         assert tasks.cleanup()["more"]
         assert [job.func_name for job in at.worker_queue().jobs] == ["stocksync.queue.tasks.cleanup"]
-        assert "periodic-cleanup" in {task.id for task in at.periodic_tasks()}
+        assert "cleanup" in {task["task"] for task in at.tasks()}
     finally:
         runtime.use(None)
         at.close()

@@ -17,8 +17,8 @@ from redis.exceptions import ConnectionError as RedisAway
 
 from stocksync.delivery.breaker import OUTAGE
 from stocksync.errors import DatabaseUnavailable
+from stocksync.queue.process import StockSyncWorker
 from stocksync.queue.wakeups import connect_redis, heard_from, make_queue, scheduler_lock
-from stocksync.queue.worker import StockSyncWorker
 from stocksync.store.models import Discrepancy, Reconciliation
 from stocksync.store.tallies import Counts
 from stocksync.upkeep import messenger as sending

@@ -12,7 +12,7 @@ from markupsafe import escape
 from werkzeug.test import TestResponse
 
 from stocksync.web import create_app
-from stocksync.web.request_context import LANGUAGES
+from stocksync.web.frame import LANGUAGES
 from tests.integration.test_who_gets_in import SECURE, SETTINGS, log_in
 from tests.page_shop import PAUSED, SNOOZED, ListedOrders, fill
 from tests.shop import DELIVERED, SELLER, Shop, open_shop

@@ -6,10 +6,9 @@ import threading
 
 import pytest
 
-from stocksync.queue.scheduler import StockSyncScheduler
 from stocksync.queue.stopping import Stop
-from stocksync.queue.wakeups import connect_redis, make_queue
-from tests.scheduling import TASK, SchedulerBench
+from stocksync.queue.wakeups import connect_redis
+from tests.scheduling import SchedulerBench
 from tests.servers import RedisServer, wait_until
 from tests.shop import START
 
@@ -51,10 +50,7 @@ def test_once_a_minute_something_else_is_looked_after_with_redis_or_without(
             stop.set()
 
     moving = iter(range(0, 10_000, 20))
-    scheduler = StockSyncScheduler(
-        make_queue(bench.redis, "stock-sync"), bench.wakeups, [TASK], "stock-sync",
-        interval=0.01, now=lambda: START.timestamp() + next(moving),
-    )  # fmt: skip
+    scheduler = bench.another(interval=0.01, now=lambda: START.timestamp() + next(moving))
     running = threading.Thread(target=lambda: scheduler.run_until(stop, every_minute))
     running.start()
     running.join(30)

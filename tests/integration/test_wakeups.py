@@ -49,7 +49,7 @@ def test_without_redis_every_call_succeeds_the_first_within_a_quarter_second_mor
             shop.deduct(f"order-{number}")
 
         assert shop.runtime.operation_lists.by_status()["pending"] == 50
-    assert wakeups.failures == 50
+    assert wakeups.outage.lasts
     assert len(caplog.records) == 1
 
 
@@ -92,7 +92,7 @@ def test_a_restarted_redis_is_not_mistaken_for_one_that_is_down(
     redis_server.start()
 
     assert wakeups.wake("a")
-    assert wakeups.failures == 0
+    assert not wakeups.outage.lasts
 
 
 # A backlog is shared, and turns are taken

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from stocksync import StockSyncConfig
-from stocksync.queue.eventlog import set_up
+from stocksync.queue.process import set_up_log
 
 TOKEN = "eyJhbGciOi-secret-bearer"
 SECRETS = {
@@ -32,7 +32,7 @@ def _root_as_it_was() -> Iterator[None]:
 
 def logged(log_format: str = "text", **environment: str) -> io.StringIO:
     stream = io.StringIO()
-    set_up(StockSyncConfig.load({"STOCK_SYNC_LOG_FORMAT": log_format, **environment}), stream)
+    set_up_log(StockSyncConfig.load({"STOCK_SYNC_LOG_FORMAT": log_format, **environment}), stream)
     return stream
 
 

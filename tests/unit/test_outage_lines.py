@@ -18,7 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from stocksync import runtime
 from stocksync.errors import DatabaseUnavailable
 from stocksync.queue import tasks
-from stocksync.queue.worker import _is_news
+from stocksync.queue.process import _is_news
 from stocksync.store.outages import REDIS, Outage, is_unavailable
 from tests.shop import SELLER, Clock, Shop, open_shop
 

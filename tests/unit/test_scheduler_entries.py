@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 import pytest
 from redis import Redis
 
-from stocksync.queue.scheduler import PeriodicTask, StockSyncScheduler
 from stocksync.queue.stopping import Stop
-from stocksync.queue.wakeups import StockSyncJob, make_queue
-from tests.scheduling import QUEUE, TASK, SchedulerBench
+from stocksync.queue.wakeups import StockSyncJob
+from tests.scheduling import ENTRY, QUEUE, SchedulerBench
 from tests.shop import START
 
 
@@ -54,21 +54,17 @@ def test_after_a_flush_every_periodic_task_is_back_at_the_next_tick(bench: Sched
 
 def test_an_entry_whose_job_is_gone_is_made_again(bench: SchedulerBench) -> None:
     bench.scheduler.tick()
-    bench.redis.delete(StockSyncJob.key_for(TASK.id))
+    bench.redis.delete(StockSyncJob.key_for(ENTRY))
     bench.clock.advance(1)
     bench.scheduler.tick()
 
-    assert bench.redis.exists(StockSyncJob.key_for(TASK.id))
+    assert bench.redis.exists(StockSyncJob.key_for(ENTRY))
 
 
 def test_a_changed_interval_is_taken_over(bench: SchedulerBench) -> None:
     bench.scheduler.tick()
-    changed = PeriodicTask(TASK.id, TASK.function, 10, TASK.description)
-    queue = make_queue(bench.redis, "stock-sync")
     bench.scheduler.remove_lock()
-    StockSyncScheduler(
-        queue, bench.wakeups, [changed], "stock-sync", now=lambda: bench.clock().timestamp()
-    ).tick()
+    bench.another({"sweep": (10, "sweep")}).tick()
 
     assert bench.entries() == {"periodic-sweep": 10}
 
@@ -76,7 +72,7 @@ def test_a_changed_interval_is_taken_over(bench: SchedulerBench) -> None:
 def test_a_periodic_job_is_kept_for_ever(bench: SchedulerBench) -> None:
     bench.scheduler.tick()
 
-    job = StockSyncJob.fetch(TASK.id, connection=bench.redis)
+    job = StockSyncJob.fetch(ENTRY, connection=bench.redis)
     assert job.result_ttl == -1
     assert bench.redis.ttl(job.key) == -1
 
@@ -88,6 +84,22 @@ def test_a_due_lane_becomes_a_wake_up_and_its_entry_goes(bench: SchedulerBench) 
     assert sorted(bench.queued()) == ["stocksync.queue.tasks.deliver_lane", "stocksync.queue.tasks.sweep"]
     assert list(bench.entries()) == ["periodic-sweep"]
     assert not bench.redis.exists(StockSyncJob.key_for(bench.wakeups.entry_id("a")))
+
+
+def test_a_worker_that_plans_the_next_time_at_once_keeps_it(
+    bench: SchedulerBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push = bench.wakeups.push
+
+    def push_and_drain(lane: str) -> None:
+        push(lane)
+        bench.wakeups.wake_at(lane, START + timedelta(seconds=30))
+
+    monkeypatch.setattr(bench.wakeups, "push", push_and_drain)
+    bench.wakeups.wake_at("a", START)
+    bench.scheduler.tick()
+
+    assert bench.entries()[bench.wakeups.entry_id("a")] == 30
 
 
 def test_a_lane_that_is_due_later_waits(bench: SchedulerBench) -> None:
@@ -171,12 +183,9 @@ def test_stopped_it_gives_up_its_lock(bench: SchedulerBench) -> None:
 def test_a_task_that_is_no_more_is_not_run_again_and_its_entry_goes(bench: SchedulerBench) -> None:
     bench.scheduler.tick()
     bench.redis.delete(QUEUE)
-    following = StockSyncScheduler(
-        make_queue(bench.redis, "stock-sync"), bench.wakeups, [], "stock-sync", now=bench.scheduler._now
-    )
     bench.scheduler.remove_lock()
     bench.clock.advance(60)
-    following.tick()
+    bench.another({}).tick()
 
     assert bench.queued() == []
     assert "periodic-sweep" not in bench.entries()

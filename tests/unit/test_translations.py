@@ -16,7 +16,7 @@ from babel.messages.pofile import read_po
 
 from stocksync.upkeep import discrepancies
 from stocksync.web import words
-from stocksync.web.request_context import LANGUAGES
+from stocksync.web.frame import LANGUAGES
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "web"
@@ -98,8 +98,8 @@ def test_every_code_of_the_database_has_a_word(name: str, table: str, column: st
     assert accepted
     codes = re.findall(r"'(\w+)'", accepted[1])
     assert len(codes) >= 3
-    assert set(codes) <= set(getattr(words, name))
+    assert set(codes) <= set(words.WORDS[name])
 
 
 def test_every_class_of_a_comparison_has_a_word() -> None:
-    assert set(discrepancies.CLASSES) <= set(words.DIFFERENCE)
+    assert set(discrepancies.CLASSES) <= set(words.WORDS["DIFFERENCE"])

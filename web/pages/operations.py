@@ -1,8 +1,9 @@
 """Operations and their orders: the list with its filters, one with its story, and what a person may do about them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import chain, islice
+from datetime import timedelta
+from itertools import chain, islice, pairwise
 from typing import Any
 from uuid import UUID
 
@@ -11,21 +12,12 @@ from flask_babel import gettext as _
 from flask_babel import ngettext
 
 from stocksync.orders.bulk import act_on, matching
-from stocksync.store.operation_lists import COUNTED, Filter
-from stocksync.store.states import STATUSES
+from stocksync.store.operation_lists import AGES, COUNTED, Filter
+from stocksync.store.states import STATUSES, can_be_cancelled, can_be_retried
 from stocksync.store.values import check_word
 from stocksync.web import words
 from stocksync.web.auth import actor, demand
-from stocksync.web.pages.frame import (
-    ACTIONS,
-    LAST_PAGE,
-    PAGE_SIZE,
-    back,
-    blueprint,
-    filter_of,
-    page_number,
-)
-from stocksync.web.request_context import here, runtime
+from stocksync.web.frame import LAST_PAGE, PAGE_SIZE, back, blueprint, here, page_number, runtime
 
 _RESULTS = ("sync_success", "sync_failed", "sync_error", "rescued")
 # What belongs to the entry before it in an operation's story, by what that entry is.
@@ -33,33 +25,57 @@ _GOES_ON = dict.fromkeys(_RESULTS, ("retry",)) | dict.fromkeys(
     ("completed", "retry_failed", "snoozed", "max_retries"), _RESULTS
 )
 
+ACTIONS = {"retry": can_be_retried, "cancel": can_be_cancelled}
+# An age by its name: older than the first, not older than the second.
+_AGES = dict(zip([*dict(AGES), "older"], pairwise([None, *dict(AGES).values(), None]), strict=True))
+
 
 @blueprint.get("/operations")
 def operations() -> Any:
     """The list: a status, a search and the matrix's cells are filters in the address."""
     number, lists = page_number(), runtime.operation_lists
-    with runtime.database.scope():
-        wanted, kept = filter_of(request.args)
-        found = lists.page(wanted, runtime.clock(), limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
-        if not found.operations and number > 1:
-            return redirect(here(page=None))
-        filtered = replace(wanted, status=None) != Filter()
-        counts = (
-            {name: lists.count(replace(wanted, status=name))[0] for name in STATUSES}
-            if filtered
-            else lists.by_status()
-        )
-    pages = LAST_PAGE if found.more else max(1, min(LAST_PAGE, -(-found.total // PAGE_SIZE)))
+    wanted, kept = _filter_of_address()
+    found = lists.page(wanted, runtime.clock(), limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
+    if not found.operations and number > 1:
+        return redirect(here(page=None))
+    filtered = replace(wanted, status=None) != Filter()
     return render_template(
         "operations.html",
         found=found,
-        counts=counts,
+        counts={name: lists.count(replace(wanted, status=name))[0] for name in STATUSES}
+        if filtered
+        else lists.by_status(),
         kept=kept,
         filtered=filtered,
         counted=COUNTED,
         page=number,
-        pages=pages,
+        pages=LAST_PAGE if found.more else max(1, min(LAST_PAGE, -(-found.total // PAGE_SIZE))),
     )
+
+
+def _filter_of_address() -> tuple[Filter, dict[str, str]]:
+    """The filter that the address names, and its parts as they go into the next address."""
+    parts = {name: request.args.get(name, "").strip() for name in ("status", "q", "error", "age", "doubt")}
+    kept = {name: text for name, text in parts.items() if text}
+    stale = timedelta(hours=runtime.config.monitoring_stale_operation_hours)
+    newest, oldest = {**_AGES, "stale": (stale, None)}.get(parts["age"], (None, None))
+    now = runtime.clock()
+    wanted = Filter(
+        status=kept.get("status"),
+        error_class=kept.get("error"),
+        in_doubt="doubt" in kept,
+        since=None if oldest is None else now - oldest,
+        until=None if newest is None else now - newest,
+    )
+    return runtime.operation_lists.understand(wanted, kept.get("q", "")), kept
+
+
+@blueprint.app_template_global()
+def actions_of(row: Mapping[str, Any]) -> list[str]:
+    """What may be done with an operation now."""
+    if row["applied"] == "unknown":
+        return ["confirm"]
+    return [name for name, allowed in ACTIONS.items() if allowed(row["status"])]
 
 
 @blueprint.get("/operations/<operation_id>")
@@ -101,17 +117,26 @@ def confirm(operation_id: str) -> Any:
 @blueprint.post("/operations/bulk")
 def bulk() -> Any:
     """One action on the rows that were chosen, or a retry of one."""
-    form = request.form
-    chosen = form.getlist("retry", type=UUID) or form.getlist("id", type=UUID)
-    return _act(form.get("action", "retry"), chosen[:PAGE_SIZE])
+    chosen = request.form.getlist("retry", type=UUID) or request.form.getlist("id", type=UUID)
+    return _act(request.form.get("action", "retry"), chosen[:PAGE_SIZE])
 
 
-@blueprint.get("/operations/all/<action>")
-def all_of(action: str) -> str:
-    """What an action on all that match would come to."""
+@blueprint.route("/operations/all/<action>", methods=["GET", "POST"])
+def all_of(action: str) -> Any:
+    """What an action on all that match would come to; when the form is sent, the action: some 20 seconds of it."""
     demand("operator")
-    wanted, kept = _for_all(action)
-    counts = [(status, *runtime.operation_lists.count(one)) for status, one in wanted.items()]
+    if action not in ACTIONS:
+        abort(404)
+    wanted, kept = _filter_of_address()
+    filters = [
+        replace(wanted, status=status)
+        for status in STATUSES
+        if ACTIONS[action](status) and wanted.status in (None, status)
+    ]
+    if request.method == "POST":
+        found = chain.from_iterable(matching(runtime.operation_lists, one) for one in filters)
+        return _act(action, islice(found, COUNTED))
+    counts = [(one.status, *runtime.operation_lists.count(one)) for one in filters]
     return render_template(
         "all.html",
         action=action,
@@ -122,31 +147,14 @@ def all_of(action: str) -> str:
     )
 
 
-@blueprint.post("/operations/all/<action>")
-def act_on_all(action: str) -> Any:
-    """The action on all that match; some 20 seconds of them."""
-    wanted, _kept = _for_all(action)
-    found = chain.from_iterable(matching(runtime.operation_lists, one) for one in wanted.values())
-    return _act(action, islice(found, COUNTED))
-
-
-def _for_all(action: str) -> tuple[dict[str, Filter], dict[str, str]]:
-    """The filter of the address, by each status that the action is for."""
-    if action not in ACTIONS:
-        abort(404)
-    wanted, kept = filter_of(request.args)
-    statuses = [name for name in STATUSES if ACTIONS[action](name) and wanted.status in (None, name)]
-    return {name: replace(wanted, status=name) for name in statuses}, kept
-
-
 def _act(action: str, ids: Iterable[UUID]) -> Any:
-    """Do it, and say what was done and what was skipped."""
-    who, reason = actor(), request.form.get("reason", "")
+    """Do the action, and say what was done and what was skipped."""
+    how = {"actor": actor(), "reason": request.form.get("reason", "")}
     if action == "retry":
-        report = act_on(ids, lambda one: runtime.service.retry(one, actor=who, reason=reason))
+        report = act_on(ids, lambda one: runtime.service.retry(one, **how))
         said = ngettext("%(num)s operation goes out again.", "%(num)s operations go out again.", report.done)
     elif action == "cancel":
-        how = {"actor": who, "reason": check_word("reason", reason)}
+        check_word("reason", how["reason"])  # at once, not of every operation
         put_back = request.form.get("stock") == "put_back"
         report = act_on(ids, lambda one: runtime.service.cancel(one, put_back=put_back, **how))
         said = ngettext("%(num)s operation cancelled.", "%(num)s operations cancelled.", report.done)
@@ -174,20 +182,17 @@ def story(log: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 @blueprint.get("/orders/<token_id>/<order_id>")
 def order(token_id: str, order_id: str) -> str:
     """An order; ids that an address can't carry as a part of its path come in its query."""
-    if "seller" in request.args:
-        token_id, order_id = request.args["seller"], request.args.get("id", "")
-    found = runtime.queries.order(token_id, order_id)
-    # A retry takes all of the order along that waits or is given up: one button does for all.
-    again = next((row for row in found["operations"] if row["status"] == "failed"), None)
-    told = found["is_stock_updated"] is not None and found["due_at"] is None and found["claim_id"] is None
-    return render_template("order.html", order=found, again=again, tell=told and again is None)
+    seller, number = request.args.get("seller", token_id), request.args.get("id", order_id)
+    return render_template("order.html", order=runtime.queries.order(seller, number))
 
 
 @blueprint.post("/orders/tell")
 def tell_again() -> Any:
     """Have the remote told again, whatever it says."""
-    form = request.form
     runtime.reconciliation.tell_again(
-        form.get("seller", ""), form.get("id", ""), actor=actor(), reason=form.get("reason", "")
+        request.form.get("seller", ""),
+        request.form.get("id", ""),
+        actor=actor(),
+        reason=request.form.get("reason", ""),
     )
     return back(_("The orders service will be told again at once."))

@@ -1,21 +1,24 @@
-"""The overview: one sentence that says whether all is well, the worst first, and the figures behind it."""
+"""The overview, and the lists behind it: sellers, comparisons with the remote, alerts, stock; what a person may do there."""
 
-from bisect import bisect_left
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
+from uuid import UUID
 
-from flask import render_template, request, url_for
+from flask import abort, render_template, request, url_for
+from flask_babel import get_locale, ngettext
 from flask_babel import gettext as _
-from flask_babel import ngettext
-from redis.exceptions import RedisError
 
 from stocksync.queue.wakeups import RedisWakeups
 from stocksync.store.operation_lists import Filter
+from stocksync.store.states import DIFFERENCE_STATUSES
 from stocksync.store.tallies import WAIT_BOUNDS, Counts
-from stocksync.upkeep import alert_texts as alerts
-from stocksync.web.pages.frame import blueprint
-from stocksync.web.request_context import language, runtime
+from stocksync.store.values import check_word
+from stocksync.upkeep import alert_texts
+from stocksync.upkeep.discrepancies import MENDABLE
+from stocksync.web.auth import actor
+from stocksync.web.frame import PAGE_SIZE, back, blueprint, page_number, runtime
+from stocksync.web.health import asked
 
 SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d": (timedelta(days=7), 21600)}
 """What the charts show: name -> (how long, seconds of a step)."""
@@ -26,19 +29,18 @@ def overview() -> str:
     """Is all well, what hangs, why, since when."""
     span, now = request.args.get("span"), runtime.clock()
     span = span if span in SPANS else "24h"
-    with runtime.database.scope():
-        state = runtime.queries.status(now, runtime.config.monitoring_stale_operation_hours)
-        lanes, matrix = runtime.queries.lanes(), runtime.operation_lists.errors(now)
-        doubt, _more = runtime.operation_lists.count(Filter(in_doubt=True))
-        differences, series = runtime.reconciliation.records.count_open(), _series(span, now)
+    length, seconds = SPANS[span]
+    state = runtime.queries.status(now, runtime.config.monitoring_stale_operation_hours)
+    series = [_point(*step) for step in runtime.tallies.series(now - length, seconds, now)]
     breaker, alive = runtime.breaker.open_until(), _who_is_alive()
     return render_template(
         "overview.html",
-        findings=findings(alive, state, lanes, doubt, differences, breaker is not None),
-        health=health(alive, breaker),
+        findings=findings(alive, state, breaker is not None),
+        alive=alive,
+        breaker=breaker,
         state=state,
         waited=(now - state["next_due_at"]).total_seconds() if state["next_due_at"] else 0,
-        matrix=matrix,
+        matrix=runtime.operation_lists.errors(now),
         span=span,
         spans=SPANS,
         series=series,
@@ -53,45 +55,31 @@ def _who_is_alive() -> dict[str, bool]:
     """Which of `redis`, `worker` and `scheduler` live; without Redis nobody knows of the others."""
     if not isinstance(runtime.wakeups, RedisWakeups):
         return {}
-    try:
-        return {"redis": True, **runtime.heard_from()}
-    except (RedisError, OSError):
-        return {"redis": False}
-
-
-def health(alive: dict[str, bool], breaker: datetime | None) -> list[tuple[str, str, str]]:
-    """The parts: (name, `good`, `wait`, `bad` or `unknown`, a few words)."""
-    fine, silence = ("good", _("answers")), ("bad", _("does not answer"))
-    said = {True: fine, False: silence, None: ("unknown", _("unknown"))}
-    return [
-        (_("Database"), *fine),
-        ("Redis", *said[alive.get("redis")]),
-        (_("Worker"), *said[alive.get("worker")]),
-        (_("Scheduler"), *said[alive.get("scheduler")]),
-        (_("Orders service"), *(("wait", silence[1]) if breaker else fine)),
-    ]
+    answers, alive = asked(runtime.heard_from)
+    return {"redis": answers == "ok", **(alive or {})}
 
 
 def findings(
-    alive: dict[str, bool],
-    state: dict[str, Any],
-    lanes: list[dict[str, Any]],
-    doubt: int,
-    differences: int,
-    outage: bool,
+    alive: dict[str, bool], state: dict[str, Any], outage: bool
 ) -> list[tuple[str, str, str | None]]:
     """What is not well, the worst first, a part that is down before all else. Empty: all is well.
 
     Each finding is `bad` or `wait`, a sentence, and where to look.
     """
-    spoken, figures, waiting, lost = language(), state["statistics"], state["orders_waiting"], state["lost"]
+    spoken, figures, waiting, lost = (
+        str(get_locale()),
+        state["statistics"],
+        state["orders_waiting"],
+        state["lost"],
+    )
     failed, stale = figures["failed_operations"], 0 if outage else figures["stale_operations"]
-    paused = sum(bool(lane["paused"]) for lane in lanes)
-    silent = {part for part, lives in alive.items() if not lives}
+    paused = sum(bool(lane["paused"]) for lane in runtime.queries.lanes())
+    doubt, _more = runtime.operation_lists.count(Filter(in_doubt=True))
+    differences = runtime.reconciliation.records.count_open()
     found: list[tuple[int, str, str, str | None]] = [
-        ("redis" in silent, "bad", alerts.title("redis_away", spoken), None),
-        ("worker" in silent, "bad", alerts.title("worker_silent", spoken), None),
-        ("scheduler" in silent, "bad", alerts.title("scheduler_silent", spoken), None),
+        (alive.get("redis") is False, "bad", alert_texts.title("redis_away", spoken), None),
+        (alive.get("worker") is False, "bad", alert_texts.title("worker_silent", spoken), None),
+        (alive.get("scheduler") is False, "bad", alert_texts.title("scheduler_silent", spoken), None),
         (lost, "bad", ngettext("%(num)s order would never be told. Call the developer.",
                                "%(num)s orders would never be told. Call the developer.", lost), None),
         (failed, "bad", ngettext("%(num)s operation was not delivered and waits for a person.",
@@ -116,30 +104,145 @@ def findings(
     return [(kind, sentence, address) for count, kind, sentence, address in found if count]
 
 
-def _series(span: str, now: datetime) -> list[dict[str, Any]]:
-    """What deliveries came to, step by step."""
-    length, step = SPANS[span]
-    return [
-        {
-            "at": moment,
-            "delivered": counts["delivered"],
-            "failed": counts["failed"] + counts["put_off"],
-            "wait": _mean_wait(counts),
-            "slow": _slow_wait(counts),
-        }
-        for moment, counts in runtime.tallies.series(now - length, step, now)
-    ]
+def _point(at: datetime, counts: Counts) -> dict[str, Any]:
+    """What deliveries came to in one step of the charts.
+
+    `wait`: the mean in seconds. `slow`: what 95 of 100 waited at most, as far as the histogram tells.
+    """
+    success = counts.success()
+    mean, most = success["mean_wait_seconds"], 0.95 * success["delivered_operations"]
+    wait = 0.0 if mean is None else round(mean, 1)
+    delivered = accumulate(counts[f"wait_le_{bound}"] for bound in WAIT_BOUNDS)
+    bounds = (bound for bound, number in zip(WAIT_BOUNDS, delivered, strict=True) if number >= most)
+    slow = next(bounds, max(WAIT_BOUNDS[-1], wait))
+    return {
+        "at": at,
+        "delivered": counts["delivered"],
+        "failed": counts["failed"] + counts["put_off"],
+        "wait": None if mean is None else wait,
+        "slow": None if mean is None else slow,
+    }
 
 
-def _mean_wait(counts: Counts) -> float | None:
-    wait = counts.success()["mean_wait_seconds"]
-    return None if wait is None else round(float(wait), 1)
+@blueprint.get("/lanes")
+def lanes() -> str:
+    """Every seller: what waits, and whether it is worked on; the remote's breaker; the periodic tasks."""
+    return render_template(
+        "lanes.html",
+        lanes=runtime.queries.lanes(),
+        tasks=runtime.tasks(),
+        breaker=runtime.breaker.open_until(),
+    )
 
 
-def _slow_wait(counts: Counts) -> float | None:
-    """Seconds that 95 of 100 waited at most, as far as the histogram tells; None: nothing was delivered."""
-    reached = list(accumulate(counts[f"wait_le_{bound}"] for bound in (*WAIT_BOUNDS, "inf")))
-    place = bisect_left(reached, 0.95 * reached[-1])
-    if place < len(WAIT_BOUNDS):
-        return WAIT_BOUNDS[place] if reached[-1] else None
-    return max(WAIT_BOUNDS[-1], _mean_wait(counts) or 0)
+@blueprint.post("/lanes/pause")
+def pause() -> Any:
+    """Deliver nothing of one seller until it is resumed."""
+    reason = check_word("reason", request.form.get("reason"))
+    changed = runtime.lanes.pause(request.form.get("lane", ""), f"{actor()}: {reason}")
+    return back(_("Paused: nothing is sent for this seller.") if changed else _("It was paused already."))
+
+
+@blueprint.post("/lanes/resume")
+def resume() -> Any:
+    """Deliver one seller's orders again, at once."""
+    lane = request.form.get("lane", "")
+    if not runtime.lanes.resume(lane):
+        abort(404)
+    runtime.wakeups.wake(lane, force=True)
+    return back(_("Going on."))
+
+
+@blueprint.get("/reconciliation")
+def reconciliation() -> str:
+    """Differences that wait for a person, and the newest comparisons."""
+    records, status = runtime.reconciliation.records, request.args.get("status")
+    status = status if status in DIFFERENCE_STATUSES else "open"
+    differences = records.differences(
+        status=status, after=request.args.get("after", type=UUID), limit=PAGE_SIZE + 1
+    )
+    return render_template(
+        "reconciliation.html",
+        differences=differences[:PAGE_SIZE],
+        following=differences[PAGE_SIZE - 1]["id"] if len(differences) > PAGE_SIZE else None,
+        status=status,
+        waiting=records.count_open(),
+        runs=records.runs(limit=15),
+        mendable=MENDABLE,
+    )
+
+
+@blueprint.post("/reconciliation")
+def compare() -> Any:
+    """Have all sellers compared now, in a job."""
+    runtime.queue_reconciliation(actor())
+    return back(_("The comparison begins; its lines appear below as it goes on."))
+
+
+@blueprint.post("/reconciliation/<difference_id>/fix")
+def fix(difference_id: str) -> Any:
+    """Have the remote told again what we say, where both sides still differ."""
+    outcome = runtime.reconciliation.fix(difference_id, actor=actor(), reason=request.form.get("reason", ""))
+    return back(
+        _("Both sides agree by now: nothing had to be done.")
+        if outcome == "gone"
+        else _("The orders service will be told again at once.")
+    )
+
+
+@blueprint.post("/reconciliation/<difference_id>/leave")
+def leave(difference_id: str) -> Any:
+    """Leave a difference as it is."""
+    runtime.reconciliation.leave(difference_id, actor=actor(), reason=request.form.get("reason", ""))
+    return back(_("Left as it is; it comes up again only if it changes."))
+
+
+@blueprint.get("/alerts")
+def alerts() -> str:
+    """What was brought up, the newest first."""
+    number = page_number()
+    rows = runtime.alerts.find(limit=PAGE_SIZE + 1, offset=(number - 1) * PAGE_SIZE)
+    return render_template(
+        "alerts.html",
+        # What lasts goes first.
+        alerts=sorted(rows[:PAGE_SIZE], key=lambda row: row["resolved_at"] is not None),
+        texts=alert_texts,
+        page=number,
+        pages=number + (len(rows) > PAGE_SIZE),
+    )
+
+
+@blueprint.post("/alerts/<uuid:alert_id>")
+def acknowledge(alert_id: UUID) -> Any:
+    """Note that a person has seen it."""
+    if runtime.alerts.acknowledge(alert_id, actor(), runtime.clock()):
+        return back(_("Noted: it is not repeated."))
+    return back(_("Somebody was faster: it was seen already."), "wait")
+
+
+@blueprint.get("/stock")
+def stock() -> str:
+    """Stock levels, found by a part of the SKU."""
+    number, text = page_number(), request.args.get("q", "").strip()[:200]
+    levels, total = runtime.queries.levels(text, limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
+    return render_template(
+        "stock.html",
+        levels=levels,
+        total=total,
+        q=text,
+        page=number,
+        pages=max(1, -(-total // PAGE_SIZE)),
+        unlinked=[] if text or number > 1 else runtime.queries.lines_without_sku(PAGE_SIZE),
+    )
+
+
+@blueprint.get("/stock/sku")
+def sku() -> str:
+    """One SKU: its levels, the sums of all its movements, and the newest of these."""
+    wanted = request.args.get("sku", "")
+    return render_template(
+        "sku.html",
+        sku=wanted,
+        levels=runtime.queries.stock(wanted),
+        sums=runtime.queries.movement_sums(wanted),
+    )
