@@ -102,7 +102,6 @@ _KINDS = {
     ),
     "task_runs": _kind("DELETE FROM stock_sync_task_runs", "COALESCE(finished_at < :before, FALSE)"),
 }
-_START: Final = UUID(int=0)
 
 
 class CleanUp(Part):
@@ -130,7 +129,7 @@ class CleanUp(Part):
         times: list[float] = []
         until = monotonic() + seconds
         limit, more = _FIRST, False
-        todo = [(kind, _START) for kind in reversed((*_OPERATIONS, *_KINDS))]
+        todo = [(kind, UUID(int=0)) for kind in reversed((*_OPERATIONS, *_KINDS))]
         while todo and not more:
             kind, after = todo.pop()
             began = monotonic()

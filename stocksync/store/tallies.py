@@ -57,9 +57,11 @@ class Counts(Counter[str]):
         Args:
             since_failure: seconds since its first failed attempt; None: it never failed.
         """
-        retried = {"at_once": 1}
-        if since_failure is not None:
-            retried = {"retried": 1, "retry_ms": round(since_failure * 1000)}
+        retried = (
+            {"at_once": 1}
+            if since_failure is None
+            else {"retried": 1, "retry_ms": round(since_failure * 1000)}
+        )
         bucket = _WAITS[bisect_left(WAIT_BOUNDS, waited)]
         self.update({"completed": 1, "wait_ms": round(waited * 1000), bucket: 1, **retried})
 

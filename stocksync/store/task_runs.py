@@ -45,8 +45,8 @@ class TaskRuns(Part):
     def begin(self, task: str, lease_seconds: float) -> UUID | None:
         """Note that a run begins; None: another one is under way, and its lease holds."""
         run, now = self._new_id(), self._clock()
-        died = "its worker died, or ran out of time"
-        self._end((TaskRun.task == task) & (TaskRun.lease_until < now), "interrupted", error=died)
+        overdue = (TaskRun.task == task) & (TaskRun.lease_until < now)
+        self._end(overdue, "interrupted", error="its worker died, or ran out of time")
         begun = TaskRun.insert(
             id=run, task=task, started_at=now, lease_until=now + timedelta(seconds=lease_seconds), result={}
         ).on_conflict("nothing", conflict_target=[TaskRun.task], conflict_where=SQL("status = 'running'"))
