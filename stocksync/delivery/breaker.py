@@ -24,8 +24,8 @@ FAILURES_IN_A_ROW = 5
 FAILING_SHARE, FEWEST_ANSWERS, WINDOW = 0.5, 20, timedelta(seconds=30)
 FIRST_INTERVAL, LONGEST_INTERVAL, CREDENTIALS_INTERVAL = 5.0, 30.0, 60.0
 """Seconds between probes."""
-PROBE_LASTS = 20.0
-"""Seconds that a probe is somebody's, if that somebody dies."""
+PROBE_LASTS = 20_000
+"""Milliseconds that a probe is somebody's, if that somebody dies."""
 
 
 class LocalMemory(dict[bytes, bytes]):
@@ -88,17 +88,15 @@ class Breaker:
         """What may be sent now. After `probe` the caller says `served` or `failed`."""
         state = self._read()
         until = _while_open(state, "probe_at")
-        if (
-            state.get("state") == "closed"
-        ):  # by whoever noticed first; no state at all says nothing of the remote
+        if state.get("state") == "closed":  # no state at all says nothing of the remote
             self._outage.ends()
         if until is None:
             return "closed"
         self._outage.begins(state.get("reason", OUTAGE), _while_open(state, "opened_at"))
         try:
-            over = until <= self._clock()
-            probes = over and self._memory.set(self._probe_key, "1", nx=True, px=int(PROBE_LASTS * 1000))
-            return "probe" if probes else "open"
+            if until <= self._clock() and self._memory.set(self._probe_key, "1", nx=True, px=PROBE_LASTS):
+                return "probe"
+            return "open"
         except (RedisError, OSError):
             return "closed"
 
@@ -120,8 +118,9 @@ class Breaker:
         self._outage.ends()
         was_open = self._read().get("state") == "open"
         try:
-            closed = {"state": "closed", "failures": "0", "served_at": now.isoformat()}
-            self._memory.hset(self._key, mapping=closed)
+            self._memory.hset(
+                self._key, mapping={"state": "closed", "failures": "0", "served_at": now.isoformat()}
+            )
             if was_open:
                 self._memory.delete(self._probe_key)
             return was_open
@@ -151,14 +150,16 @@ class Breaker:
                     return True
                 interval = min(float(known.get("interval", interval)) * 2, LONGEST_INTERVAL)
             now = self._clock()
-            state = {
-                "state": "open",
-                "reason": reason,
-                "interval": str(interval),
-                "probe_at": (now + timedelta(seconds=interval)).isoformat(),
-                **({} if was_open else {"opened_at": now.isoformat()}),
-            }
-            self._memory.hset(self._key, mapping=state)
+            self._memory.hset(
+                self._key,
+                mapping={
+                    "state": "open",
+                    "reason": reason,
+                    "interval": str(interval),
+                    "probe_at": (now + timedelta(seconds=interval)).isoformat(),
+                    **({} if was_open else {"opened_at": now.isoformat()}),
+                },
+            )
             self._memory.delete(self._probe_key)
             self._outage.begins(reason)
             return True

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from stocksync.delivery.answers import Answer, Verdict
-from stocksync.store.deliveries import ClaimedOrder
 from stocksync.store.identifiers import joined
+from stocksync.store.lanes import ClaimedOrder
 
 _CPU_PER_SEND = 0.0005
 """Seconds one send keeps the interpreter busy; a remote slower than that leaves room for another connection."""

@@ -12,8 +12,7 @@ import psycopg
 import pytest
 
 from stocksync.delivery.answers import Answer
-from stocksync.store.deliveries import ClaimedOrder
-from stocksync.store.due_work import Failure
+from stocksync.store.lanes import ClaimedOrder, Failure
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, form, open_shop
 
 pytestmark = pytest.mark.pgbouncer

@@ -10,7 +10,7 @@ import pytest
 
 from stocksync.delivery.answers import Answer, Verdict
 from stocksync.delivery.sender_pool import SendPool
-from stocksync.store.deliveries import ClaimedOrder
+from stocksync.store.lanes import ClaimedOrder
 
 
 class Accepting:
