@@ -263,8 +263,8 @@ class ForeignClient:
             try:
                 answer.set_result(ask())
             except Exception as error:  # its errors are not ours to know
-                words = printable(str(error))[:REMEMBERED] or type(error).__name__
-                answer.set_exception(RemoteError(type(error).__name__, words))
+                name = type(error).__name__
+                answer.set_exception(RemoteError(name, printable(str(error))[:REMEMBERED] or name))
             finally:
                 self._free.release()
 

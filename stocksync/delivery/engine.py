@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from stocksync.delivery.answers import Answer
@@ -60,10 +59,11 @@ class DeliveryEngine(Settlement):
         with self._draining:
             started = time.monotonic()
             try:
-                self._arrived += self._pool.collect(0, 0, 0)
+                self._arrived += self._pool.collect(0, 0, 0)[0]
                 self._write(report, should_stop)  # what an earlier slice had to leave
                 state = self._deliveries.state(lane)
-                gate = self._breaker.admit() if self._is_open(state) else None
+                snoozed = state.snoozed_until is not None and state.snoozed_until > self._clock()
+                gate = None if state.paused or snoozed else self._breaker.admit()
                 # A lane whose credentials were refused is tried with one order, not with a batch.
                 refused = state.paused_reason == CREDENTIALS
                 if gate == "probe":
@@ -90,9 +90,6 @@ class DeliveryEngine(Settlement):
         )  # fmt: skip
         return report
 
-    def _is_open(self, lane: Any) -> bool:
-        return not lane.paused and (lane.snoozed_until is None or lane.snoozed_until <= self._clock())
-
     def _probe(self, report: DrainReport, should_stop: Callable[[], bool]) -> None:
         """One order, another one each time; when that tells nothing, the remote's own word on its health."""
         orders = self._claim(report.lane, 1, "probe")
@@ -111,12 +108,11 @@ class DeliveryEngine(Settlement):
 
     def _recover(self) -> None:
         """If the breaker has closed, what waited for that alone is due, and every lane is woken."""
-        if not self._recovered:
-            return
-        self._recovered = False
-        self._deliveries.end_outage(self._clock())
-        for lane in self._deliveries.due_lanes():
-            self._wakeups.wake(lane)
+        if self._recovered:
+            self._recovered = False
+            self._deliveries.end_outage(self._clock())
+            for lane in self._deliveries.due_lanes():
+                self._wakeups.wake(lane)
 
     def _run(self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int) -> None:
         """Claim, have sent and write, all at the same time. At most `limit` orders, until `ends` (monotonic)."""
@@ -129,7 +125,7 @@ class DeliveryEngine(Settlement):
             stopping = halted or dry or limit <= 0
             if halted:
                 self._arrived += pool.withdraw()
-            if not stopping and pool.queued < half:
+            if not stopping and len(pool.queue) < half:
                 if self._breaker.open_until() is not None:  # another worker found the remote gone
                     report.held_back = "outage"
                     continue
@@ -140,11 +136,11 @@ class DeliveryEngine(Settlement):
                 if claimed == batch and not shared:
                     # A backlog: an idle worker may share it. If there is none, this wake-up waits for the slice's end.
                     shared = self._wakeups.wake(report.lane)
-            arrived = pool.collect(half, 0 if stopping else half, _SETTLE_AFTER)
+            arrived, idle = pool.collect(half, 0 if stopping else half, _SETTLE_AFTER)
             if arrived and not self._arrived:
                 settle_by = time.monotonic() + _SETTLE_AFTER
             self._arrived += arrived
-            idle, unjudged = pool.idle, len(self._arrived)
+            unjudged = len(self._arrived)
             if unjudged and (idle or unjudged >= half or time.monotonic() >= settle_by):
                 self._write(report, should_stop)
             if idle and stopping:
@@ -154,8 +150,8 @@ class DeliveryEngine(Settlement):
 
     def _claim(self, which: UUID | str, limit: int, kind: Kind) -> list[ClaimedOrder]:
         now = self._clock()
-        lease_until = now + timedelta(seconds=self._config.delivery_lease_seconds)
-        return self._deliveries.claim(which, limit, self._new_id(), now, lease_until, kind)
+        lease = timedelta(seconds=self._config.delivery_lease_seconds)
+        return self._deliveries.claim(which, limit, self._new_id(), now, now + lease, kind)
 
     def _claim_and_queue(self, lane: str, limit: int, kind: Kind = "lane") -> int:
         """Have the sender threads send up to `limit` orders. Answers with how many there are."""
@@ -193,8 +189,8 @@ class DeliveryEngine(Settlement):
         elif moment is None or state.paused:
             moment = None
         else:
-            held_back = (state.snoozed_until, self._breaker.open_until(), None if progressed else soon)
-            moment = max([moment, *filter(None, held_back)])
+            not_before = (state.snoozed_until, self._breaker.open_until(), None if progressed else soon)
+            moment = max(filter(None, (moment, *not_before)))
         if moment is not None and moment <= self._clock():
             self._wakeups.wake(lane)
         else:
@@ -209,14 +205,14 @@ class DeliveryEngine(Settlement):
         Raises:
             DatabaseUnavailable: the answer could not be written; the lease will tell.
         """
-        if not self._is_open(self._deliveries.state(lane)) or self._breaker.open_until() is not None:
+        if self._breaker.open_until() is not None:
             return None
         timeout = self._config.microservice_immediate_timeout
         orders = self._claim(order_ref, 1, "order")
         if not orders:
             return None
         send(self._sender, orders[0], timeout)
-        self.judge(orders)
+        self.judge(orders, lane)
         give_up_at = time.monotonic() + timeout
         while self.settle(orders).busy and time.monotonic() < give_up_at:
             time.sleep(0.05)  # a caller holds the order; one that does so for longer leaves it to the lease

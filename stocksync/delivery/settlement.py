@@ -57,7 +57,7 @@ class DrainReport:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
-        next_due = self.next_due.isoformat() if self.next_due else None
+        next_due = self.next_due and self.next_due.isoformat()
         return asdict(self) | {"next_due": next_due, "seconds": round(self.seconds, 3)}
 
 
@@ -88,11 +88,10 @@ class Settlement(Part):
         Raises:
             DatabaseUnavailable: nothing is lost, the next call goes on with it.
         """
-        if self._arrived:
-            if report.lane in self.judge(self._arrived, probing=probing):
-                report.held_back = "snoozed" if self._breaker.open_until() is None else "outage"
-            self._judged += self._arrived
-            self._arrived = []
+        if self.judge(self._arrived, report.lane, probing=probing):
+            report.held_back = "snoozed" if self._breaker.open_until() is None else "outage"
+        self._judged += self._arrived
+        self._arrived = []
         lanes = {order.token_id for order in self._judged}
         for claim_id in {order.claim_id for order in self._judged}:
             settled = self.settle([order for order in self._judged if order.claim_id == claim_id])
@@ -119,11 +118,11 @@ class Settlement(Part):
                 )  # fmt: skip
         return settled
 
-    def judge(self, orders: Sequence[ClaimedOrder], *, probing: bool = False) -> set[str]:
+    def judge(self, orders: Sequence[ClaimedOrder], lane: str, *, probing: bool = False) -> bool:
         """Set what the answers to `orders` mean for them. The breaker and the lanes are told what follows.
 
         Returns:
-            Lanes of which nothing more should go out now.
+            Whether nothing more of `lane` should go out now.
 
         Raises:
             DatabaseUnavailable: judge them again later.
@@ -131,21 +130,18 @@ class Settlement(Part):
         answered = [order for order in orders if order.answer]
         verdicts = [order.answer.verdict for order in answered]
         served_at = self._breaker.served_at() if Verdict.UNCLEAR in verdicts else None
-        halted: set[str] = set()
+        halt = False
         failing = 0
         for order, verdict in zip(answered, verdicts, strict=True):
             failing = 0 if verdict in _SERVED else failing + (verdict is Verdict.UNCLEAR)
-            if self._judge_one(order, served_at):
-                halted.add(order.token_id)
+            halt |= self._judge_one(order, served_at) and order.token_id == lane
         served, unclear = sum(verdict in _SERVED for verdict in verdicts), verdicts.count(Verdict.UNCLEAR)
         if served:
             self._recovered |= self._breaker.served()
         mostly = self._breaker.tally(served, unclear)
         if failing or (unclear and mostly):
-            alone = probing and not served
-            if self._breaker.failed(times=failing, probing=alone, mostly=mostly):
-                halted.update(order.token_id for order in orders)
-        return halted
+            halt |= self._breaker.failed(times=failing, probing=probing and not served, mostly=mostly)
+        return halt
 
     def _judge_one(self, order: ClaimedOrder, served_at: datetime | None) -> bool:
         """Set what its answer means for an order; hold back its lane, or the remote, where that asks for it.

@@ -110,11 +110,12 @@ class Transport:
             shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
             # A pool of one for each thread: the adapter's may be smaller than our number of threads, and is not ours.
             connection = bounded(shared.ConnectionCls, lambda: way.deadline - time.monotonic())
-            pool = _twin(shared, pool=shared.QueueCls(1), block=False, ConnectionCls=connection)
-            mounted.cert_verify(pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
+            way.pool = _twin(shared, pool=shared.QueueCls(1), block=False, ConnectionCls=connection)
+            mounted.cert_verify(way.pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
             # What retries do is the engine's affair, and they would outlive the deadline.
-            alike = _twin(mounted, get_connection_with_tls_context=lambda *_, **__: pool, max_retries=False)
-            way.adapter, way.pool = alike, pool
+            way.adapter = _twin(
+                mounted, get_connection_with_tls_context=lambda *_, **__: way.pool, max_retries=False
+            )
             way.prefix = mounted.request_url(request, proxies).rstrip("/")
         way.mounted = mounted
 

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from stocksync.store.context import Context, atomic
+from stocksync.store.context import atomic
 from stocksync.store.database import Statement, among, rows_of, uuid_of
 from stocksync.store.lanes import SUSPECT, ClaimedOrder, Failure, Lanes
-from stocksync.store.operations import LogEntry
+from stocksync.store.operations import LogEntry, OperationLog
 from stocksync.store.states import COMPLETED, FAILED, PENDING, origins
 from stocksync.store.tallies import Counts, Tallies, seconds_between
 from stocksync.store.values import as_utc
@@ -100,10 +100,6 @@ class Settled:
 class Deliveries(Lanes):
     """Claims and settlements on the orders, mirrored by their operations."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._tallies = Tallies(context)
-
     @atomic
     def settle(self, orders: Sequence[ClaimedOrder], now: datetime) -> Settled:
         """Write what came of orders of one claim and give back what was not sent, in one transaction.
@@ -126,7 +122,7 @@ class Deliveries(Lanes):
             result = "delivered" if failure is None else "failed" if failure.counted else "put_off"
             counts.sent(result, sent[ref].duration_ms or 0)
         counts["given_up"] = settled.figures["operations_failed"]
-        self._tallies.add(counts, now)
+        Tallies(self.context).add(counts, now)
         settled.lost = sent.keys() - held
         if settled.lost:
             self._database.run(_TELL_AGAIN, orders=list(settled.lost), now=now)
@@ -146,8 +142,10 @@ class Deliveries(Lanes):
         accepted = [order for order in sent.values() if order.failure is None]
         for flag in {order.is_stock_updated for order in accepted}:
             refs = [order.id for order in accepted if order.is_stock_updated is flag]
-            given = {"claim_id": accepted[0].claim_id, "flag": flag, "orders": refs}
-            held |= {uuid_of(row[0]) for row in rows_of(self._database.run(_DELIVERED, now=now, **given))}
+            cursor = self._database.run(
+                _DELIVERED, claim_id=accepted[0].claim_id, flag=flag, orders=refs, now=now
+            )
+            held |= {uuid_of(row[0]) for row in rows_of(cursor)}
         if held:
             by_bound_id = {self._database.bound(ref): sent[ref] for ref in held}
             completed = rows_of(self._database.run(_COMPLETE, orders=list(held), now=now))
@@ -158,11 +156,9 @@ class Deliveries(Lanes):
                 since_failure = None if first_failed_at is None else seconds_between(first_failed_at, now)
                 counts.completed(seconds_between(created_at, now), since_failure)
                 told = {"told": order.is_stock_updated, "version": order.state_version}
-                entries += (
-                    LogEntry(operation_id, "sync_success", "processing", told, order.duration_ms),
-                    LogEntry(operation_id, "completed", COMPLETED, {}),
-                )
-            self._log.add(entries, now)
+                entries.append(LogEntry(operation_id, "sync_success", "processing", told, order.duration_ms))
+                entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))
+            OperationLog(self.context).add(entries, now)
             settled.figures.update(delivered=len(held), operations_completed=len(completed))
         return held
 
@@ -173,14 +169,12 @@ class Deliveries(Lanes):
         failures = {ref: order.failure for ref, order in sent.items() if order.failure}
         if not failures:
             return set()
-        given = {
-            "claim_id": next(iter(sent.values())).claim_id,
-            "failures": [
-                {"id": ref, "next_at": it.next_at, "waiting": it.waiting, "counted": int(it.counted)}
-                for ref, it in failures.items()
-            ],
-        }
-        rows = rows_of(self._database.run(_NOT_DELIVERED, now=now, **given))
+        given = [
+            {"id": ref, "next_at": it.next_at, "waiting": it.waiting, "counted": int(it.counted)}
+            for ref, it in failures.items()
+        ]
+        claim_id = next(iter(sent.values())).claim_id
+        rows = rows_of(self._database.run(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now))
         settled.figures += self._mark_failed(rows, failures, now)
         return {uuid_of(row[0]) for row in rows}
 
@@ -191,7 +185,7 @@ class Deliveries(Lanes):
         is `limit`."""
         rows = rows_of(self._database.run(_RESCUE, now=now, max_attempts=max_attempts, limit=limit))
         figures = self._mark_failed(rows, {uuid_of(row[0]): _RESCUED for row in rows}, now)
-        self._tallies.add(Counts(rescued=len(rows), given_up=figures["operations_failed"]), now)
+        Tallies(self.context).add(Counts(rescued=len(rows), given_up=figures["operations_failed"]), now)
         return len(rows)
 
     def _mark_failed(
@@ -221,7 +215,7 @@ class Deliveries(Lanes):
                 ref = uuid_of(row[1])
                 entries += _entries(failures[ref], uuid_of(row[0]), row[2], *orders[ref])
                 figures["operations_failed" if orders[ref][1] == FAILED else "operations_retrying"] += 1
-            self._log.add(entries, now)
+            OperationLog(self.context).add(entries, now)
         return figures
 
 
@@ -234,8 +228,9 @@ def _entries(
         said |= {"class": failure.error_class} | ({} if failure.counted else {"counted": False})
     given_up = waiting == FAILED
     at_once = given_up and failure.for_good
-    status = FAILED if at_once else "processing"
-    yield LogEntry(operation_id, failure.action, status, said, failure.duration_ms)
+    yield LogEntry(
+        operation_id, failure.action, FAILED if at_once else "processing", said, failure.duration_ms
+    )
     next_at = due_at and due_at.isoformat()
     if given_up and not at_once:
         yield LogEntry(operation_id, "max_retries", FAILED, {"attempts": attempts})

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from peewee import fn
 
-from stocksync.store.context import Context, Part, atomic
+from stocksync.store.context import Part, atomic
 from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.models import Account, Order
 from stocksync.store.operations import LogEntry, OperationLog
@@ -29,16 +29,18 @@ _CLAIM = """
         told_true = told_true OR is_stock_updated
     WHERE id IN (SELECT id FROM due)
     RETURNING id, token_id, order_id, is_stock_updated, state_version, attempts, last_attempt_at"""
-_OF_LANE = """token_id = :which AND EXISTS (
-          SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = :which AND NOT lane.paused
+_LANE_IS_OPEN = """EXISTS (
+          SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = {} AND NOT lane.paused
           AND (lane.snoozed_until IS NULL OR lane.snoozed_until <= :now))"""
+_OF_LANE = "token_id = :which AND " + _LANE_IS_OPEN.format(":which")  # asked once, not for every order
+_OF_ORDER = "id = :which AND " + _LANE_IS_OPEN.format("stock_sync_orders.token_id")
 Kind = Literal["lane", "suspect", "probe", "order"]
 _CLAIMS: dict[Kind, Statement] = {
     "lane": Statement(_CLAIM.format(which=f"NOT COALESCE({SUSPECT}, FALSE) AND {_OF_LANE}", order="due_at")),
     "suspect": Statement(_CLAIM.format(which=f"{SUSPECT} AND {_OF_LANE}", order="due_at")),
     # Never tried ones come first, said so that both databases agree on where NULL sorts.
     "probe": Statement(_CLAIM.format(which=_OF_LANE, order="last_attempt_at IS NOT NULL, last_attempt_at")),
-    "order": Statement(_CLAIM.format(which="id = :which", order="due_at")),
+    "order": Statement(_CLAIM.format(which=_OF_ORDER, order="due_at")),
 }
 _MARK_PROCESSING = Statement("""
     UPDATE pending_stock_operations SET status = 'processing', updated_at = :now
@@ -95,10 +97,6 @@ class ClaimedOrder:
 class Lanes(Part):
     """Looks up, claims and holds back what is due."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._log = OperationLog(context)
-
     def due_lanes(self) -> dict[str, datetime]:
         """When each lane with waiting work has something due next."""
         lanes = Order.select(Order.token, fn.MIN(Order.due_at)).where(_WAITS).group_by(Order.token)
@@ -142,7 +140,7 @@ class Lanes(Part):
                 for row in rows_of(cursor)
                 if row[1] > 0
             ]
-            self._log.add(retried, now)
+            OperationLog(self.context).add(retried, now)
         return orders
 
     def end_outage(self, now: datetime, batch: int = 1000, batches: int = 1000) -> None:
@@ -161,17 +159,26 @@ class Lanes(Part):
     @atomic
     def snooze(self, lane: str, until: datetime, reason: str | None = None) -> None:
         """Leave the lane alone until `until`, unless it is paused."""
-        change = Account.update(snoozed_until=until, paused_reason=reason)
-        change.where(Account.token_id == lane, ~Account.paused).execute(self._database)
+        (
+            Account.update(snoozed_until=until, paused_reason=reason)
+            .where(Account.token_id == lane, ~Account.paused)
+            .execute(self._database)
+        )
 
     @atomic
     def pause(self, lane: str, reason: str) -> bool:
         """Leave the lane alone until a person resumes it. False: it was paused already."""
-        change = Account.update(paused=True, paused_reason=reason)
-        return bool(change.where(Account.token_id == lane, ~Account.paused).execute(self._database))
+        return bool(
+            Account.update(paused=True, paused_reason=reason)
+            .where(Account.token_id == lane, ~Account.paused)
+            .execute(self._database)
+        )
 
     @atomic
     def resume(self, lane: str) -> bool:
         """Work on the lane again. False: there is no such lane."""
-        change = Account.update(paused=False, paused_reason=None, snoozed_until=None)
-        return bool(change.where(Account.token_id == lane).execute(self._database))
+        return bool(
+            Account.update(paused=False, paused_reason=None, snoozed_until=None)
+            .where(Account.token_id == lane)
+            .execute(self._database)
+        )
