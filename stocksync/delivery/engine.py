@@ -205,12 +205,10 @@ class DeliveryEngine(Settlement):
         Raises:
             DatabaseUnavailable: the answer could not be written; the lease will tell.
         """
-        if self._breaker.open_until() is not None:
-            return None
-        timeout = self._config.microservice_immediate_timeout
-        orders = self._claim(order_ref, 1, "order")
+        orders = [] if self._breaker.open_until() else self._claim(order_ref, 1, "order")
         if not orders:
             return None
+        timeout = self._config.microservice_immediate_timeout
         send(self._sender, orders[0], timeout)
         self.judge(orders, lane)
         give_up_at = time.monotonic() + timeout

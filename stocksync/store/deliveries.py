@@ -22,8 +22,8 @@ from stocksync.store.values import as_utc
 _FREED = "claim_id = NULL, lease_until = NULL, claimed_version = NULL"
 _DELIVERED = Statement(f"""
     UPDATE stock_sync_orders
-    SET delivered_version = claimed_version, remote_flag = :flag, remote_seen_at = :now, last_attempt_at = :now,
-        attempts = 0, updated_at = :now, {_FREED},
+    SET delivered_version = claimed_version, remote_flag = NOT (id IN {{told_false:uuid}}), remote_seen_at = :now,
+        last_attempt_at = :now, attempts = 0, updated_at = :now, {_FREED},
         waiting = CASE WHEN due_at IS NULL THEN waiting WHEN state_version > claimed_version THEN 'new' END,
         due_at = CASE WHEN due_at IS NOT NULL AND state_version > claimed_version THEN :now END
     WHERE {{no_index}}claim_id = :claim_id AND id IN {{orders:uuid}} RETURNING id""")
@@ -138,28 +138,30 @@ class Deliveries(Lanes):
         self, sent: Mapping[UUID, ClaimedOrder], now: datetime, settled: Settled, counts: Counts
     ) -> set[UUID]:
         """Write what was accepted. Answers with the orders that were still held."""
-        held: set[UUID] = set()
         accepted = [order for order in sent.values() if order.failure is None]
-        for flag in {order.is_stock_updated for order in accepted}:
-            refs = [order.id for order in accepted if order.is_stock_updated is flag]
-            cursor = self._database.run(
-                _DELIVERED, claim_id=accepted[0].claim_id, flag=flag, orders=refs, now=now
-            )
-            held |= {uuid_of(row[0]) for row in rows_of(cursor)}
-        if held:
-            by_bound_id = {self._database.bound(ref): sent[ref] for ref in held}
-            completed = rows_of(self._database.run(_COMPLETE, orders=list(held), now=now))
-            entries: list[LogEntry] = []
-            # Ids stay the driver's: two a row, only to be written again.
-            for operation_id, order_ref, created_at, first_failed_at in completed:
-                order = by_bound_id[order_ref]
-                since_failure = None if first_failed_at is None else seconds_between(first_failed_at, now)
-                counts.completed(seconds_between(created_at, now), since_failure)
-                told = {"told": order.is_stock_updated, "version": order.state_version}
-                entries.append(LogEntry(operation_id, "sync_success", "processing", told, order.duration_ms))
-                entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))
-            OperationLog(self.context).add(entries, now)
-            settled.figures.update(delivered=len(held), operations_completed=len(completed))
+        if not accepted:
+            return set()
+        cursor = self._database.run(
+            _DELIVERED,
+            claim_id=accepted[0].claim_id,
+            orders=[order.id for order in accepted],
+            told_false=[order.id for order in accepted if not order.is_stock_updated],
+            now=now,
+        )
+        held = {uuid_of(row[0]) for row in rows_of(cursor)}
+        by_bound_id = {self._database.bound(ref): sent[ref] for ref in held}
+        completed = rows_of(self._database.run(_COMPLETE, orders=list(held), now=now))
+        entries: list[LogEntry] = []
+        # Ids stay the driver's: two a row, only to be written again.
+        for operation_id, order_ref, created_at, first_failed_at in completed:
+            order = by_bound_id[order_ref]
+            since_failure = None if first_failed_at is None else seconds_between(first_failed_at, now)
+            counts.completed(seconds_between(created_at, now), since_failure)
+            told = {"told": order.is_stock_updated, "version": order.state_version}
+            entries.append(LogEntry(operation_id, "sync_success", "processing", told, order.duration_ms))
+            entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))
+        OperationLog(self.context).add(entries, now)
+        settled.figures.update(delivered=len(held), operations_completed=len(completed))
         return held
 
     def _write_failures(
