@@ -170,7 +170,7 @@ class OrdersClient:
         """Status, decoded JSON (None: it is none, or was cut) and Retry-After.
 
         Raises:
-            RemoteError: no complete answer, or a token that can't be sent; without a word of it.
+            RemoteError: no complete answer, or a token that can't be sent (which is not quoted).
         """
         if (standing := self._headers) is None:
             token = self._token() or ""

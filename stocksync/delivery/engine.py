@@ -99,7 +99,8 @@ class DeliveryEngine(Settlement):
             self._write(report, should_stop, probing=True)
         if self._breaker.open_until() is not None:
             if self._sender.is_healthy():
-                self._recovered |= self._breaker.served()
+                if self._breaker.served():
+                    self._recovered = True
                 self._recover()
             elif not orders:
                 self._breaker.failed(probing=True)
@@ -165,7 +166,7 @@ class DeliveryEngine(Settlement):
         give_up_at = time.monotonic() + self._config.delivery_lease_seconds
         while True:
             try:
-                lanes = self.write(report, probing=probing)
+                self._write_once(report, probing=probing)
                 break
             except DatabaseUnavailable as error:
                 self._database_outage.begins(error)
@@ -173,8 +174,9 @@ class DeliveryEngine(Settlement):
                     raise
                 time.sleep(_SETTLE_AFTER)
         self._recover()
-        for lane in lanes - {report.lane}:
+        for lane in self._touched - {report.lane}:
             self._come_back(lane)
+        self._touched.clear()
 
     def _come_back(self, lane: str, progressed: bool = True) -> datetime | None:
         """Wake the lane, or plan its next wake-up: not before what holds it back has passed.
@@ -210,9 +212,9 @@ class DeliveryEngine(Settlement):
             return None
         timeout = self._config.microservice_immediate_timeout
         send(self._sender, orders[0], timeout)
-        self.judge(orders, lane)
+        self._judge(orders, lane)
         give_up_at = time.monotonic() + timeout
-        while self.settle(orders).busy and time.monotonic() < give_up_at:
+        while self._settle(orders).busy and time.monotonic() < give_up_at:
             time.sleep(0.05)  # a caller holds the order; one that does so for longer leaves it to the lease
         self._recover()
         self._come_back(lane)

@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 REFUSALS_IN_A_ROW = 20
 """Orders refused for good, with no success between, before the lane is paused: not the orders are wrong then."""
-_CREDENTIALS_SNOOZE = timedelta(seconds=60)
 _SERVED = frozenset({Verdict.DELIVERED, Verdict.REJECTED, Verdict.INVALID})
 
 
@@ -62,7 +61,7 @@ class DrainReport:
 
 
 class Settlement(Part):
-    """Judges answers, and writes what follows. `judge` and `settle` are for any thread."""
+    """Judges answers, and writes what follows. `_judge` and `_settle` are for any thread."""
 
     def __init__(self, context: Context, sender: Sender, breaker: Breaker) -> None:
         super().__init__(context)
@@ -73,35 +72,33 @@ class Settlement(Part):
         """Back from being sent, to be judged. An order without answer was not sent and is given back."""
         self._judged: list[ClaimedOrder] = []
         """To be written. What somebody else's transaction holds stays here."""
+        self._touched: set[str] = set()
+        """Lanes of which something was written, to be woken or planned anew."""
         self._recovered = False
         """An answer closed the breaker; nobody has acted on that yet."""
 
-    def write(self, report: DrainReport, *, probing: bool = False) -> set[str]:
+    def _write_once(self, report: DrainReport, *, probing: bool = False) -> None:
         """Judge what has arrived and write it. What somebody else holds is kept for the next call.
 
         Args:
             probing: the answer is that of the one order that was let through an open breaker.
 
-        Returns:
-            Whose orders were dealt with.
-
         Raises:
             DatabaseUnavailable: nothing is lost, the next call goes on with it.
         """
-        if self.judge(self._arrived, report.lane, probing=probing):
+        if self._judge(self._arrived, report.lane, probing=probing):
             report.held_back = "snoozed" if self._breaker.open_until() is None else "outage"
         self._judged += self._arrived
         self._arrived = []
-        lanes = {order.token_id for order in self._judged}
+        self._touched |= {order.token_id for order in self._judged}
         for claim_id in {order.claim_id for order in self._judged}:
-            settled = self.settle([order for order in self._judged if order.claim_id == claim_id])
+            settled = self._settle([order for order in self._judged if order.claim_id == claim_id])
             report.add(settled)
             self._judged = [
                 order for order in self._judged if order.claim_id != claim_id or order.id in settled.busy
             ]
-        return lanes
 
-    def settle(self, orders: Sequence[ClaimedOrder]) -> Settled:
+    def _settle(self, orders: Sequence[ClaimedOrder]) -> Settled:
         """Write what can be written of one claim now. Raises DatabaseUnavailable."""
         settled = self._deliveries.settle(orders, self._clock())
         for order in orders:
@@ -118,7 +115,7 @@ class Settlement(Part):
                 )  # fmt: skip
         return settled
 
-    def judge(self, orders: Sequence[ClaimedOrder], lane: str, *, probing: bool = False) -> bool:
+    def _judge(self, orders: Sequence[ClaimedOrder], lane: str, *, probing: bool = False) -> bool:
         """Set what the answers to `orders` mean for them. The breaker and the lanes are told what follows.
 
         Returns:
@@ -136,8 +133,8 @@ class Settlement(Part):
             failing = 0 if verdict in _SERVED else failing + (verdict is Verdict.UNCLEAR)
             halt |= self._judge_one(order, served_at) and order.token_id == lane
         served, unclear = sum(verdict in _SERVED for verdict in verdicts), verdicts.count(Verdict.UNCLEAR)
-        if served:
-            self._recovered |= self._breaker.served()
+        if served and self._breaker.served():
+            self._recovered = True
         mostly = self._breaker.tally(served, unclear)
         if failing or (unclear and mostly):
             halt |= self._breaker.failed(times=failing, probing=probing and not served, mostly=mostly)
@@ -174,7 +171,7 @@ class Settlement(Part):
                     answer.status, answer.error, extra={"lane": lane},
                 )  # fmt: skip
                 if answer.status == 403:
-                    self._deliveries.snooze(lane, now + _CREDENTIALS_SNOOZE, CREDENTIALS)
+                    self._deliveries.snooze(lane, now + timedelta(minutes=1), CREDENTIALS)
                 else:
                     self._breaker.failed(CREDENTIALS)
         counted, next_at, waiting = decide_retry(

@@ -33,14 +33,17 @@ _LANE_IS_OPEN = """EXISTS (
           SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = {} AND NOT lane.paused
           AND (lane.snoozed_until IS NULL OR lane.snoozed_until <= :now))"""
 _OF_LANE = "token_id = :which AND " + _LANE_IS_OPEN.format(":which")  # asked once, not for every order
-_OF_ORDER = "id = :which AND " + _LANE_IS_OPEN.format("stock_sync_orders.token_id")
 Kind = Literal["lane", "suspect", "probe", "order"]
 _CLAIMS: dict[Kind, Statement] = {
     "lane": Statement(_CLAIM.format(which=f"NOT COALESCE({SUSPECT}, FALSE) AND {_OF_LANE}", order="due_at")),
     "suspect": Statement(_CLAIM.format(which=f"{SUSPECT} AND {_OF_LANE}", order="due_at")),
     # Never tried ones come first, said so that both databases agree on where NULL sorts.
     "probe": Statement(_CLAIM.format(which=_OF_LANE, order="last_attempt_at IS NOT NULL, last_attempt_at")),
-    "order": Statement(_CLAIM.format(which=_OF_ORDER, order="due_at")),
+    "order": Statement(
+        _CLAIM.format(
+            which="id = :which AND " + _LANE_IS_OPEN.format("stock_sync_orders.token_id"), order="due_at"
+        )
+    ),
 }
 _MARK_PROCESSING = Statement("""
     UPDATE pending_stock_operations SET status = 'processing', updated_at = :now
