@@ -67,6 +67,17 @@ def test_a_delivered_order_is_at_rest(shop: Shop) -> None:
     assert shop.drain().delivered == 0
 
 
+def test_what_each_order_of_a_batch_was_told_is_kept(shop: Shop) -> None:
+    shop.deduct("sold")
+    shop.deduct("returned")
+    shop.drain()
+    shop.refund("returned")
+    shop.deduct("new")
+    assert shop.drain().delivered == 2
+
+    assert [shop.order(name).remote_flag for name in ("sold", "returned", "new")] == [True, False, True]
+
+
 def test_a_failure_waits_between_half_and_the_whole_delay(shop: Shop) -> None:
     shop.remote.answer = lambda _: REFUSED
     operation = shop.deduct()
