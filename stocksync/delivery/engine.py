@@ -39,7 +39,7 @@ class DeliveryEngine(Settlement):
 
     def close(self) -> None:
         """End the sender threads, waiting for a request under way."""
-        self._pool.close(self._sender.timeout)
+        self._pool.close()
 
     def drain(
         self, lane: str, should_stop: Callable[[], bool] = lambda: False, limit: int = sys.maxsize

@@ -123,14 +123,14 @@ class SendPool:
             self.queue.clear()
         return taken
 
-    def close(self, timeout: float) -> None:
-        """End the threads, waiting for those in a request: none takes longer than `timeout` seconds."""
+    def close(self) -> None:
+        """End the threads, waiting for those in a request, which ends within the sender's time."""
         with self._changed:
             self._closed = True
             self.queue.clear()
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(self._sender.timeout)
 
     def _start_threads(self) -> None:
         while len(self._threads) < min(self.concurrency, self._in_flight + len(self.queue)):
