@@ -117,7 +117,8 @@ class DeliveryEngine(Settlement):
 
     def _run(self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int) -> None:
         """Claim, have sent and write, all at the same time. At most `limit` orders, until `ends` (monotonic)."""
-        pool, batch = self._pool, self._config.delivery_batch_size
+        pool = self._pool
+        batch = self._config.delivery_batch_size
         half = batch // 2 + 1
         dry = shared = False
         settle_by = 0.0

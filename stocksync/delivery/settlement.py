@@ -132,7 +132,8 @@ class Settlement(Part):
         for order, verdict in zip(answered, verdicts, strict=True):
             failing = 0 if verdict in _SERVED else failing + (verdict is Verdict.UNCLEAR)
             halt |= self._judge_one(order, served_at) and order.token_id == lane
-        served, unclear = sum(verdict in _SERVED for verdict in verdicts), verdicts.count(Verdict.UNCLEAR)
+        served = sum(verdict in _SERVED for verdict in verdicts)
+        unclear = verdicts.count(Verdict.UNCLEAR)
         if served and self._breaker.served():
             self._recovered = True
         mostly = self._breaker.tally(served, unclear)
@@ -147,7 +148,8 @@ class Settlement(Part):
             Whether it does.
         """
         answer: Answer = order.answer
-        lane, now = order.token_id, self._clock()
+        lane = order.token_id
+        now = self._clock()
         match answer.verdict:
             case Verdict.DELIVERED:
                 self._refused.pop(lane, None)
