@@ -66,7 +66,9 @@ class Breaker:
     def opened(self) -> tuple[datetime | None, str | None]:
         """Since when it has been open, and why (`outage`, `credentials`); (None, None): it is closed."""
         state = self._read()
-        return (state.get("opened_at"), state.get("reason")) if state.get("state") == "open" else (None, None)
+        if state.get("state") != "open":
+            return None, None
+        return state.get("opened_at"), state.get("reason", OUTAGE)
 
     def served_at(self) -> datetime | None:
         """When the remote last served anybody, as far as is known (aware UTC)."""
@@ -86,13 +88,14 @@ class Breaker:
         # No state at all says nothing of the remote.
         if state.get("state") == "closed":
             self._outage.ends()
-        if state.get("state") != "open":
+        until = state.get("probe_at")
+        if state.get("state") != "open" or until is None:
             return "closed"
-        self._outage.begins(state["reason"], state.get("opened_at"))
+        self._outage.begins(state.get("reason", OUTAGE), state.get("opened_at"))
         try:
-            probe = f"{self._key}:probe:{state['probe_at'].isoformat()}"  # of this interval
-            over = state["probe_at"] <= self._clock()
-            return "probe" if over and self._memory.set(probe, "1", nx=True, px=PROBE_LASTS) else "open"
+            probe = f"{self._key}:probe:{until.isoformat()}"  # of this interval: each has one
+            probes = until <= self._clock() and self._memory.set(probe, "1", nx=True, px=PROBE_LASTS)
+            return "probe" if probes else "open"
         except (RedisError, OSError):
             return "closed"
 
