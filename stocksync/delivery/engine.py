@@ -117,7 +117,6 @@ class DeliveryEngine(Settlement):
 
     def _run(self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int) -> None:
         """Claim, have sent and write, all at the same time. At most `limit` orders, until `ends` (monotonic)."""
-        pool = self._pool
         batch = self._config.delivery_batch_size
         half = batch // 2 + 1
         dry = shared = False
@@ -126,8 +125,8 @@ class DeliveryEngine(Settlement):
             halted = report.held_back is not None or time.monotonic() >= ends or should_stop()
             stopping = halted or dry or limit <= 0
             if halted:
-                self._arrived += pool.withdraw()
-            if not stopping and len(pool.queue) < half:
+                self._arrived += self._pool.withdraw()
+            if not stopping and len(self._pool.queue) < half:
                 if self._breaker.open_until() is not None:  # another worker found the remote gone
                     report.held_back = "outage"
                     continue
@@ -138,7 +137,7 @@ class DeliveryEngine(Settlement):
                 if claimed == batch and not shared:
                     # A backlog: an idle worker may share it. If there is none, this wake-up waits for the slice's end.
                     shared = self._wakeups.wake(report.lane)
-            arrived, idle = pool.collect(half, 0 if stopping else half, _SETTLE_AFTER)
+            arrived, idle = self._pool.collect(half, 0 if stopping else half, _SETTLE_AFTER)
             if arrived and not self._arrived:
                 settle_by = time.monotonic() + _SETTLE_AFTER
             self._arrived += arrived
