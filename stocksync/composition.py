@@ -2,13 +2,13 @@
 
 import random
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from redis import Redis
 
 from stocksync.config import StockSyncConfig
 from stocksync.delivery.breaker import Breaker, LocalMemory
-from stocksync.delivery.client import ForeignClient, OrdersClient, OrdersReader, StatusClient
+from stocksync.delivery.client import ForeignClient, OrdersClient, OrdersReader
 from stocksync.delivery.engine import DeliveryEngine
 from stocksync.delivery.sender_pool import Sender
 from stocksync.errors import ConfigurationError, RemoteError
@@ -22,8 +22,8 @@ from stocksync.store.alerts import Alerts
 from stocksync.store.context import Context, Wakeups
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
-from stocksync.store.due_work import Lanes
 from stocksync.store.identifiers import Clock, IdFactory
+from stocksync.store.lanes import Lanes
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.outages import DATABASE, REDIS, Outage, utc_now
 from stocksync.store.queries import Queries
@@ -44,7 +44,7 @@ class Parts:
         *,
         clock: Clock = utc_now,
         rng: random.Random | None = None,
-        client: StatusClient | None = None,
+        client: Any = None,
         session: "Session | None" = None,
         wakeups: Wakeups | None = None,
     ) -> None:

@@ -54,7 +54,7 @@ DATABASES = {"peewee", "playhouse", "psycopg", "psycopg_pool", "sqlite3", "sqlal
 DELIVERY_WRITERS = {
     "stocksync.store.operations",
     "stocksync.store.deliveries",
-    "stocksync.store.due_work",
+    "stocksync.store.lanes",
     "stocksync.store.reconciliation",
 }
 STOCK_WRITERS = {"stocksync.store.inventory"}

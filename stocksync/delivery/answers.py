@@ -72,7 +72,6 @@ _IN_THE_CONTRACTS_WORDS = {
 }
 REMEMBERED = 300
 """Characters kept of what the remote said."""
-_LONGEST_ID, _LONGEST_CURSOR = 255, 4096
 
 SHORT_WAIT = timedelta(seconds=5)
 """Before an order that used up no attempt is looked at again. Whatever fails to hold its lane back, it can't spin."""
@@ -110,7 +109,7 @@ def understand(status: int, document: object, retry_after: str | None = None) ->
 def page_of(rows: Any, following: Any, cursor: str | None, limit: int) -> RemotePage:
     """Raises RemoteError for what is not the contract's."""
     listed = isinstance(rows, list) and len(rows) <= limit and all(isinstance(row, dict) for row in rows)
-    if not listed or not (following is None or _is_text(following, _LONGEST_CURSOR)):
+    if not listed or not (following is None or _is_text(following, 4096)):
         raise RemoteError("NotTheContract", "the list of orders is not the contract's")
     if following is not None and (following == cursor or not rows):
         raise RemoteError("NotTheContract", "the list of orders does not come to an end")
@@ -119,7 +118,7 @@ def page_of(rows: Any, following: Any, cursor: str | None, limit: int) -> Remote
 
 def order_of(order_id: Any, flag: Any, asked: str | None = None) -> RemoteOrder:
     """Raises RemoteError for what is not the contract's, what no row can hold, and another order than `asked`."""
-    if not _is_text(order_id, _LONGEST_ID) or not isinstance(flag, bool) or asked not in (None, order_id):
+    if not _is_text(order_id, 255) or not isinstance(flag, bool) or asked not in (None, order_id):
         raise RemoteError("NotTheContract", "an order is not the contract's")
     return RemoteOrder(order_id, flag)
 
@@ -158,16 +157,11 @@ def decide_retry(
     return True, now + retry_delay(config, attempts + 1, rng), "retry"
 
 
-def longest_delay(config: StockSyncConfig, failures: int) -> float:
-    """Seconds: the upper bound of the delay after failure number `failures` (from 1)."""
+def retry_delay(config: StockSyncConfig, failures: int, rng: random.Random) -> timedelta:
+    """How long to wait after failure number `failures` (from 1): exponentially longer; with jitter between half and all of that."""
     # The exponent is bounded, so that a thousand failures do not overflow a float.
     exponent = min((failures - 1) * math.log(config.retry_exponential_base), 700)
-    return min(config.retry_initial_delay * math.exp(exponent), config.retry_max_delay)
-
-
-def retry_delay(config: StockSyncConfig, failures: int, rng: random.Random) -> timedelta:
-    """How long to wait after failure number `failures` (from 1): with jitter between half and the whole of the longest."""
-    longest = longest_delay(config, failures)
+    longest = min(config.retry_initial_delay * math.exp(exponent), config.retry_max_delay)
     return timedelta(seconds=rng.uniform(longest / 2, longest) if config.retry_jitter else longest)
 
 

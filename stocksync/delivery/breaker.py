@@ -5,7 +5,7 @@ the lesser harm. A process that works without Redis keeps the same in its own me
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from redis import Redis
@@ -24,8 +24,9 @@ FAILURES_IN_A_ROW = 5
 FAILING_SHARE, FEWEST_ANSWERS, WINDOW = 0.5, 20, timedelta(seconds=30)
 FIRST_INTERVAL, LONGEST_INTERVAL, CREDENTIALS_INTERVAL = 5.0, 30.0, 60.0
 """Seconds between probes."""
-PROBE_LASTS = 20.0
-"""Seconds that a probe is somebody's, if that somebody dies."""
+PROBE_LASTS = 20_000
+"""Milliseconds that a probe is somebody's, if that somebody dies."""
+_MOMENTS = ("probe_at", "opened_at", "served_at")
 
 
 class LocalMemory(dict[bytes, bytes]):
@@ -38,15 +39,11 @@ class LocalMemory(dict[bytes, bytes]):
         self.update({name.encode(): value.encode() for name, value in mapping.items()})
 
     def hincrby(self, key: str, name: str, amount: int) -> int:
-        count = int(self.get(name.encode(), 0)) + amount
-        self.hset(key, {name: str(count)})
-        return count
+        self.hset(key, {name: str(int(self.get(name.encode(), 0)) + amount)})
+        return int(self[name.encode()])
 
     def set(self, *_: str, **__: object) -> bool:
         return True
-
-    def delete(self, _key: str) -> None:
-        """Nothing is kept of a probe."""
 
 
 class Breaker:
@@ -55,7 +52,7 @@ class Breaker:
     def __init__(self, memory: Redis | LocalMemory, prefix: str, clock: Clock) -> None:
         """`memory`: a Redis client with short timeouts and no retries, or this process's own."""
         self._memory: Any = memory
-        self._key, self._probe_key = f"{prefix}:breaker", f"{prefix}:breaker:probe"
+        self._key = f"{prefix}:breaker"
         self._clock = clock
         self._served_at: datetime | None = None
         self._window: list[tuple[datetime, int, int]] = []
@@ -63,41 +60,41 @@ class Breaker:
 
     def open_until(self) -> datetime | None:
         """When to ask again; None: it is closed."""
-        return _while_open(self._read(), "probe_at")
+        state = self._read()
+        return state.get("probe_at") if state.get("state") == "open" else None
 
     def opened(self) -> tuple[datetime | None, str | None]:
         """Since when it has been open, and why (`outage`, `credentials`); (None, None): it is closed."""
         state = self._read()
-        since = _while_open(state, "opened_at")
-        return since, state.get("reason", OUTAGE) if since else None
+        if state.get("state") != "open":
+            return None, None
+        return state.get("opened_at"), state.get("reason", OUTAGE)
 
     def served_at(self) -> datetime | None:
         """When the remote last served anybody, as far as is known (aware UTC)."""
-        try:
-            return datetime.fromisoformat(self._read()["served_at"]).astimezone(UTC)
-        except (KeyError, ValueError):
-            return self._served_at
+        return self._read().get("served_at") or self._served_at
 
-    def _read(self) -> Mapping[str, str]:
+    def _read(self) -> dict[str, Any]:
+        """The state, with its moments as such; without anything, if it can't be read, it counts as closed."""
         try:
-            return {name.decode(): value.decode() for name, value in self._memory.hgetall(self._key).items()}
-        except (RedisError, OSError):
-            return {}  # counts as closed, as everywhere here
+            state = {name.decode(): value.decode() for name, value in self._memory.hgetall(self._key).items()}
+            return state | {name: datetime.fromisoformat(state[name]) for name in _MOMENTS if name in state}
+        except (RedisError, OSError, ValueError):
+            return {}
 
     def admit(self) -> Gate:
         """What may be sent now. After `probe` the caller says `served` or `failed`."""
         state = self._read()
-        until = _while_open(state, "probe_at")
-        if (
-            state.get("state") == "closed"
-        ):  # by whoever noticed first; no state at all says nothing of the remote
+        # No state at all says nothing of the remote.
+        if state.get("state") == "closed":
             self._outage.ends()
-        if until is None:
+        until = state.get("probe_at")
+        if state.get("state") != "open" or until is None:
             return "closed"
-        self._outage.begins(state.get("reason", OUTAGE), _while_open(state, "opened_at"))
+        self._outage.begins(state.get("reason", OUTAGE), state.get("opened_at"))
         try:
-            over = until <= self._clock()
-            probes = over and self._memory.set(self._probe_key, "1", nx=True, px=int(PROBE_LASTS * 1000))
+            probe = f"{self._key}:probe:{until.isoformat()}"  # of this interval: each has one
+            probes = until <= self._clock() and self._memory.set(probe, "1", nx=True, px=PROBE_LASTS)
             return "probe" if probes else "open"
         except (RedisError, OSError):
             return "closed"
@@ -120,10 +117,9 @@ class Breaker:
         self._outage.ends()
         was_open = self._read().get("state") == "open"
         try:
-            closed = {"state": "closed", "failures": "0", "served_at": now.isoformat()}
-            self._memory.hset(self._key, mapping=closed)
-            if was_open:
-                self._memory.delete(self._probe_key)
+            self._memory.hset(
+                self._key, mapping={"state": "closed", "failures": "0", "served_at": now.isoformat()}
+            )
             return was_open
         except (RedisError, OSError):
             return False
@@ -151,24 +147,17 @@ class Breaker:
                     return True
                 interval = min(float(known.get("interval", interval)) * 2, LONGEST_INTERVAL)
             now = self._clock()
-            state = {
-                "state": "open",
-                "reason": reason,
-                "interval": str(interval),
-                "probe_at": (now + timedelta(seconds=interval)).isoformat(),
-                **({} if was_open else {"opened_at": now.isoformat()}),
-            }
-            self._memory.hset(self._key, mapping=state)
-            self._memory.delete(self._probe_key)
+            self._memory.hset(
+                self._key,
+                mapping={
+                    "state": "open",
+                    "reason": reason,
+                    "interval": str(interval),
+                    "probe_at": (now + timedelta(seconds=interval)).isoformat(),
+                    **({} if was_open else {"opened_at": now.isoformat()}),
+                },
+            )
             self._outage.begins(reason)
             return True
         except (RedisError, OSError):
             return False
-
-
-def _while_open(state: Mapping[str, str], name: str) -> datetime | None:
-    """A moment of the state; None: the breaker is not open, or it can't be read, which counts as that."""
-    try:
-        return datetime.fromisoformat(state[name]) if state.get("state") == "open" else None
-    except (KeyError, ValueError):
-        return None

@@ -32,13 +32,6 @@ _BAD_TOKEN = "BadToken"
 T = TypeVar("T")
 
 
-class StatusClient(Protocol):
-    """What a monolith's own client must offer to be used in the place of OrdersClient."""
-
-    def update_stock_status(self, *, token_id: str, order_id: str, is_stock_updated: bool) -> Any:
-        """An object with `.success` and `.error`."""
-
-
 class OrdersReader(Protocol):
     """What reconciliation asks; a monolith's own client may offer it too."""
 
@@ -143,10 +136,8 @@ class OrdersClient:
     def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
         """One order; None: the remote says that it does not know it. Raises RemoteError."""
         path = self._order_path.replace("{order_id}", quote(order_id, safe=""))
-        document = self._ask(path, {"token_id": token_id}, may_lack=True)
-        if document is None:
-            return None
-        return order_of(document.get("id"), document.get("is_stock_updated"), order_id)
+        found = self._ask(path, {"token_id": token_id}, may_lack=True)
+        return None if found is None else order_of(found.get("id"), found.get("is_stock_updated"), order_id)
 
     def _ask(self, path: str, query: dict[str, str], *, may_lack: bool = False) -> dict[str, Any] | None:
         """The JSON object of a GET; None: with `may_lack`, a 404 in the contract's words.
@@ -158,9 +149,8 @@ class OrdersClient:
             try:
                 left = max(0.1, deadline - time.monotonic())
                 status, document, later = self._call("GET", target, left)
-                if status < 500 or later:
+                if status < 500 or later or time.monotonic() >= deadline:
                     break
-                raise RemoteError(f"Http{status}", f"the remote answers with {status}")
             except RemoteError:
                 if not tries_left or time.monotonic() >= deadline:
                     raise
@@ -177,35 +167,42 @@ class OrdersClient:
     def _call(
         self, method: str, path: str, total: float, body: bytes | None = None, more: Mapping[str, str] = {}
     ) -> tuple[int, Any, str | None]:
-        """Status, decoded JSON (None: it is none, or was cut) and Retry-After. Raises RemoteError."""
-        headers = {**self._standing_headers(), **more}
-        status, text, later = self._transport.call(method, path, body, headers, total, _LARGEST[method])
+        """Status, decoded JSON (None: it is none, or was cut) and Retry-After.
+
+        Raises:
+            RemoteError: no complete answer, or a token that can't be sent (which is not quoted).
+        """
+        if (standing := self._headers) is None:
+            token = self._token() or ""
+            if not (token.isascii() and token.isprintable()):
+                raise RemoteError(_BAD_TOKEN, "the token holds characters that no header can")
+            bearer = {"Authorization": f"Bearer {token}"} if token else {}
+            self._headers = standing = {
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                **bearer,
+            }
+        status, text, later = self._transport.call(
+            method, path, body, {**standing, **more}, total, _LARGEST[method]
+        )
         try:
             return status, json.loads(text), later
         except (ValueError, RecursionError):
             return status, None, later
 
-    def _standing_headers(self) -> dict[str, str]:
-        """Those of every call. Raises RemoteError for a token that can't be sent, without a word of it."""
-        if self._headers is None:
-            token = self._token() or ""
-            if not (token.isascii() and token.isprintable()):
-                raise RemoteError(_BAD_TOKEN, "the token holds characters that no header can")
-            bearer = {"Authorization": f"Bearer {token}"} if token else {}
-            self._headers = {"Content-Type": "application/json", "Accept": "application/json", **bearer}
-        return self._headers
-
 
 class ForeignClient:
     """A monolith's own client, made to answer as ours does, within `timeout` seconds.
 
-    Each call has a thread of its own, which a call that hangs keeps; `_MOST_HANGING` of them at most.
+    It offers `update_stock_status(token_id=, order_id=, is_stock_updated=)`, which answers with `.success` and `.error`.
+    It may be an `OrdersReader` too. Each call has a thread of its own, which a call that hangs keeps; `_MOST_HANGING` of
+    them at most.
     """
 
     _MOST_HANGING = 32
 
-    def __init__(self, client: StatusClient, timeout: float = 8.0) -> None:
-        self._client: Any = client
+    def __init__(self, client: Any, timeout: float = 8.0) -> None:
+        self._client = client
         self.timeout = timeout
         self._free = threading.BoundedSemaphore(self._MOST_HANGING)
 
@@ -231,9 +228,8 @@ class ForeignClient:
             result = self._client.update_stock_status(
                 token_id=token_id, order_id=order_id, is_stock_updated=is_stock_updated
             )
-            accepted = getattr(result, "success", None) is True
             error = getattr(result, "error", None) or "no reason given"
-            return understand(200, {"success": accepted, "error": error})
+            return understand(200, {"success": getattr(result, "success", None) is True, "error": error})
 
         try:
             return self._in_time(tell, timeout or self.timeout)
@@ -267,14 +263,15 @@ class ForeignClient:
             try:
                 answer.set_result(ask())
             except Exception as error:  # its errors are not ours to know
-                words = printable(str(error))[:REMEMBERED] or type(error).__name__
-                answer.set_exception(RemoteError(type(error).__name__, words))
+                name = type(error).__name__
+                answer.set_exception(RemoteError(name, printable(str(error))[:REMEMBERED] or name))
             finally:
                 self._free.release()
 
         if not self._free.acquire(timeout=total):
-            words = f"{self._MOST_HANGING} earlier calls of the client have not come back"
-            raise RemoteError("Timeout", words)
+            raise RemoteError(
+                "Timeout", f"{self._MOST_HANGING} earlier calls of the client have not come back"
+            )
         threading.Thread(target=work, daemon=True, name="foreign-client").start()
         try:
             return answer.result(total)

@@ -10,17 +10,15 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from stocksync.delivery.answers import Answer
 from stocksync.delivery.breaker import CREDENTIALS, Breaker
 from stocksync.delivery.sender_pool import Sender, SendPool, send
-from stocksync.delivery.settlement import DrainReport, Settlements
+from stocksync.delivery.settlement import DrainReport, Settlement
 from stocksync.errors import DatabaseUnavailable
-from stocksync.store.context import Context, Part
-from stocksync.store.deliveries import ClaimedOrder, Deliveries, Kind
-from stocksync.store.due_work import Lanes
+from stocksync.store.context import Context
+from stocksync.store.lanes import ClaimedOrder, Kind
 from stocksync.store.outages import Outage
 
 log = logging.getLogger(__name__)
@@ -30,29 +28,21 @@ _SETTLE_AFTER = 0.25
 _HELD_BY_OTHERS = timedelta(seconds=1)
 
 
-class DeliveryEngine(Part):
+class DeliveryEngine(Settlement):
     """Delivers what is due. Threads that drain take turns; `close` ends the sender threads."""
 
-    def __init__(
-        self,
-        context: Context,
-        sender: Sender,
-        breaker: Breaker,
-        database_outage: Outage,
-    ) -> None:
-        super().__init__(context)
-        self._sender, self._breaker, self._database_outage = sender, breaker, database_outage
-        self._wakeups, self._deliveries, self._lanes = context.wakeups, Deliveries(context), Lanes(context)
+    def __init__(self, context: Context, sender: Sender, breaker: Breaker, database_outage: Outage) -> None:
+        super().__init__(context, sender, breaker)
+        self._database_outage, self._wakeups = database_outage, context.wakeups
         self._pool = SendPool(sender, context.config.delivery_concurrency)
-        self._settlements = Settlements(context, sender, breaker)
         self._draining = threading.Lock()
 
     def close(self) -> None:
         """End the sender threads, waiting for a request under way."""
-        self._pool.close(self._sender.timeout)
+        self._pool.close()
 
     def drain(
-        self, lane: str, should_stop: Callable[[], bool] = lambda: False, limit: int | None = None
+        self, lane: str, should_stop: Callable[[], bool] = lambda: False, limit: int = sys.maxsize
     ) -> DrainReport:
         """Deliver the lane's due orders until none is left, the slice is over, or `should_stop` says so.
 
@@ -60,7 +50,7 @@ class DeliveryEngine(Part):
         due work, else its next wake-up is planned.
 
         Args:
-            limit: orders to claim at most; None: all that are due.
+            limit: orders to claim at most.
 
         Raises:
             DatabaseUnavailable: for longer than a lease; answers that are known are written by the next drain.
@@ -69,10 +59,11 @@ class DeliveryEngine(Part):
         with self._draining:
             started = time.monotonic()
             try:
-                self._settlements.arrived += self._pool.collect(0, 0, 0)
+                self._arrived += self._pool.collect(0, 0, 0)[0]
                 self._write(report, should_stop)  # what an earlier slice had to leave
-                state = self._lanes.state(lane)
-                gate = self._breaker.admit() if self._is_open(state) else None
+                state = self._deliveries.state(lane)
+                snoozed = state.snoozed_until is not None and state.snoozed_until > self._clock()
+                gate = None if state.paused or snoozed else self._breaker.admit()
                 # A lane whose credentials were refused is tried with one order, not with a batch.
                 refused = state.paused_reason == CREDENTIALS
                 if gate == "probe":
@@ -83,13 +74,13 @@ class DeliveryEngine(Part):
                 else:
                     report.held_back = "outage" if gate else "paused" if state.paused else "snoozed"
                 if refused and report.delivered:
-                    self._lanes.resume(lane)
+                    self._deliveries.resume(lane)
                 report.concurrency = self._pool.concurrency
                 report.seconds = time.monotonic() - started
                 report.next_due = self._come_back(lane, report.progressed)
             except BaseException:
                 # A job's timeout, a database that stays away: what was not sent is given back by the next drain.
-                self._settlements.arrived += self._pool.withdraw()
+                self._arrived += self._pool.withdraw()
                 self._wakeups.wake_at(lane, self._clock() + _HELD_BY_OTHERS)
                 raise
         log.info(
@@ -99,70 +90,69 @@ class DeliveryEngine(Part):
         )  # fmt: skip
         return report
 
-    def _is_open(self, lane: Any) -> bool:
-        return not lane.paused and (lane.snoozed_until is None or lane.snoozed_until <= self._clock())
-
     def _probe(self, report: DrainReport, should_stop: Callable[[], bool]) -> None:
         """One order, another one each time; when that tells nothing, the remote's own word on its health."""
         orders = self._claim(report.lane, 1, "probe")
         for order in orders:
             send(self._sender, order)
-            self._settlements.arrived.append(order)
+            self._arrived.append(order)
             self._write(report, should_stop, probing=True)
         if self._breaker.open_until() is not None:
             if self._sender.is_healthy():
                 if self._breaker.served():
-                    self._recover()
+                    self._recovered = True
+                self._recover()
             elif not orders:
                 self._breaker.failed(probing=True)
         if self._breaker.open_until() is not None:
             report.held_back = "outage"
 
     def _recover(self) -> None:
-        """The breaker has closed: what waited for that alone is due, and every lane is woken."""
-        self._deliveries.end_outage(self._clock())
-        for lane in self._deliveries.due_lanes():
-            self._wakeups.wake(lane)
+        """If the breaker has closed, what waited for that alone is due, and every lane is woken."""
+        if self._recovered:
+            self._recovered = False
+            self._deliveries.end_outage(self._clock())
+            for lane in self._deliveries.due_lanes():
+                self._wakeups.wake(lane)
 
-    def _run(
-        self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int | None
-    ) -> None:
-        batch, pool, settlements = self._config.delivery_batch_size, self._pool, self._settlements
-        remaining = sys.maxsize if limit is None else limit
+    def _run(self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int) -> None:
+        """Claim, have sent and write, all at the same time. At most `limit` orders, until `ends` (monotonic)."""
+        batch = self._config.delivery_batch_size
+        half = batch // 2 + 1
         dry = shared = False
         settle_by = 0.0
         while True:
             halted = report.held_back is not None or time.monotonic() >= ends or should_stop()
-            stopping = halted or dry or remaining <= 0
+            stopping = halted or dry or limit <= 0
             if halted:
-                settlements.arrived += pool.withdraw()
-            if not stopping and pool.queued < batch // 2 + 1:
+                self._arrived += self._pool.withdraw()
+            if not stopping and len(self._pool.queue) < half:
                 if self._breaker.open_until() is not None:  # another worker found the remote gone
                     report.held_back = "outage"
                     continue
-                wanted = min(batch, remaining)
+                wanted = min(batch, limit)
                 claimed = self._claim_and_queue(report.lane, wanted)
                 dry = claimed < wanted
-                remaining -= claimed
+                limit -= claimed
                 if claimed == batch and not shared:
                     # A backlog: an idle worker may share it. If there is none, this wake-up waits for the slice's end.
                     shared = self._wakeups.wake(report.lane)
-            arrived = pool.collect(batch // 2 + 1, 0 if stopping else batch // 2 + 1, _SETTLE_AFTER)
-            if arrived and not settlements.arrived:
+            arrived, idle = self._pool.collect(half, 0 if stopping else half, _SETTLE_AFTER)
+            if arrived and not self._arrived:
                 settle_by = time.monotonic() + _SETTLE_AFTER
-            settlements.arrived += arrived
-            idle, unjudged = pool.idle, len(settlements.arrived)
-            if unjudged and (idle or unjudged > batch // 2 or time.monotonic() >= settle_by):
+            self._arrived += arrived
+            unjudged = len(self._arrived)
+            if unjudged and (idle or unjudged >= half or time.monotonic() >= settle_by):
                 self._write(report, should_stop)
             if idle and stopping:
-                if halted or remaining <= 0 or not self._claim_and_queue(report.lane, 1, "suspect"):
+                if halted or limit <= 0 or not self._claim_and_queue(report.lane, 1, "suspect"):
                     return
-                remaining -= 1
+                limit -= 1
 
     def _claim(self, which: UUID | str, limit: int, kind: Kind) -> list[ClaimedOrder]:
         now = self._clock()
-        lease_until = now + timedelta(seconds=self._config.delivery_lease_seconds)
-        return self._deliveries.claim(which, limit, self._new_id(), now, lease_until, kind)
+        lease = timedelta(seconds=self._config.delivery_lease_seconds)
+        return self._deliveries.claim(which, limit, self._new_id(), now, now + lease, kind)
 
     def _claim_and_queue(self, lane: str, limit: int, kind: Kind = "lane") -> int:
         """Have the sender threads send up to `limit` orders. Answers with how many there are."""
@@ -176,20 +166,17 @@ class DeliveryEngine(Part):
         give_up_at = time.monotonic() + self._config.delivery_lease_seconds
         while True:
             try:
-                written = self._settlements.write(report, probing=probing)
+                self._write_once(report, probing=probing)
                 break
             except DatabaseUnavailable as error:
                 self._database_outage.begins(error)
                 if should_stop() or time.monotonic() >= give_up_at:
                     raise
                 time.sleep(_SETTLE_AFTER)
-        for judged in written:
-            if judged.recovered:
-                self._recover()
-            if judged.lane != report.lane:
-                self._come_back(judged.lane)
-            elif judged.halt:
-                report.held_back = "outage" if self._breaker.open_until() is not None else "snoozed"
+        self._recover()
+        for lane in self._touched - {report.lane}:
+            self._come_back(lane)
+        self._touched.clear()
 
     def _come_back(self, lane: str, progressed: bool = True) -> datetime | None:
         """Wake the lane, or plan its next wake-up: not before what holds it back has passed.
@@ -197,15 +184,15 @@ class DeliveryEngine(Part):
         Due work that could not be claimed is held by somebody's open transaction: asked for again in a second,
         or a worker would spin on it.
         """
-        moment, state = self._deliveries.next_due(lane), self._lanes.state(lane)
+        moment, state = self._deliveries.next_due(lane), self._deliveries.state(lane)
         soon = self._clock() + _HELD_BY_OTHERS
-        if self._settlements.holds(lane):
+        if any(order.token_id == lane for order in (*self._arrived, *self._judged)):
             moment = soon
         elif moment is None or state.paused:
             moment = None
         else:
-            held_back = (state.snoozed_until, self._breaker.open_until(), None if progressed else soon)
-            moment = max([moment, *filter(None, held_back)])
+            not_before = (state.snoozed_until, self._breaker.open_until(), None if progressed else soon)
+            moment = max(filter(None, (moment, *not_before)))
         if moment is not None and moment <= self._clock():
             self._wakeups.wake(lane)
         else:
@@ -220,19 +207,16 @@ class DeliveryEngine(Part):
         Raises:
             DatabaseUnavailable: the answer could not be written; the lease will tell.
         """
-        if not self._is_open(self._lanes.state(lane)) or self._breaker.open_until() is not None:
-            return None
-        timeout = self._config.microservice_immediate_timeout
-        orders = self._claim(order_ref, 1, "order")
+        orders = [] if self._breaker.open_until() else self._claim(order_ref, 1, "order")
         if not orders:
             return None
+        timeout = self._config.microservice_immediate_timeout
         send(self._sender, orders[0], timeout)
-        judged = self._settlements.judge(orders)
+        self._judge(orders, lane)
         give_up_at = time.monotonic() + timeout
-        while self._settlements.settle(judged).busy and time.monotonic() < give_up_at:
+        while self._settle(orders).busy and time.monotonic() < give_up_at:
             time.sleep(0.05)  # a caller holds the order; one that does so for longer leaves it to the lease
-        if judged.recovered:
-            self._recover()
+        self._recover()
         self._come_back(lane)
         answer: Answer = orders[0].answer
         return answer

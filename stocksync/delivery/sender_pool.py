@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from stocksync.delivery.answers import Answer, Verdict
-from stocksync.store.deliveries import ClaimedOrder
 from stocksync.store.identifiers import joined
+from stocksync.store.lanes import ClaimedOrder
 
 _CPU_PER_SEND = 0.0005
 """Seconds one send keeps the interpreter busy; a remote slower than that leaves room for another connection."""
@@ -70,7 +70,8 @@ class SendPool:
     def __init__(self, sender: Sender, limit: int) -> None:
         self._sender, self._limit = sender, limit
         self._changed = threading.Condition()
-        self._queue: deque[tuple[ClaimedOrder, float]] = deque()
+        self.queue: deque[tuple[ClaimedOrder, float]] = deque()
+        """Orders not yet begun, each with the moment (monotonic) past which it is not sent."""
         self._done: list[ClaimedOrder] = []
         self._latencies: deque[float] = deque(maxlen=32)
         self._threads: list[threading.Thread] = []
@@ -81,26 +82,17 @@ class SendPool:
         """Orders done, or fewer queued: when it is worth waking up whoever collects."""
         self._closed = False
 
-    @property
-    def queued(self) -> int:
-        """Orders not yet begun."""
-        return len(self._queue)
-
-    @property
-    def idle(self) -> bool:
-        """Nothing queued, nothing in flight, nothing to collect."""
-        with self._changed:
-            return not (self._queue or self._in_flight or self._done)
-
     def submit(self, orders: Sequence[ClaimedOrder], send_until: float) -> None:
         """Queue `orders`. Past `send_until` (monotonic seconds) they come back unsent."""
         with self._changed:
-            self._queue.extend((order, send_until) for order in orders)
+            self.queue.extend((order, send_until) for order in orders)
             self._start_threads()
             self._changed.notify_all()
 
-    def collect(self, at_least: int, queued_below: int, timeout: float) -> list[ClaimedOrder]:
-        """Orders done so far, after waiting for `at_least`, for the queue to run low, or for all to be done.
+    def collect(self, at_least: int, queued_below: int, timeout: float) -> tuple[list[ClaimedOrder], bool]:
+        """Orders done so far, and whether there are no others.
+
+        Waits for `at_least`, for the queue to run low, or for all to be done.
 
         Args:
             at_least: orders worth waking up for.
@@ -111,38 +103,37 @@ class SendPool:
             self._wake_at = (at_least, queued_below)
             while not self._limit and not self._worth_waking():
                 self._in_flight += 1
-                self._send(*self._queue.popleft())
+                self._send(*self.queue.popleft())
             self._changed.wait_for(self._worth_waking, timeout)
             done, self._done = self._done, []
-        return done
+            return done, not (self.queue or self._in_flight)
 
     def _worth_waking(self) -> bool:
         at_least, queued_below = self._wake_at
         return (
             len(self._done) >= at_least
-            or len(self._queue) < queued_below
-            or not (self._queue or self._in_flight)
+            or len(self.queue) < queued_below
+            or not (self.queue or self._in_flight)
         )
 
     def withdraw(self) -> list[ClaimedOrder]:
         """Take back what was not begun, as unsent."""
         with self._changed:
-            taken = [order for order, _ in self._queue]
-            self._queue.clear()
+            taken = [order for order, _ in self.queue]
+            self.queue.clear()
         return taken
 
-    def close(self, timeout: float) -> None:
-        """End the threads; waits `timeout` seconds for those in a request."""
+    def close(self) -> None:
+        """End the threads, waiting for those in a request, which ends within the sender's time."""
         with self._changed:
             self._closed = True
-            self._queue.clear()
+            self.queue.clear()
             self._changed.notify_all()
-        deadline = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(self._sender.timeout)
 
     def _start_threads(self) -> None:
-        while len(self._threads) < min(self.concurrency, self._in_flight + len(self._queue)):
+        while len(self._threads) < min(self.concurrency, self._in_flight + len(self.queue)):
             index = len(self._threads)
             self._threads.append(threading.Thread(None, self._work, "sender", (index,), daemon=True))
             self._threads[index].start()
@@ -152,11 +143,11 @@ class SendPool:
             with self._changed:
                 # A thread beyond the wanted number rests; it is there again when the remote slows down.
                 self._changed.wait_for(
-                    lambda: self._closed or (bool(self._queue) and index < self.concurrency)
+                    lambda: self._closed or (bool(self.queue) and index < self.concurrency)
                 )
                 if self._closed:
                     return
-                queued = self._queue.popleft()
+                queued = self.queue.popleft()
                 self._in_flight += 1
             self._send(*queued)
 

@@ -14,14 +14,13 @@ from stocksync.delivery.answers import Answer, Verdict, decide_retry, snooze_sec
 from stocksync.delivery.breaker import CREDENTIALS, Breaker
 from stocksync.delivery.sender_pool import Sender
 from stocksync.store.context import Context, Part
-from stocksync.store.deliveries import ClaimedOrder, Deliveries, Settled
-from stocksync.store.due_work import Failure, Lanes
+from stocksync.store.deliveries import Deliveries, Settled
+from stocksync.store.lanes import ClaimedOrder, Failure
 
 log = logging.getLogger(__name__)
 
 REFUSALS_IN_A_ROW = 20
 """Orders refused for good, with no success between, before the lane is paused: not the orders are wrong then."""
-_CREDENTIALS_SNOOZE = timedelta(seconds=60)
 _SERVED = frozenset({Verdict.DELIVERED, Verdict.REJECTED, Verdict.INVALID})
 
 
@@ -52,149 +51,138 @@ class DrainReport:
 
     def add(self, settled: Settled) -> None:
         """Count what one settlement came to."""
-        self.lost += len(settled.lost)
         for figure, count in settled.figures.items():
             setattr(self, figure, getattr(self, figure) + count)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
-        next_due = self.next_due.isoformat() if self.next_due else None
+        next_due = self.next_due and self.next_due.isoformat()
         return asdict(self) | {"next_due": next_due, "seconds": round(self.seconds, 3)}
 
 
-@dataclass(slots=True)
-class Judged:
-    """Orders of one claim that are still to be written.
-
-    `halt`: nothing more of this lane should go out now. `recovered`: these answers closed the breaker.
-    """
-
-    lane: str
-    orders: Sequence[ClaimedOrder]
-    halt: bool = False
-    recovered: bool = False
-
-
-class Settlements(Part):
-    """Judges answers in the order they came, and writes what follows. `judge` and `settle` are for any thread."""
+class Settlement(Part):
+    """Judges answers, and writes what follows. `_judge` and `_settle` are for any thread."""
 
     def __init__(self, context: Context, sender: Sender, breaker: Breaker) -> None:
         super().__init__(context)
         self._sender, self._breaker = sender, breaker
-        self._deliveries, self._lanes = Deliveries(context), Lanes(context)
+        self._deliveries = Deliveries(context)
         self._refused: dict[str, set[UUID]] = {}
-        self.arrived: list[ClaimedOrder] = []
-        """Back from being sent, for `write`. An order without answer was not sent and is given back."""
-        self._judged: list[Judged] = []
+        self._arrived: list[ClaimedOrder] = []
+        """Back from being sent, to be judged. An order without answer was not sent and is given back."""
+        self._judged: list[ClaimedOrder] = []
+        """To be written. What somebody else's transaction holds stays here."""
+        self._touched: set[str] = set()
+        """Lanes of which something was written, to be woken or planned anew."""
+        self._recovered = False
+        """An answer closed the breaker; nobody has acted on that yet."""
 
-    def holds(self, lane: str) -> bool:
-        """Whether judged orders of the lane are still to be written."""
-        return any(judged.lane == lane for judged in self._judged)
-
-    def write(self, report: DrainReport, *, probing: bool = False) -> list[Judged]:
-        """Judge and write all that can be written now, a transaction a claim; what somebody else holds is kept.
+    def _write_once(self, report: DrainReport, *, probing: bool = False) -> None:
+        """Judge what has arrived and write it. What somebody else holds is kept for the next call.
 
         Args:
             probing: the answer is that of the one order that was let through an open breaker.
 
-        Returns:
-            Whose orders were dealt with.
-
         Raises:
             DatabaseUnavailable: nothing is lost, the next call goes on with it.
         """
-        for claim_id in dict.fromkeys(order.claim_id for order in self.arrived):
-            of_claim = [order for order in self.arrived if order.claim_id == claim_id]
-            self._judged.append(self.judge(of_claim, probing=probing))
-            self.arrived = [order for order in self.arrived if order.claim_id != claim_id]
-        for judged in self._judged:
-            report.add(self.settle(judged))
-        written = self._judged
-        # What is kept comes without its flags: whoever called acts on them now.
-        self._judged = [Judged(one.lane, one.orders) for one in written if one.orders]
-        return written
+        if self._judge(self._arrived, report.lane, probing=probing):
+            report.held_back = "snoozed" if self._breaker.open_until() is None else "outage"
+        self._judged += self._arrived
+        self._arrived = []
+        self._touched |= {order.token_id for order in self._judged}
+        for claim_id in {order.claim_id for order in self._judged}:
+            settled = self._settle([order for order in self._judged if order.claim_id == claim_id])
+            report.add(settled)
+            self._judged = [
+                order for order in self._judged if order.claim_id != claim_id or order.id in settled.busy
+            ]
 
-    def settle(self, judged: Judged) -> Settled:
-        """Write what can be written now; what somebody else holds stays in `judged`. Raises DatabaseUnavailable."""
-        settled = self._deliveries.settle(judged.orders, self._clock())
-        for order in judged.orders:
+    def _settle(self, orders: Sequence[ClaimedOrder]) -> Settled:
+        """Write what can be written of one claim now. Raises DatabaseUnavailable."""
+        settled = self._deliveries.settle(orders, self._clock())
+        for order in orders:
             if (failure := order.failure) and order.id not in settled.busy | settled.lost:
-                about = {
-                    "lane": judged.lane,
-                    "order": order.order_id,
-                    "attempt": order.attempts + failure.counted,
-                }
-                then = "given up" if failure.next_at is None else f"again at {failure.next_at:%H:%M:%S}"
-                said = (failure.error_class, failure.error_message, then)
-                # The outage has its own line; one for each order that waits for its end would bury it.
-                level = logging.DEBUG if failure.waiting == "outage" else logging.INFO
-                log.log(level, "not delivered (%s: %s), %s", *said, extra=about)
-        judged.orders = [order for order in judged.orders if order.id in settled.busy]
+                log.log(
+                    # The outage has its own line; one for each order that waits for its end would bury it.
+                    logging.DEBUG if failure.waiting == "outage" else logging.INFO,
+                    "not delivered (%s: %s), %s", failure.error_class, failure.error_message,
+                    f"again at {failure.next_at:%H:%M:%S}" if failure.next_at else "given up",
+                    extra={
+                        "lane": order.token_id, "order": order.order_id,
+                        "attempt": order.attempts + failure.counted,
+                    },
+                )  # fmt: skip
         return settled
 
-    def judge(self, orders: Sequence[ClaimedOrder], *, probing: bool = False) -> Judged:
-        """Set what the answers to orders of one claim mean for them. The breaker and the lane are told what follows.
+    def _judge(self, orders: Sequence[ClaimedOrder], lane: str, *, probing: bool = False) -> bool:
+        """Set what the answers to `orders` mean for them. The breaker and the lanes are told what follows.
+
+        Returns:
+            Whether nothing more of `lane` should go out now.
 
         Raises:
             DatabaseUnavailable: judge them again later.
         """
-        judged = Judged(orders[0].token_id, orders)
-        in_question = any(order.answer and order.answer.verdict is Verdict.UNCLEAR for order in orders)
-        served_at = self._breaker.served_at() if in_question else None
-        served = unclear = failing = 0
-        for order in orders:
-            if order.answer is None:
-                continue
-            verdict = order.answer.verdict
-            served, unclear = served + (verdict in _SERVED), unclear + (verdict is Verdict.UNCLEAR)
+        answered = [order for order in orders if order.answer]
+        verdicts = [order.answer.verdict for order in answered]
+        served_at = self._breaker.served_at() if Verdict.UNCLEAR in verdicts else None
+        halt = False
+        failing = 0
+        for order, verdict in zip(answered, verdicts, strict=True):
             failing = 0 if verdict in _SERVED else failing + (verdict is Verdict.UNCLEAR)
-            halts = self._hold_back(judged.lane, order.id, order.answer)
-            judged.halt |= halts
-            if halts and verdict is Verdict.INVALID:
-                order.duration_ms = None  # given back: not the orders are wrong
-            elif verdict is not Verdict.DELIVERED:
-                order.failure = self._failure(order, order.answer, served_at)
-        if served:
-            judged.recovered = self._breaker.served()
+            halt |= self._judge_one(order, served_at) and order.token_id == lane
+        served = sum(verdict in _SERVED for verdict in verdicts)
+        unclear = verdicts.count(Verdict.UNCLEAR)
+        if served and self._breaker.served():
+            self._recovered = True
         mostly = self._breaker.tally(served, unclear)
         if failing or (unclear and mostly):
-            alone = probing and not served
-            judged.halt |= self._breaker.failed(times=failing, probing=alone, mostly=mostly)
-        return judged
+            halt |= self._breaker.failed(times=failing, probing=probing and not served, mostly=mostly)
+        return halt
 
-    def _failure(self, order: ClaimedOrder, answer: Answer, served_at: datetime | None) -> Failure:
+    def _judge_one(self, order: ClaimedOrder, served_at: datetime | None) -> bool:
+        """Set what its answer means for an order; hold back its lane, or the remote, where that asks for it.
+
+        Returns:
+            Whether it does.
+        """
+        answer: Answer = order.answer
+        lane = order.token_id
+        now = self._clock()
+        match answer.verdict:
+            case Verdict.DELIVERED:
+                self._refused.pop(lane, None)
+                return False
+            case Verdict.INVALID:
+                refused = self._refused.setdefault(lane, set())
+                refused.add(order.id)
+                if len(refused) >= REFUSALS_IN_A_ROW:
+                    reason = f"{REFUSALS_IN_A_ROW} orders in a row were refused for good: {answer.error}"
+                    if self._deliveries.pause(lane, reason):
+                        log.error("paused until a person resumes it: %s", reason, extra={"lane": lane})
+                    order.duration_ms = None  # given back: not the orders are wrong
+                    return True
+            case Verdict.THROTTLED:
+                until = now + timedelta(seconds=snooze_seconds(answer.retry_after, now))
+                self._deliveries.snooze(lane, until, "throttled")
+            case Verdict.CREDENTIALS:
+                self._sender.forget_token()
+                log.error(
+                    "the remote refuses our credentials (%s: %s); tried again once a minute",
+                    answer.status, answer.error, extra={"lane": lane},
+                )  # fmt: skip
+                if answer.status == 403:
+                    self._deliveries.snooze(lane, now + timedelta(minutes=1), CREDENTIALS)
+                else:
+                    self._breaker.failed(CREDENTIALS)
         counted, next_at, waiting = decide_retry(
             answer, attempts=order.attempts, last_attempt_at=order.last_attempt_at, served_at=served_at,
-            config=self._config, now=self._clock(), rng=self.context.rng,
+            config=self._config, now=now, rng=self.context.rng,
         )  # fmt: skip
-        return Failure(
+        order.failure = Failure(
             "sync_failed" if answer.verdict in _SERVED else "sync_error", answer.error_class or "Unknown",
             answer.error or "no reason given", next_at, waiting, counted, answer.verdict is Verdict.INVALID,
+            order.duration_ms,
         )  # fmt: skip
-
-    def _hold_back(self, lane: str, order_ref: UUID, answer: Answer) -> bool:
-        """Snooze or pause the lane, or pause the remote, where the answer asks for it. True: it does."""
-        now = self._clock()
-        if answer.success:
-            self._refused.pop(lane, None)
-        elif answer.verdict is Verdict.INVALID:
-            refused = self._refused.setdefault(lane, set())
-            refused.add(order_ref)
-            reason = f"{REFUSALS_IN_A_ROW} orders in a row were refused for good: {answer.error}"
-            if len(refused) < REFUSALS_IN_A_ROW:
-                return False
-            if self._lanes.pause(lane, reason):
-                log.error("paused until a person resumes it: %s", reason, extra={"lane": lane})
-            return True
-        elif answer.verdict is Verdict.THROTTLED:
-            until = now + timedelta(seconds=snooze_seconds(answer.retry_after, now))
-            self._lanes.snooze(lane, until, "throttled")
-        elif answer.verdict is Verdict.CREDENTIALS:
-            self._sender.forget_token()
-            refused_us = "the remote refuses our credentials (%s: %s); tried again once a minute"
-            log.error(refused_us, answer.status, answer.error, extra={"lane": lane})
-            if answer.status == 403:
-                self._lanes.snooze(lane, now + _CREDENTIALS_SNOOZE, CREDENTIALS)
-            else:
-                self._breaker.failed(CREDENTIALS)
         return answer.verdict in (Verdict.THROTTLED, Verdict.CREDENTIALS)

@@ -16,14 +16,6 @@ from urllib3.exceptions import HTTPError
 from stocksync.errors import ConfigurationError, RemoteError
 from stocksync.store.values import printable
 
-_OWN_METHODS = {"requests.sessions", "requests.adapters"}
-_CONNECT_TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout"}
-_TIMEOUTS = {"TimeoutError", "ReadTimeoutError", "ReadTimeout", "Timeout"}
-"""The names that these errors have in Python, urllib3 and requests."""
-
-Reply = tuple[int, bytes, str | None]
-"""Status, body (cut somewhere past the largest size) and Retry-After."""
-
 
 class Transport:
     """A session with one connection for each thread, whose reads end with the time of their call.
@@ -53,13 +45,16 @@ class Transport:
 
     def call(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], total: float, largest: int
-    ) -> Reply:
+    ) -> tuple[int, bytes, str | None]:
         """One request. The session's own headers are sent too; `headers` go before them.
 
         Args:
             total: seconds for all of it, from connecting to the last byte. Where the session has an adapter that is
                 no HTTPAdapter, they bound each read instead.
             largest: bytes of the body that are wanted.
+
+        Returns:
+            Status, body (cut somewhere past the largest size) and Retry-After.
 
         Raises:
             RemoteError: no complete answer, and why: ConnectTimeout, Timeout or ConnectionError.
@@ -115,11 +110,12 @@ class Transport:
             shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
             # A pool of one for each thread: the adapter's may be smaller than our number of threads, and is not ours.
             connection = bounded(shared.ConnectionCls, lambda: way.deadline - time.monotonic())
-            pool = _twin(shared, pool=shared.QueueCls(1), block=False, ConnectionCls=connection)
-            mounted.cert_verify(pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
+            way.pool = _twin(shared, pool=shared.QueueCls(1), block=False, ConnectionCls=connection)
+            mounted.cert_verify(way.pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
             # What retries do is the engine's affair, and they would outlive the deadline.
-            own = {"get_connection_with_tls_context": lambda *_, **__: pool, "max_retries": False}
-            way.adapter, way.pool = _twin(mounted, **own), pool
+            way.adapter = _twin(
+                mounted, get_connection_with_tls_context=lambda *_, **__: way.pool, max_retries=False
+            )
             way.prefix = mounted.request_url(request, proxies).rstrip("/")
         way.mounted = mounted
 
@@ -128,17 +124,20 @@ class Transport:
         session, adapter = self._session, self._local.mounted
         if session.auth or session.params or session.cookies or session.hooks.get("response"):
             return False
-        own = {session.request.__module__, session.send.__module__, adapter.send.__module__}
-        return own | {adapter.add_headers.__module__} == _OWN_METHODS
+        return {
+            session.request.__module__, session.send.__module__,
+            adapter.send.__module__, adapter.add_headers.__module__,
+        } == {"requests.sessions", "requests.adapters"}  # fmt: skip
 
     def _failure(self, error: BaseException, total: float) -> RemoteError:
         causes = [error]
         while cause := causes[-1].__cause__ or causes[-1].__context__:
             causes.append(cause)
+        # As these errors are called in Python, urllib3 and requests.
         names = {type(cause).__name__ for cause in causes}
-        if names & _CONNECT_TIMEOUTS:
+        if names & {"ConnectTimeoutError", "ConnectTimeout"}:
             return RemoteError("ConnectTimeout", f"no connection within {self._connect_timeout:g} s")
-        if names & _TIMEOUTS:
+        if names & {"TimeoutError", "ReadTimeoutError", "ReadTimeout", "Timeout"}:
             return RemoteError("Timeout", f"no complete answer within {total:g} s")
         # The innermost cause; the outer ones repeat the URL and the pool.
         text = getattr(causes[-1], "strerror", None) or str(causes[-1]) or type(causes[-1]).__name__

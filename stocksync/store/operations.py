@@ -1,6 +1,6 @@
 """Orders and operations: their records, and the statements by which callers and people change them.
 
-With `deliveries` and `due_work` the only SQL that writes delivery state and an operation's status. Whoever runs a
+With `deliveries` and `lanes` the only SQL that writes delivery state and an operation's status. Whoever runs a
 statement holds a write transaction. Lock order everywhere: order, lines, operations, levels.
 """
 

@@ -12,8 +12,7 @@ import psycopg
 import pytest
 
 from stocksync.delivery.answers import Answer
-from stocksync.store.deliveries import ClaimedOrder
-from stocksync.store.due_work import Failure
+from stocksync.store.lanes import ClaimedOrder, Failure
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, form, open_shop
 
 pytestmark = pytest.mark.pgbouncer
@@ -66,6 +65,17 @@ def test_a_delivered_order_is_at_rest(shop: Shop) -> None:
     assert (order.due_at, order.claim_id, order.attempts, order.waiting) == (None, None, 0, None)
     assert (order.remote_flag, order.delivered_version) == (True, order.state_version)
     assert shop.drain().delivered == 0
+
+
+def test_what_each_order_of_a_batch_was_told_is_kept(shop: Shop) -> None:
+    shop.deduct("sold")
+    shop.deduct("returned")
+    shop.drain()
+    shop.refund("returned")
+    shop.deduct("new")
+    assert shop.drain().delivered == 2
+
+    assert [shop.order(name).remote_flag for name in ("sold", "returned", "new")] == [True, False, True]
 
 
 def test_a_failure_waits_between_half_and_the_whole_delay(shop: Shop) -> None:

@@ -127,6 +127,15 @@ def test_a_429_snoozes_the_lane_as_long_as_it_says_and_costs_no_attempt(shop: Sh
     assert shop.actions(operation) == ["created", "sync_error", "snoozed", "sync_success", "completed"]
 
 
+def test_a_snoozed_lane_is_left_alone_by_an_immediate_call_too(shop: Shop) -> None:
+    shop.remote.answer = lambda _: understand(429, None, "120")
+    shop.deduct("order-1")
+    shop.drain()
+    result = shop.service.sync_stock_deduction(SELLER, "order-2", "A", 1, immediate=True)
+
+    assert (result.success, result.status, len(shop.remote.calls)) == (False, "pending", 1)
+
+
 def test_a_snoozed_lane_does_not_hold_up_another(shop: Shop) -> None:
     shop.remote.answer = lambda order_id: understand(429, None, "120") if order_id == "order-1" else DELIVERED
     shop.deduct("order-1")

@@ -32,7 +32,7 @@ from stocksync import (
     UnknownOrder,
 )
 from stocksync.store.cleanup import CleanUp
-from stocksync.store.deliveries import ClaimedOrder
+from stocksync.store.lanes import ClaimedOrder
 from stocksync.store.models import PendingStockOperation
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, goods
 

@@ -67,6 +67,17 @@ def test_a_probe_that_is_served_closes_it_for_all(breakers: list[Breaker], clock
     assert other.served_at() == clock.now
 
 
+def test_an_outage_that_follows_at_once_is_probed_like_the_first(
+    breakers: list[Breaker], clock: Clock
+) -> None:
+    one, other = breakers
+    for _ in range(2):
+        one.failed(times=5)
+        clock.advance(5)
+        assert [one.admit(), other.admit()] == ["probe", "open"]
+        one.served()
+
+
 def test_each_worker_says_once_that_it_began_and_once_that_it_ended(
     breakers: list[Breaker], clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,6 @@ from stocksync.delivery.answers import (
     Answer,
     Verdict,
     decide_retry,
-    longest_delay,
     retry_delay,
     snooze_seconds,
 )
@@ -45,6 +44,11 @@ def allowed_settings(draw: st.DrawFn) -> StockSyncConfig:
         exponential_base=draw(st.floats(1, 100)),
         jitter=draw(st.booleans()),
     )
+
+
+def longest_delay(config: StockSyncConfig, failures: int) -> timedelta:
+    """The delay without jitter."""
+    return retry_delay(config.model_copy(update={"retry_jitter": False}), failures, random.Random())
 
 
 def decision(
@@ -128,7 +132,7 @@ def test_the_plans_numbers_wait_one_minute_then_twice_as_long_up_to_an_hour() ->
 def test_with_jitter_a_delay_lies_between_half_and_the_whole(
     config: StockSyncConfig, failures: int, rng: random.Random
 ) -> None:
-    longest, delay = timedelta(seconds=longest_delay(config, failures)), retry_delay(config, failures, rng)
+    longest, delay = longest_delay(config, failures), retry_delay(config, failures, rng)
 
     assert (longest / 2 if config.retry_jitter else longest) - MICROSECOND <= delay <= longest + MICROSECOND
 
@@ -139,14 +143,16 @@ def test_the_longest_delay_grows_exponentially_up_to_the_maximum(
 ) -> None:
     expected = config.retry_initial_delay * config.retry_exponential_base ** (failures - 1)
 
-    assert longest_delay(config, failures) == pytest.approx(min(expected, config.retry_max_delay), rel=1e-9)
+    seconds = longest_delay(config, failures) / timedelta(seconds=1)
+    assert seconds == pytest.approx(min(expected, config.retry_max_delay), rel=1e-9, abs=1e-6)
 
 
 @given(allowed_settings(), failures)
 def test_a_later_failure_never_waits_for_less_nor_for_more_than_the_maximum(
     config: StockSyncConfig, failures: int
 ) -> None:
-    assert longest_delay(config, failures) <= longest_delay(config, failures + 1) <= config.retry_max_delay
+    longest = timedelta(seconds=config.retry_max_delay)
+    assert longest_delay(config, failures) <= longest_delay(config, failures + 1) <= longest
 
 
 def test_jitter_spreads_orders_that_failed_together() -> None:

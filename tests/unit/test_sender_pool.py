@@ -10,7 +10,7 @@ import pytest
 
 from stocksync.delivery.answers import Answer, Verdict
 from stocksync.delivery.sender_pool import SendPool
-from stocksync.store.deliveries import ClaimedOrder
+from stocksync.store.lanes import ClaimedOrder
 
 
 class Accepting:
@@ -37,7 +37,8 @@ def test_nothing_is_sent_on_a_lease_that_is_about_to_end(left: float, sent: int)
     order = ClaimedOrder(uuid4(), uuid4(), "seller-1", "order-1", True, 1, 0, None)
     pool.submit([order], time.monotonic() + left)
 
-    (back,) = pool.collect(1, 0, 1.0)
+    (back,), idle = pool.collect(1, 0, 1.0)
 
+    assert idle
     assert remote.asked == sent
     assert (back.answer is not None) is bool(sent)
