@@ -9,8 +9,8 @@ from typing import Any
 from flask import Response, abort
 from flask_openapi3 import APIBlueprint
 
-from stocksync.orders.bulk import LONGEST, act_on, matching
 from stocksync.orders.checkout_form import CheckoutForm
+from stocksync.orders.interventions import LONGEST, act_on, matching
 from stocksync.store.operation_lists import Filter
 from stocksync.upkeep.alert_texts import text
 from stocksync.web import api_answers as answers

@@ -20,7 +20,6 @@ from pydantic import (
     StringConstraints,
     ValidationError,
 )
-from pydantic.alias_generators import to_camel
 
 from stocksync.errors import InvalidInput, InvalidOrder, InvalidReturn
 from stocksync.store.values import MAX_QUANTITY, check_quantity, check_word, in_words, storable
@@ -44,7 +43,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(populate_by_name=True, extra="ignore", frozen=True)
 
 
 def _unless_blank(given: Any) -> Any:
@@ -61,8 +60,8 @@ class _Offer(_Part):
 
 def written_out(moment: Any) -> Any:
     """A time as text must be one that a person can read: a bare number could mean seconds or anything."""
-    is_readable = isinstance(moment, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", moment)
-    if moment is not None and not isinstance(moment, datetime) and not is_readable:
+    unreadable = isinstance(moment, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", moment)
+    if unreadable or not isinstance(moment, str | datetime | None):
         raise ValueError("a time like 2026-03-01T12:00:00Z is needed")
     return moment
 
@@ -94,18 +93,21 @@ class CheckoutForm(_Part):
     """An order as Allegro states it, with the seller account it belongs to."""
 
     id: Word
-    token_id: Annotated[Word, Field(alias="token_id")]
+    token_id: Word
     status: Word
     fulfillment: _Fulfillment | None = None
-    line_items: Annotated[tuple[FormLine, ...], Field(max_length=5_000)]
+    line_items: Annotated[tuple[FormLine, ...], Field(alias="lineItems", max_length=5_000)]
     revision: Word | None = None
-    updated_at: Annotated[AwareDatetime | None, BeforeValidator(written_out), AfterValidator(_in_utc)] = None
+    updated_at: Annotated[
+        AwareDatetime | None, BeforeValidator(written_out), AfterValidator(_in_utc), Field(alias="updatedAt")
+    ] = None
 
     @property
     def standing(self) -> str:
         """Its status, or SELLER_CANCELLED."""
-        by_seller = self.fulfillment is not None and self.fulfillment.status == CANCELLED
-        return SELLER_CANCELLED if by_seller and self.status == READY else self.status
+        if self.status == READY and self.fulfillment is not None and self.fulfillment.status == CANCELLED:
+            return SELLER_CANCELLED
+        return self.status
 
 
 def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
@@ -123,8 +125,8 @@ def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
 
 def with_lines_apart(form: CheckoutForm) -> CheckoutForm:
     """`form`, whose lines can be told from each other and from those of calls without line id. Raises InvalidOrder."""
-    counts = Counter(line.id for line in form.line_items)
-    faults = [f"lineItems: id {line_id} appears more than once" for line_id in counts if counts[line_id] > 1]
+    counts = Counter(line.id for line in form.line_items).items()
+    faults = [f"lineItems: id {line_id} appears more than once" for line_id, count in counts if count > 1]
     faults += [
         f"lineItems: id {line.id} is kept for calls without line id"
         for line in form.line_items
@@ -169,41 +171,39 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
         InvalidOrder: with every fault found; nothing was written.
     """
 
-    def said(name: str) -> str | None:
-        return _text(getattr(order, name, None))
-
-    faults: list[str] = []
-    lines: dict[str, dict[str, Any]] = {}
-    if order.order_items is None:
-        raise InvalidOrder(said("id"), ["order_items: missing; load them first"])
-    for number, item in enumerate(order.order_items):
-        line_item = getattr(item, "line_item", None)
-        line_id, sku = (_text(getattr(line_item, name, None)) for name in ("id", "external_id"))
-        quantity = getattr(item, "quantity", None)
+    faults = [] if order.order_items is not None else ["order_items: missing; load them first"]
+    quantities, skus = Counter[str](), dict[str, str | None]()
+    for number, item in enumerate(order.order_items or ()):
+        line_item, quantity = getattr(item, "line_item", None), getattr(item, "quantity", None)
+        sku = _text(line_item, "external_id")
         try:
-            line_id = check_word("line_item.id", line_id)
-            quantity = check_quantity("quantity", 1 if quantity is None else quantity)
+            line_id = check_word("line_item.id", _text(line_item, "id"))
+            quantities[line_id] += check_quantity("quantity", 1 if quantity is None else quantity)
         except InvalidInput as fault:
             faults.append(f"order_items.{number}.{fault}")
             continue
-        line = lines.setdefault(line_id, {"id": line_id, "quantity": 0, "offer": {"external": {"id": sku}}})
-        line["quantity"] += quantity
-        if line["offer"]["external"]["id"] != sku:
+        if skus.setdefault(line_id, sku) != sku:
             faults.append(f"order_items.{number}: line {line_id} has another external_id before")
+    document = {name: _text(order, name) for name in ("id", "token_id", "revision")}
     if faults:
-        raise InvalidOrder(said("id"), faults)
-    status = getattr(order, "status", None)
-    updated_at = getattr(order, "updated_at", None)
+        raise InvalidOrder(document["id"], faults)
+    status, updated_at = getattr(order, "status", None), getattr(order, "updated_at", None)
     if isinstance(updated_at, datetime) and updated_at.tzinfo is None:
         updated_at = updated_at.replace(tzinfo=UTC)
-    named = {name: said(name) for name in ("id", "token_id", "revision")}
-    status = CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY
-    stated = {"status": status, "lineItems": list(lines.values()), "updatedAt": updated_at}
-    return parse_form({**named, **stated}, token_id)
+    stated = {
+        "status": CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY,
+        "lineItems": [
+            {"id": line_id, "quantity": quantity, "offer": {"external": {"id": skus[line_id]}}}
+            for line_id, quantity in quantities.items()
+        ],
+        "updatedAt": updated_at,
+    }
+    return parse_form({**document, **stated}, token_id)
 
 
-def _text(value: Any) -> str | None:
+def _text(thing: Any, name: str) -> str | None:
     """Ids may be numbers or UUIDs there; an empty text says nothing."""
+    value = getattr(thing, name, None)
     return None if value is None or value == "" else str(value)
 
 
@@ -234,11 +234,11 @@ def is_newer(
 
 def fault_in_words(fault: Any) -> str:
     """One of pydantic's faults, with its place and what was given."""
-    place = ".".join(str(part) for part in fault["loc"])
+    said = f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+    if fault["type"] == "missing":
+        return said
     given = fault["input"]
-    got = in_words(given) if isinstance(given, int) else f"{given!r:.40}"
-    said = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {said}" + ("" if fault["type"] == "missing" else f", got {got}")
+    return f"{said}, got {in_words(given) if isinstance(given, int) else f'{given!r:.40}'}"
 
 
 class ReturnedGoods(BaseModel):

@@ -12,8 +12,9 @@ from uuid import UUID
 from stocksync.errors import InDoubt, InvalidInput, NegativeStock, OpenTransaction, TransitionRefused
 from stocksync.orders.service import StockSynchronizationService, SyncResult
 from stocksync.orders.single_operations import record
-from stocksync.store.context import Context, Part
-from stocksync.store.inventory import Difference, StockLedger
+from stocksync.store.context import Context, Part, atomic, connected
+from stocksync.store.database import rows_of
+from stocksync.store.inventory import DIFFERING, REBUILD, Difference, StockLedger
 from stocksync.store.operations import Operation
 from stocksync.store.values import check_quantity, check_word, printable
 
@@ -45,6 +46,7 @@ class InventoryManager(Part):
         """Goods went out, with no order to tell of. Raises InvalidInput, InsufficientStock."""
         self._move("issue", sku, warehouse, quantity, actor, reason)
 
+    @atomic
     def set_on_hand(
         self,
         levels: Mapping[str, int],
@@ -58,26 +60,26 @@ class InventoryManager(Part):
         Raises:
             InvalidInput: a SKU or a count can't be taken; nothing was written.
         """
-        warehouse = check_word("warehouse", warehouse)
+        warehouse, now = check_word("warehouse", warehouse), self._clock()
         counted = {
             check_word("sku", sku): check_quantity(f"quantity of {sku}", count, least=0)
             for sku, count in levels.items()
         }
-        with self._database.transaction_scope():
-            self._ledger.hold(warehouse, counted, self._clock())
-            before = self._ledger.on_hand(warehouse, counted)
-            operations = [
-                self._operation("count", sku, warehouse, count - before[sku], actor, reason)
-                for sku, count in counted.items()
-                if count != before[sku]
-            ]
-            self._ledger.move(operations, self._clock())
+        self._ledger.hold(warehouse, counted, now)
+        before = self._ledger.on_hand(warehouse, counted)
+        operations = [
+            self._operation("count", sku, warehouse, count - before[sku], actor, reason)
+            for sku, count in counted.items()
+            if count != before[sku]
+        ]
+        self._ledger.move(operations, now)
         return len(operations)
 
     def differing(self) -> list[Difference]:
         """Levels whose on hand is not the sum of their movements, by warehouse and SKU: something wrote past us."""
         with self._database.snapshot():
-            return self._ledger.differing()
+            rows = rows_of(self._database.run(DIFFERING))
+        return [Difference(row[0], row[1], int(row[2]), int(row[3])) for row in rows]
 
     def rebuild(self, warehouse: str, sku: str, *, actor: str | None = None) -> int:
         """Set on hand of one SKU to the sum of its movements; answers with it. The movements stay as they are.
@@ -86,24 +88,26 @@ class InventoryManager(Part):
             NegativeStock: the sum is below nought, where that is not allowed; nothing was written.
         """
         with self._database.transaction_scope():
-            on_hand = self._ledger.rebuild(warehouse, sku, self._clock())
-            if on_hand is None:
+            now = self._clock()
+            self._ledger.hold(warehouse, [sku], now)
+            row = self._database.run(REBUILD, warehouse=warehouse, sku=sku, now=now).fetchone()
+            if row is None:
                 raise NegativeStock(sku, warehouse)
         log.warning(
-            "stock rebuild by %s: %s in %s is %d, as its movements say", actor, sku, warehouse, on_hand
+            "stock rebuild by %s: %s in %s is %d, as its movements say", actor, sku, warehouse, row[0]
         )
-        return on_hand
+        return int(row[0])
 
+    @connected
     def on_hand(self, sku: str, warehouse: str) -> int:
         """Units on hand; 0 for a SKU that was never seen."""
-        with self._database.scope():
-            return self._ledger.on_hand(warehouse, [sku]).get(sku, 0)
+        return self._ledger.on_hand(warehouse, [sku]).get(sku, 0)
 
+    @atomic
     def _move(self, cause: str, sku: str, warehouse: str, quantity: int, *who: str | None) -> None:
         sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
         operation = self._operation(cause, sku, warehouse, check_quantity("quantity", quantity), *who)
-        with self._database.transaction_scope():
-            self._ledger.move([operation], self._clock())
+        self._ledger.move([operation], self._clock())
 
     def _operation(
         self, cause: str, sku: str, warehouse: str, quantity: int, actor: str | None, reason: str | None
@@ -167,7 +171,7 @@ class InventoryManagerWithSync:
             Exception: what the foreign inventory raised; nothing was deducted.
         """
         call = Operation.asked(
-            self._service.recorder.new_id(),
+            self._service.context.new_id(),
             "deduction",
             token_id=token_id,
             order_id=order_id,
@@ -202,11 +206,13 @@ class InventoryManagerWithSync:
         """
         add = getattr(self._inventory, "add", None)
         if add is None:
-            lacks = f"{type(self._inventory).__name__} has no add(sku, warehouse, quantity)"
-            way_out = "put the goods back there yourself and record it with sync_stock_refund"
-            raise InvalidInput("inventory", f"{lacks}: {way_out}")
+            why = (
+                f"{type(self._inventory).__name__} has no add(sku, warehouse, quantity): "
+                "put the goods back there yourself and record it with sync_stock_refund"
+            )
+            raise InvalidInput("inventory", why)
         call = Operation.asked(
-            self._service.recorder.new_id(),
+            self._service.context.new_id(),
             "refund",
             token_id=token_id,
             order_id=order_id,
@@ -223,11 +229,11 @@ class InventoryManagerWithSync:
         call.moves_stock, call.applied = self._ours, "yes" if self._ours else "unknown"
         if self._ours:
             return self._service.recorded(call, immediate)
-        recorder = self._service.recorder
-        if recorder.database.in_transaction():
+        database = self._service.context.database
+        if database.in_transaction():
             raise OpenTransaction
-        with recorder.database.transaction_scope():
-            order, first = record(recorder, call)
+        with database.transaction_scope():
+            order, first = record(self._service.recorder, call)
         if first is None:
             self._ask(call.id, lambda: act(call.sku, call.warehouse, call.quantity))
         return self._service.answer(order, first or call.id, immediate)

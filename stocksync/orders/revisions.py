@@ -36,10 +36,8 @@ class LineChange:
 def changes(form_lines: Sequence[FormLine], known: Mapping[str, Line]) -> Iterator[LineChange]:
     """Every line that differs: those of the form in its order, then those that it no longer has."""
     for line in form_lines:
-        before = known.get(line.id)
-        if before is None:
-            yield LineChange(line.id, line.sku, line.quantity, out=line.quantity if line.sku else 0)
-        elif line.sku is None and before.sku is not None:
+        before = known.get(line.id) or Line(line.id, None, None, 0)
+        if line.sku is None and before.sku is not None:
             yield from _dropped(line.id, before)
         elif line.sku != before.sku:
             yield LineChange(line.id, line.sku, line.quantity, before.left, line.quantity)
@@ -67,8 +65,9 @@ def withdrawal(form_lines: Sequence[FormLine], known: Mapping[str, Line]) -> Ite
     """
     for line_id, before in known.items():
         if before.left or before.sku is None:
-            returned = before.quantity - before.left if before.sku else 0
-            yield LineChange(line_id, before.sku, returned, back=before.left)
+            yield LineChange(
+                line_id, before.sku, before.quantity - before.left if before.sku else 0, before.left
+            )
     for line in form_lines:
         if line.id not in known:
             yield LineChange(line.id, line.sku, 0)
@@ -136,60 +135,52 @@ def take_over(
     lines: list[Line] = []
     for other in {row.order_id: row for row in carriers.values()}.values():
         ours = [line for line in form.line_items if carriers.get(line.id) is other]
-        if not is_later(form, other):
-            lines += [
-                Line(
-                    line.id,
-                    line.sku,
-                    warehouse if line.sku else None,
-                    line.quantity,
-                    moved_to=other.order_id,
-                    waived=True,
-                )
-                for line in ours
+        if is_later(form, other):
+            taken = _handed_over(recorder, order, other, [line.id for line in ours])
+            came = f"taken over from order {other.order_id}"
+            operations += [
+                _moving(recorder, "deduction", order, line, came) for line in taken if line.left > 0
             ]
-            continue
-        theirs = [
-            line for line_id, line in recorder.lines.of(other).items() if carriers.get(line_id) is other
-        ]
-        _refuse_doubtful(form.id, other.order_id, ours, theirs)
-        out = [line for line in theirs if line.left > 0]
-        went, came = f"taken over by order {order.order_id}", f"taken over from order {other.order_id}"
-        given_back = [_moving(recorder, "refund", other, line, went) for line in out]
-        if given_back:
-            recorder.record(other, given_back, recorder.clock())
-        operations += [_moving(recorder, "deduction", order, line, came) for line in out]
-        to = {"order_ref": other.id, "order_id": order.order_id}
-        recorder.database.run_many(HAND_OVER, [{**to, "line_id": line.line_id} for line in theirs])
-        lines += [
-            replace(
-                line,
-                deducted=line.left,
-                refunded=0,
-                # Units that were returned before stay so: they hold the order up as little here as there.
-                waived=line.waived or (line.sku is not None and line.left < line.quantity),
-                moves_stock=line.moves_stock or not line.left,
-            )
-            for line in theirs
-        ]
+            # Units that were returned before stay so: they hold the order up as little here as there.
+            lines += [
+                replace(
+                    line,
+                    deducted=line.left,
+                    refunded=0,
+                    waived=line.waived or (line.sku is not None and line.left < line.quantity),
+                    moves_stock=line.moves_stock or not line.left,
+                )
+                for line in taken
+            ]
+        else:
+            what = [(line.id, line.sku, warehouse if line.sku else None, line.quantity) for line in ours]
+            lines += [Line(*line, moved_to=other.order_id, waived=True) for line in what]
     recorder.lines.add(order, lines)
     return operations
 
 
-def _refuse_doubtful(order_id: str, other_id: str, ours: Sequence[FormLine], theirs: Sequence[Line]) -> None:
-    carried = {line.line_id for line in theirs if line.moved_to is None}
-    for line in ours:
-        if line.id not in carried:
-            raise LineTaken(line.id, other_id)
-    doubtful = [line.line_id for line in theirs if line.is_open or line.reserved]
-    if doubtful:
-        why = f"whether order {other_id} has it deducted is in doubt; confirm that, then process this form again"
-        raise InvalidOrder(order_id, [f"line {line_id}: {why}" for line_id in doubtful])
+def _handed_over(recorder: Recorder, order: OrderRow, other: OrderRow, line_ids: Sequence[str]) -> list[Line]:
+    """Have the other order give these lines up, and what it has deducted of them; answers with them as they were."""
+    known = recorder.lines.of(other)
+    for line_id in line_ids:
+        if line_id not in known or known[line_id].moved_to is not None:
+            raise LineTaken(line_id, other.order_id)
+    lines = [line for line_id, line in known.items() if line_id in line_ids]
+    if doubtful := [line.line_id for line in lines if line.is_open or line.reserved]:
+        why = f"whether order {other.order_id} has it deducted is in doubt; confirm that, then process this form again"
+        raise InvalidOrder(order.order_id, [f"line {line_id}: {why}" for line_id in doubtful])
+    went = f"taken over by order {order.order_id}"
+    if given_back := [_moving(recorder, "refund", other, line, went) for line in lines if line.left > 0]:
+        recorder.record(other, given_back, recorder.context.clock())
+    rows = [{"order_ref": other.id, "order_id": order.order_id, "line_id": line_id} for line_id in line_ids]
+    recorder.context.database.run_many(HAND_OVER, rows)
+    return lines
 
 
 def _moving(recorder: Recorder, kind: str, order: OrderRow, line: Line, reason: str) -> Operation:
-    cause = "deduct" if kind == "deduction" else "moved"
-    key = stored_key(cause, order.token_id, order.order_id, line.line_id)
+    key = stored_key(
+        "deduct" if kind == "deduction" else "moved", order.token_id, order.order_id, line.line_id
+    )
     return recorder.on_line(kind, order, line, line.left, key, moves_stock=False, reason=reason)
 
 
@@ -220,9 +211,8 @@ def apply(
             deducted=before.deducted + change.out,
         )
         lines.append(line)
-        which = [order.token_id, order.order_id, change.line_id]
-        if change.line_id in known:
-            which.append(str(order.state_version + 1))
+        again = [str(order.state_version + 1)] if change.line_id in known else []
+        which = [order.token_id, order.order_id, change.line_id, *again]
         if change.back:
             operations.append(
                 recorder.on_line("refund", order, before, change.back, stored_key("revise", *which))
@@ -233,7 +223,7 @@ def apply(
             )
     recorder.lines.add(order, [line for line in lines if line.line_id not in known])
     revised = [{**vars(line), "order_ref": order.id} for line in lines if line.line_id in known]
-    recorder.database.run_many(REVISE_LINES, revised)
+    recorder.context.database.run_many(REVISE_LINES, revised)
     return sorted(operations, key=lambda one: one.operation_type == "deduction")
 
 
@@ -242,8 +232,13 @@ def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
     unnamed = [line for line in known.values() if line.named_id is None and (line.left > 0 or line.is_open)]
     if unnamed and not order.has_form:
         listed = ", ".join(f"{max(line.left, line.quantity)} of {line.sku}" for line in unnamed)
-        twice = f"calls without line_item_id deducted {listed} for it, and the form would deduct them twice"
-        raise InvalidOrder(order.order_id, [f"{twice}: refund those first, or go on line by line"])
+        raise InvalidOrder(
+            order.order_id,
+            [
+                f"calls without line_item_id deducted {listed} for it, and the form would deduct them twice: "
+                "refund those first, or go on line by line"
+            ],
+        )
 
 
 def _refuse_lines_kept_elsewhere(order: OrderRow, known: dict[str, Line], changed: list[LineChange]) -> None:

@@ -29,7 +29,7 @@ def deduct(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow, U
         LineTaken: another order has the line, and something of it is out.
         InDoubt: the same call was made before, and nobody knows what came of it.
     """
-    now, order_id = recorder.clock(), str(call.order_id)
+    now, order_id = recorder.context.clock(), str(call.order_id)
     named = [] if call.line_item_id is None else [call.line_item_id]
     order, others = recorder.hold(call.token_id, order_id, named, now)
     if first := recorder.first_of(call):
@@ -45,7 +45,7 @@ def deduct(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow, U
         line = recorder.lines.of(other).get(line_id)
         if line is None or line.moved_to or line.is_open or line.deducted > line.refunded:
             raise LineTaken(line_id, other.order_id)
-        recorder.database.run(HAND_OVER, order_ref=other.id, line_id=line_id, order_id=order_id)
+        recorder.context.database.run(HAND_OVER, order_ref=other.id, line_id=line_id, order_id=order_id)
     _count_on_line(recorder, order, call)
     recorder.record(order, [call], now, wake=wake)
     return order, None
@@ -72,25 +72,26 @@ def refund(
         raise OrphanRefund(*which, call.sku, call.line_item_id)
     if return_id is not None:
         # Whether the document names its line or only its SKU, it is the same return.
-        named = call.line_item_id
-        lines = [named] if named else [line.line_id for line in _sold(recorder, order, call)]
-        keys = tuple(stored_key("return", call.token_id, return_id, line_id) for line_id in lines)
-        call = replace(call, keys=keys)
+        named = (
+            [call.line_item_id]
+            if call.line_item_id
+            else [one.line_id for one in _sold(recorder, order, call)]
+        )
+        call = replace(call, keys=tuple(stored_key("return", call.token_id, return_id, one) for one in named))
     if first := recorder.first_of(call):
         return order, first
     candidates = _sold(recorder, order, call)
     line = next((line for line in candidates if line.left >= call.quantity), None)
     if line is None:
         raise exceeds(which[1], candidates, call.quantity)
-    if return_id is not None:
-        call = replace(call, keys=(stored_key("return", call.token_id, return_id, line.line_id),))
     call = replace(
         call,
         line_item_id=line.named_id,
         warehouse=str(line.warehouse),
         moves_stock=call.moves_stock and line.moves_stock,
+        keys=(stored_key("return", call.token_id, return_id, line.line_id),) if return_id else call.keys,
     )
-    recorder.record(order, [call], recorder.clock(), wake=wake)
+    recorder.record(order, [call], recorder.context.clock(), wake=wake)
     return order, None
 
 
@@ -104,7 +105,7 @@ def adjust(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow | 
     order = recorder.lock_order(call.token_id, call.order_id) if call.order_id else None
     if call.order_id and order is None:
         raise UnknownOrder(call.token_id, call.order_id)
-    first, now = recorder.first_of(call), recorder.clock()
+    first, now = recorder.first_of(call), recorder.context.clock()
     if order and not first:
         recorder.record(order, [call], now, wake=wake)
     elif not first:
@@ -121,15 +122,15 @@ _DECISIONS: dict[str, Callable[..., tuple[OrderRow | None, UUID | None]]] = {
 
 
 def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None:
-    line_id, named = call.line_id, call.line_item_id is not None
+    line_id = call.line_id
     if len(line_id) > 255:  # as its column
         why = f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line"
         raise InvalidInput("line_item_id", why)
     counted = call.quantity if call.applied == "yes" else 0
     known = recorder.lines.of(order).get(line_id)
     if known is None:
-        place = (call.sku, call.warehouse, call.quantity, counted)
-        recorder.lines.add(order, [Line(line_id, *place, moves_stock=call.moves_stock)])
+        new = Line(line_id, call.sku, call.warehouse, call.quantity, counted, moves_stock=call.moves_stock)
+        recorder.lines.add(order, [new])
         return
     if known.moved_to is not None:
         raise LineTaken(line_id, known.moved_to)
@@ -151,7 +152,7 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
             f"line {line_id}: {known.quantity} were ordered, {out} are deducted already",
         ),
         (
-            named and known.deducted > 0 and not order.has_form,
+            call.line_item_id is not None and known.deducted > 0 and not order.has_form,
             "line_item_id",
             f"line {line_id} was deducted before; a line is deducted once",
         ),
@@ -160,7 +161,7 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
         if refused:
             raise InvalidInput(field, why)
     if counted:
-        recorder.count(order, call)
+        recorder.count(order, [call])
 
 
 def _sold(recorder: Recorder, order: OrderRow, call: Operation) -> Sequence[Line]:

@@ -164,9 +164,9 @@ class Operation:
     content_hash: str = ""
 
     def __post_init__(self) -> None:
-        which = (self.token_id, self.order_id or "", self.line_item_id)
         self.content_hash = self.content_hash or content_hash(
-            self.operation_type, *which, self.sku, self.quantity, self.warehouse
+            *(self.operation_type, self.token_id, self.order_id or "", self.line_item_id),
+            *(self.sku, self.quantity, self.warehouse),
         )
 
     @classmethod
