@@ -46,12 +46,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(populate_by_name=True, extra="ignore", frozen=True)
 
 
-def _unless_blank(given: Any) -> Any:
-    return None if isinstance(given, str) and not given.strip() else given
-
-
 class _External(_Part):
-    id: Annotated[Word | None, BeforeValidator(_unless_blank)] = None
+    # An empty text says nothing.
+    id: Annotated[
+        Word | None, BeforeValidator(lambda id: None if isinstance(id, str) and not id.strip() else id)
+    ] = None
 
 
 class _Offer(_Part):
@@ -111,20 +110,20 @@ class CheckoutForm(_Part):
 
 
 def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
-    """The form in `document` (decoded JSON).
+    """The form in `document`, whose lines can be told from each other and from those of calls without line id.
 
     Args:
-        document: the checkout form; its own `token_id` wins over the argument.
+        document: the checkout form as decoded JSON, or built by hand; its own `token_id` wins over the argument.
         token_id: the seller account, when the document does not name it.
 
     Raises:
         InvalidOrder: with every fault found; nothing was written.
     """
-    return with_lines_apart(read(CheckoutForm, document, token_id, "id", InvalidOrder))
-
-
-def with_lines_apart(form: CheckoutForm) -> CheckoutForm:
-    """`form`, whose lines can be told from each other and from those of calls without line id. Raises InvalidOrder."""
+    form = (
+        document
+        if isinstance(document, CheckoutForm)
+        else read(CheckoutForm, document, token_id, "id", InvalidOrder)
+    )
     counts = Counter(line.id for line in form.line_items).items()
     faults = [f"lineItems: id {line_id} appears more than once" for line_id, count in counts if count > 1]
     faults += [
@@ -156,8 +155,8 @@ def read(
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        named = given.get(id_field) if isinstance(given.get(id_field), str) else None
-        raise refused(named, [fault_in_words(fault) for fault in error.errors(include_url=False)]) from None
+        faults = [fault_in_words(fault) for fault in error.errors(include_url=False)]
+        raise refused(given[id_field] if isinstance(given.get(id_field), str) else None, faults) from None
 
 
 def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
@@ -181,24 +180,27 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
             quantities[line_id] += check_quantity("quantity", 1 if quantity is None else quantity)
         except InvalidInput as fault:
             faults.append(f"order_items.{number}.{fault}")
-            continue
-        if skus.setdefault(line_id, sku) != sku:
-            faults.append(f"order_items.{number}: line {line_id} has another external_id before")
+        else:
+            if skus.setdefault(line_id, sku) != sku:
+                faults.append(f"order_items.{number}: line {line_id} has another external_id before")
     document = {name: _text(order, name) for name in ("id", "token_id", "revision")}
     if faults:
         raise InvalidOrder(document["id"], faults)
     status, updated_at = getattr(order, "status", None), getattr(order, "updated_at", None)
     if isinstance(updated_at, datetime) and updated_at.tzinfo is None:
         updated_at = updated_at.replace(tzinfo=UTC)
-    stated = {
-        "status": CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY,
-        "lineItems": [
-            {"id": line_id, "quantity": quantity, "offer": {"external": {"id": skus[line_id]}}}
-            for line_id, quantity in quantities.items()
-        ],
-        "updatedAt": updated_at,
-    }
-    return parse_form({**document, **stated}, token_id)
+    return parse_form(
+        document
+        | {
+            "status": CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY,
+            "lineItems": [
+                {"id": line_id, "quantity": quantity, "offer": {"external": {"id": skus[line_id]}}}
+                for line_id, quantity in quantities.items()
+            ],
+            "updatedAt": updated_at,
+        },
+        token_id,
+    )
 
 
 def _text(thing: Any, name: str) -> str | None:
@@ -241,10 +243,8 @@ def fault_in_words(fault: Any) -> str:
     return f"{said}, got {in_words(given) if isinstance(given, int) else f'{given!r:.40}'}"
 
 
-class ReturnedGoods(BaseModel):
+class ReturnedGoods(_Part):
     """`line_item_id` None: the line is found by SKU."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     return_id: Word
     token_id: Word
@@ -252,15 +252,3 @@ class ReturnedGoods(BaseModel):
     line_item_id: Word | None = None
     sku: Word
     quantity: Quantity
-
-
-def parse_return(document: Any, token_id: str | None = None) -> ReturnedGoods:
-    """The return in `document` (decoded JSON).
-
-    Args:
-        token_id: the seller account, when the document does not name it.
-
-    Raises:
-        InvalidReturn: with every fault found; nothing was written.
-    """
-    return read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)

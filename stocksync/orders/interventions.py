@@ -21,7 +21,6 @@ from stocksync.orders.checkout_form import CANCELLED, SELLER_CANCELLED
 from stocksync.orders.recording import Recorder, exceeds, order_state
 from stocksync.store.context import Part, atomic
 from stocksync.store.database import rows_of, uuid_of
-from stocksync.store.identifiers import joined
 from stocksync.store.operation_lists import Filter, OperationLists
 from stocksync.store.operations import (
     CANCEL_OPERATION,
@@ -29,6 +28,7 @@ from stocksync.store.operations import (
     DENY_OPERATION,
     FIND_OPERATION,
     FIND_WANTED_OPERATION,
+    LOCK_ORDER_OF,
     RELEASE_KEYS,
     REST_ORDER,
     RETRY_OPERATIONS,
@@ -36,6 +36,7 @@ from stocksync.store.operations import (
     LogEntry,
     Operation,
     OrderRow,
+    order_row,
 )
 from stocksync.store.order_lines import FORGET_LINE, LOWER_LINE, UNDO_DEDUCTION, WAIVE_LINE
 from stocksync.store.states import can_be_retried
@@ -65,10 +66,17 @@ class Interventions(Part):
         with self._database.transaction_scope():
             now = self._clock()
             order, operation = self._lock(operation_id, "retried")
-            state = order.is_stock_updated
-            if not can_be_retried(operation.status) or state is None:
+            if not can_be_retried(operation.status) or order.is_stock_updated is None:
                 raise TransitionRefused(operation_id, "retried", operation.status)
-            run(SCHEDULE_ORDER, id=order.id, state=state, due_at=now, waiting="manual", now=now)
+            run(
+                SCHEDULE_ORDER,
+                id=order.id,
+                state=order.is_stock_updated,
+                due_at=now,
+                waiting="manual",
+                now=now,
+            )
+            details = {**who, "operation": str(operation.id)}
             cursor = run(
                 RETRY_OPERATIONS, order_ref=order.id, max_retries=self._config.retry_max_attempts, now=now
             )
@@ -78,7 +86,11 @@ class Interventions(Part):
                 now,
             )
             self.recorder.wake_after_commit(order.token_id)
-        _tell("retried", who, operation_id, order)
+        log.info(
+            "retried by %s",
+            who["actor"],
+            extra={"operation": operation_id, "lane": order.token_id, "order": order.order_id},
+        )
 
     def cancel(self, operation_id: UUID | str, *, actor: str, reason: str, put_back: bool = False) -> None:
         """Stop the delivery of an operation. Its line no longer holds the order up.
@@ -100,17 +112,18 @@ class Interventions(Part):
             applied, stock = ("no", "put back") if put_back else ("yes", "kept")
             if run(CANCEL_OPERATION, id=operation.id, applied=applied, **who, now=now).fetchone() is None:
                 raise TransitionRefused(operation_id, "cancelled", operation.status)
-            said = {**who, "was": operation.status, "stock": stock}
-            recorder.log.add([LogEntry(operation.id, "cancelled", "cancelled", said)], now)
+            said: dict[str, Any] = {"cancelled": {**who, "was": operation.status, "stock": stock}}
             run(WAIVE_LINE, order_ref=order.id, line_id=operation.line_id)
             if put_back:
                 self._undo(order, operation)
-                back = {**who, "quantity": operation.quantity}
-                recorder.log.add([LogEntry(operation.id, "rolled_back", "cancelled", back)], now)
+                said["rolled_back"] = {**who, "quantity": operation.quantity}
+            recorder.log.add(
+                [LogEntry(operation.id, action, "cancelled", said[action]) for action in said], now
+            )
             state = order_state(recorder.lines.of(order).values(), told_true=order.told_true)
-            wanted = run(FIND_WANTED_OPERATION, order_ref=order.id).fetchone() is not None
             changed = state is not order.is_stock_updated
-            if not wanted and not (changed and state is False):
+            is_wanted = run(FIND_WANTED_OPERATION, order_ref=order.id).fetchone() is not None
+            if not is_wanted and not (changed and state is False):
                 run(REST_ORDER, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
                 recorder.schedule(order, now)
@@ -118,7 +131,11 @@ class Interventions(Part):
                 recorder.ledger.move(
                     [replace(operation, operation_type="rollback", actor=actor, reason=reason)], now
                 )
-        _tell("cancelled", who, operation_id, order)
+        log.info(
+            "cancelled by %s",
+            actor,
+            extra={"operation": operation_id, "lane": order.token_id, "order": order.order_id},
+        )
 
     def confirm(
         self, operation_id: UUID | str, deducted: bool, *, actor: str, reason: str | None = None
@@ -134,8 +151,12 @@ class Interventions(Part):
             TransitionRefused: it is not in doubt.
         """
         self.resolve(operation_id, deducted, {"actor": check_word("actor", actor), "reason": _reason(reason)})
-        came_to = "done" if deducted else "not done"
-        log.info("confirmed by %s as %s", actor, came_to, extra={"operation": operation_id})
+        log.info(
+            "confirmed by %s as %s",
+            actor,
+            "done" if deducted else "not done",
+            extra={"operation": operation_id},
+        )
 
     @atomic
     def resolve(self, operation_id: UUID | str, done: bool, details: Mapping[str, Any]) -> None:
@@ -163,8 +184,8 @@ class Interventions(Part):
         excess = line.left - (0 if order.status in (CANCELLED, SELLER_CANCELLED) else line.quantity)
         if excess > 0:
             line = replace(line, sku=operation.sku, warehouse=operation.warehouse)
-            key = joined("excess", str(operation.id))
-            refund = recorder.on_line("refund", order, line, excess, key, reason="the order had changed")
+            what = (order, line, excess, f"excess:{operation.id}")
+            refund = recorder.on_line("refund", *what, reason="the order had changed")
             recorder.record(order, [refund], now)
         else:
             recorder.schedule(order, now)
@@ -177,34 +198,32 @@ class Interventions(Part):
             TransitionRefused: it belongs to no order, and so was complete at once.
             InDoubt: it must be confirmed first.
         """
-        found = self._find(operation_id)
-        order = self.recorder.lock_order(found.token_id, found.order_id) if found.order_id else None
-        if order is None:
-            raise TransitionRefused(operation_id, action, found.status)
-        # Read again: what was seen before the lock may have changed while waiting for it.
-        operation = self._find(operation_id)
-        if operation.applied == "unknown" and action != "confirmed":
-            raise InDoubt(operation_id)
-        return order, operation
-
-    def _find(self, operation_id: UUID | str) -> Operation:
         try:
             id = UUID(str(operation_id))
         except ValueError:
             raise UnknownOperation(operation_id) from None
+        order = self._database.run(LOCK_ORDER_OF, operation_id=id).fetchone()
         row = self._database.run(FIND_OPERATION, id=id).fetchone()
         if row is None:
             raise UnknownOperation(operation_id)
-        return Operation(id, *row)
+        operation = Operation(id, *row)
+        if order is None:
+            raise TransitionRefused(operation_id, action, operation.status)
+        if operation.applied == "unknown" and action != "confirmed":
+            raise InDoubt(operation_id)
+        return order_row(order), operation
 
     def _undo(self, order: OrderRow, operation: Operation) -> None:
         if operation.operation_type != "deduction" or not operation.moves_stock:
-            why = f"operation {operation.id} took nothing out of our stock: cancel it without"
-            raise InvalidInput("put_back", why)
+            raise InvalidInput(
+                "put_back", f"operation {operation.id} took nothing out of our stock: cancel it without"
+            )
         line = self.recorder.lines.of(order)[operation.line_id]
         if line.sku != operation.sku:
-            why = f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then"
-            raise InvalidInput("put_back", why)
+            raise InvalidInput(
+                "put_back",
+                f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then",
+            )
         what = {"line_id": line.line_id, "quantity": operation.quantity, "reserved": line.reserved}
         if self._database.run(UNDO_DEDUCTION, order_ref=order.id, **what).fetchone() is None:
             raise exceeds(order.order_id, [line], operation.quantity)
@@ -212,11 +231,6 @@ class Interventions(Part):
 
 def _reason(given: str | None) -> str | None:
     return check_word("reason", given) if given and given.strip() else None
-
-
-def _tell(done: str, who: Mapping[str, str | None], operation_id: UUID | str, order: OrderRow) -> None:
-    about = {"operation": operation_id, "lane": order.token_id, "order": order.order_id}
-    log.info("%s by %s", done, who["actor"], extra=about)
 
 
 @dataclass(slots=True)

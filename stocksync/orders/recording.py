@@ -21,7 +21,6 @@ from stocksync.store.operations import (
     ENSURE_ORDER,
     FIND_KEY,
     LOCK_ORDER,
-    REST_ORDER,
     SCHEDULE_ORDER,
     LogEntry,
     Operation,
@@ -51,9 +50,8 @@ def order_state(lines: Iterable[Line], *, told_true: bool = False) -> bool | Non
     stock_lines = [line for line in lines if line.sku is not None]
     if not stock_lines or not is_ready(stock_lines):
         return None
-    if sum(line.deducted - line.refunded for line in stock_lines) > 0:
-        return True
-    return False if told_true else None
+    kept = sum(line.deducted - line.refunded for line in stock_lines) > 0
+    return kept if kept or told_true else None
 
 
 class Recorder(Part):
@@ -112,28 +110,17 @@ class Recorder(Part):
 
         Where no form says how many were ordered, what is deducted was ordered too.
         """
-        self._database.run_many(
-            DEDUCT_LINE,
-            [
-                {
-                    "order_ref": order.id,
-                    "line_id": one.line_id,
-                    "quantity": one.quantity,
-                    "grows": one.line_item_id is None or not order.has_form,
-                }
-                for one in operations
-                if one.operation_type == "deduction"
-            ],
-        )
+        for one in operations:
+            if one.operation_type == "deduction":
+                grows = one.line_item_id is None or not order.has_form
+                what = {"line_id": one.line_id, "quantity": one.quantity, "grows": grows}
+                self._database.run(DEDUCT_LINE, order_ref=order.id, **what)
         back = [one for one in operations if one.operation_type == "refund"]
         items = [{"line_id": one.line_id, "quantity": one.quantity} for one in back]
-        if back and len(rows_of(self._database.run(REFUND_LINES, order_ref=order.id, items=items))) < len(
-            back
-        ):
-            lines = self.lines.of(order)
-            raise exceeds(
-                order.order_id, [lines[one.line_id] for one in back], sum(one.quantity for one in back)
-            )
+        counted = rows_of(self._database.run(REFUND_LINES, order_ref=order.id, items=items)) if back else ()
+        if len(counted) < len(back):
+            lines, asked = self.lines.of(order), sum(one.quantity for one in back)
+            raise exceeds(order.order_id, [lines[one.line_id] for one in back], asked)
 
     def first_of(self, operation: Operation) -> UUID | None:
         """The operation that was recorded under one of its keys before. Raises IdempotencyConflict, InDoubt."""
@@ -150,7 +137,7 @@ class Recorder(Part):
     def record(
         self, order: OrderRow, operations: Sequence[Operation], now: datetime, *, wake: bool = True
     ) -> None:
-        """Write operations, schedule the delivery of their order, and move the stock.
+        """Write operations, schedule the delivery of their order, and move the stock; without any, do nothing.
 
         Refunds are counted on their lines here; deductions the caller has counted. The lane is woken after the
         commit, unless `wake` is False.
@@ -160,6 +147,8 @@ class Recorder(Part):
             RefundExceedsSale
             IdempotencyConflict: a key was used meanwhile.
         """
+        if not operations:
+            return
         done = [one for one in operations if one.applied == "yes"]
         self.count(order, [one for one in done if one.operation_type == "refund"])
         self.insert(order, operations, now)
@@ -190,8 +179,10 @@ class Recorder(Part):
             "max_retries": self._config.retry_max_attempts,
             "now": now,
         }
-        rows = [{**vars(one), **common, "idempotency_key": next(iter(one.keys), None)} for one in operations]
-        self._database.run_many(ADD_OPERATION, rows)
+        self._database.run_many(
+            ADD_OPERATION,
+            [{**vars(one), **common, "idempotency_key": next(iter(one.keys), None)} for one in operations],
+        )
         self.log.add([entry for one in operations for entry in _first_entries(one)], now)
 
     def schedule(self, order: OrderRow, now: datetime, *, wake: bool = True) -> None:
@@ -201,14 +192,14 @@ class Recorder(Part):
         """
         lines = self.lines.of(order).values()
         state = order_state(lines, told_true=order.told_true)
-        due_at, waiting = (None, "not_ready") if state is None else (now, "new")
+        due_at, waiting = (None, None) if state is None else (now, "new")
+        waiting = waiting if is_ready(lines) else "not_ready"
         self._database.run(SCHEDULE_ORDER, id=order.id, state=state, due_at=due_at, waiting=waiting, now=now)
-        if state is None and is_ready(lines):
+        if waiting is None:
             self.complete(
                 now, "nothing of the order is deducted, and the remote was never told", order_ref=order.id
             )
-            self._database.run(REST_ORDER, id=order.id, state=None, waiting=None, now=now)
-        elif state is not None and wake:
+        elif waiting == "new" and wake:
             self.wake_after_commit(order.token_id)
 
     def complete(
@@ -244,9 +235,13 @@ def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSa
 
 
 def _first_entries(operation: Operation) -> Iterator[LogEntry]:
-    what = {"type": operation.operation_type, "quantity": operation.quantity}
-    who = {"actor": operation.actor, "reason": operation.reason}
-    given = {name: value for name, value in who.items() if value is not None}
-    yield LogEntry(operation.id, "created", "pending", what | given)
+    given = {
+        "type": operation.operation_type,
+        "quantity": operation.quantity,
+        "actor": operation.actor,
+        "reason": operation.reason,
+    }
+    created = {name: value for name, value in given.items() if value is not None}
+    yield LogEntry(operation.id, "created", "pending", created)
     if operation.applied == "unknown":
         yield LogEntry(operation.id, "in_doubt", "pending", {"why": "a foreign inventory is being asked"})

@@ -11,7 +11,7 @@ from stocksync.delivery.engine import DeliveryEngine
 from stocksync.errors import IdempotencyConflict, OpenTransaction
 from stocksync.orders.interventions import Interventions
 from stocksync.orders.recording import Recorder
-from stocksync.orders.single_operations import record
+from stocksync.orders.single_operations import Decision, adjust, deduct, refund
 from stocksync.store.context import Context, connected
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.models import DEFAULT_WAREHOUSE
@@ -46,7 +46,8 @@ class StockSynchronizationService(Interventions):
         """
         super().__init__(context)
         self.recorder, self._queries = Recorder(context), Queries(context)
-        self._engine, self._reconcile = engine, reconcile
+        self._engine = engine
+        self._reconcile = reconcile
 
     def sync_stock_deduction(
         self,
@@ -76,18 +77,21 @@ class StockSynchronizationService(Interventions):
             OrderHasForm: the order came as a form and the call names neither line nor key.
             OrderCancelled: nothing is deducted for it any more.
         """
-        call = Operation.asked(
-            self._new_id(),
-            "deduction",
-            token_id=token_id,
-            order_id=order_id,
-            sku=sku,
-            quantity=quantity,
-            warehouse=warehouse,
-            line_item_id=line_item_id,
-            idempotency_key=idempotency_key,
+        return self.recorded(
+            deduct,
+            Operation.asked(
+                self._new_id(),
+                "deduction",
+                token_id=token_id,
+                order_id=order_id,
+                sku=sku,
+                quantity=quantity,
+                warehouse=warehouse,
+                line_item_id=line_item_id,
+                idempotency_key=idempotency_key,
+            ),
+            immediate,
         )
-        return self.recorded(call, immediate)
 
     def sync_stock_refund(
         self,
@@ -115,18 +119,21 @@ class StockSynchronizationService(Interventions):
             OrphanRefund: no such sale is known.
             RefundExceedsSale: fewer units are left of it.
         """
-        call = Operation.asked(
-            self._new_id(),
-            "refund",
-            token_id=token_id,
-            order_id=order_id,
-            sku=sku,
-            quantity=quantity,
-            warehouse=warehouse,
-            line_item_id=line_item_id,
-            idempotency_key=idempotency_key,
+        return self.recorded(
+            refund,
+            Operation.asked(
+                self._new_id(),
+                "refund",
+                token_id=token_id,
+                order_id=order_id,
+                sku=sku,
+                quantity=quantity,
+                warehouse=warehouse,
+                line_item_id=line_item_id,
+                idempotency_key=idempotency_key,
+            ),
+            immediate,
         )
-        return self.recorded(call, immediate)
 
     def sync_stock_adjustment(
         self,
@@ -165,16 +172,16 @@ class StockSynchronizationService(Interventions):
             idempotency_key=idempotency_key,
         )
         with suppress(IdempotencyConflict):
-            return self.recorded(call, immediate)
+            return self.recorded(adjust, call, immediate)
         # Without an order no lock keeps the same call of another process out: it may have been first by a moment.
-        return self.recorded(call, immediate)
+        return self.recorded(adjust, call, immediate)
 
     @connected
-    def recorded(self, call: Operation, immediate: bool) -> SyncResult:
+    def recorded(self, decide: Decision, call: Operation, immediate: bool) -> SyncResult:
         """Record `call` in a transaction; deliver at once where that is asked for and possible."""
         immediate = immediate and not self._database.in_transaction()
         with self._database.transaction_scope():
-            order, first = record(self.recorder, call, wake=not immediate)
+            order, first = decide(self.recorder, call, not immediate)
         return self.answer(order, first or call.id, immediate)
 
     @connected

@@ -15,10 +15,8 @@ from stocksync.store.identifiers import stored_key
 from stocksync.store.operations import Operation, OrderRow
 from stocksync.store.order_lines import HAND_OVER, Line
 
-
-def record(recorder: Recorder, call: Operation, *, wake: bool = True) -> tuple[OrderRow | None, UUID | None]:
-    """Record what a call asks for. `wake`: wake the lane after the commit."""
-    return _DECISIONS[call.operation_type](recorder, call, wake)
+Decision = Callable[[Recorder, Operation, bool], tuple[OrderRow | None, UUID | None]]
+"""One of `deduct`, `refund` and `adjust`; the last argument: wake the lane after the commit."""
 
 
 def deduct(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow, UUID | None]:
@@ -30,8 +28,9 @@ def deduct(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow, U
         InDoubt: the same call was made before, and nobody knows what came of it.
     """
     now, order_id = recorder.context.clock(), str(call.order_id)
-    named = [] if call.line_item_id is None else [call.line_item_id]
-    order, others = recorder.hold(call.token_id, order_id, named, now)
+    order, others = recorder.hold(
+        call.token_id, order_id, [] if call.line_item_id is None else [call.line_item_id], now
+    )
     if first := recorder.first_of(call):
         return order, first
     if order.status == CANCELLED:
@@ -114,18 +113,13 @@ def adjust(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow | 
     return order, first
 
 
-_DECISIONS: dict[str, Callable[..., tuple[OrderRow | None, UUID | None]]] = {
-    "deduction": deduct,
-    "refund": refund,
-    "adjustment": adjust,
-}
-
-
 def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None:
     line_id = call.line_id
     if len(line_id) > 255:  # as its column
-        why = f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line"
-        raise InvalidInput("line_item_id", why)
+        raise InvalidInput(
+            "line_item_id",
+            f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line",
+        )
     counted = call.quantity if call.applied == "yes" else 0
     known = recorder.lines.of(order).get(line_id)
     if known is None:
@@ -135,7 +129,7 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
     if known.moved_to is not None:
         raise LineTaken(line_id, known.moved_to)
     out, kept = known.deducted - known.refunded, "here" if known.moves_stock else "elsewhere"
-    refusals = (
+    for refused, field, why in (
         (
             (known.sku, known.warehouse) != (call.sku, call.warehouse),
             "line_item_id",
@@ -156,8 +150,7 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
             "line_item_id",
             f"line {line_id} was deducted before; a line is deducted once",
         ),
-    )
-    for refused, field, why in refusals:
+    ):
         if refused:
             raise InvalidInput(field, why)
     if counted:
@@ -167,11 +160,11 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
 def _sold(recorder: Recorder, order: OrderRow, call: Operation) -> Sequence[Line]:
     """The lines that may be meant, the likeliest first. Raises OrphanRefund."""
     stock = [line for line in recorder.lines.of(order).values() if line.sku is not None]
-    named = [line for line in stock if line.line_id == call.line_item_id]
-    of_sku = [line for line in named or stock if line.sku == call.sku]
-    if named and not of_sku:
-        raise InvalidInput("sku", f"line {call.line_item_id} is of SKU {named[0].sku}")
-    if not of_sku or (call.line_item_id is not None and not named):
+    meant = [line for line in stock if call.line_item_id in (None, line.line_id)]
+    of_sku = [line for line in meant if line.sku == call.sku]
+    if call.line_item_id is not None and meant and not of_sku:
+        raise InvalidInput("sku", f"line {call.line_item_id} is of SKU {meant[0].sku}")
+    if not of_sku:
         raise OrphanRefund(call.token_id, str(call.order_id), call.sku, call.line_item_id)
     here = [line for line in of_sku if line.moved_to is None]
     if not here:  # since it was looked for

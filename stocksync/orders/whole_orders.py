@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from stocksync.errors import InvalidReturn
 from stocksync.orders.checkout_form import (
     CANCELLED,
     READY,
@@ -18,8 +19,7 @@ from stocksync.orders.checkout_form import (
     form_of,
     is_newer,
     parse_form,
-    parse_return,
-    with_lines_apart,
+    read,
 )
 from stocksync.orders.revisions import apply, follow, is_later, withdrawal
 from stocksync.orders.service import StockSynchronizationService
@@ -29,6 +29,9 @@ from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operations import NOTE_STATUS, TAKE_FORM, Operation, OrderRow
 from stocksync.store.order_lines import KEEP_OUT
 from stocksync.store.values import check_token, check_word, optional_word
+
+_REASONS = {CANCELLED: "the order was cancelled", SELLER_CANCELLED: "the seller cancelled the order"}
+"""Why the refunds of a form with this standing were recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +104,7 @@ class AllegroStockService(Part):
         warehouse, actor = check_word("warehouse", warehouse), optional_word("actor", actor)
         if getattr(order, "is_stock_updated", None) is True:
             return OrderResult(str(order.id), "already_updated")
-        if isinstance(order, CheckoutForm):
-            form = with_lines_apart(order)
-        else:
-            form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
+        form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
         return self._recorder.in_turn(lambda: self._process(form, warehouse, actor, self._clock()))
 
     @atomic
@@ -140,7 +140,7 @@ class AllegroStockService(Part):
             self._database.run(KEEP_OUT, order_ref=order.id)
         known = self._recorder.lines.of(order)
         operations = apply(self._recorder, order, known, withdrawal((), known), DEFAULT_WAREHOUSE)
-        done = self._record(order, operations, actor, reason or "the order was cancelled", now)
+        done = self._record(order, operations, actor, reason or _REASONS[CANCELLED], now)
         return OrderResult(order.order_id, "cancelled", done)
 
     def process_return(
@@ -160,10 +160,17 @@ class AllegroStockService(Part):
             RefundExceedsSale: fewer units are left of it.
             IdempotencyConflict: the return was taken before with other content.
         """
-        goods = document if isinstance(document, ReturnedGoods) else parse_return(document, token_id)
-        asked = goods.model_dump(exclude={"return_id"}) | {"warehouse": DEFAULT_WAREHOUSE, "actor": actor}
-        call = Operation.asked(self._new_id(), "refund", **asked)
-        call.moves_stock = restock
+        goods = (
+            document
+            if isinstance(document, ReturnedGoods)
+            else read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)
+        )
+        call = Operation(
+            *(self._new_id(), "refund", goods.token_id, goods.order_id, goods.sku, goods.quantity),
+            *(DEFAULT_WAREHOUSE, goods.line_item_id),
+            moves_stock=restock,
+            actor=optional_word("actor", actor),
+        )
         order, first = self._recorder.in_turn(lambda: refund(self._recorder, call, return_id=goods.return_id))
         if first:
             return ReturnResult(goods.return_id, order.order_id, "already_returned")
@@ -184,7 +191,13 @@ class AllegroStockService(Part):
             standing = CANCELLED
         if standing != CANCELLED:
             recorder.ledger.require_warehouse(warehouse)
-            if order.has_form and not self._is_newer(form, standing, order, now):
+            turned = {standing, order.status} == {READY, SELLER_CANCELLED}
+            if order.has_form and not is_newer(
+                form, order.revision, order.form_updated_at, seller_turned=turned
+            ):
+                if (form.revision, standing) == (order.revision, order.status) and is_later(form, order):
+                    # What the seller said before this moment, and comes later, is over.
+                    self._take_form(order, form, standing, now)
                 return OrderResult(form.id, "already_updated")
             if standing not in (READY, SELLER_CANCELLED):
                 if not order.has_form:
@@ -194,10 +207,7 @@ class AllegroStockService(Part):
         self._take_form(order, form, standing, now)
         cancelled = standing != READY
         operations = follow(recorder, order, form, carriers, warehouse, cancelled=cancelled)
-        who_cancelled = (
-            "the seller cancelled the order" if standing == SELLER_CANCELLED else "the order was cancelled"
-        )
-        done = self._record(order, operations, actor, who_cancelled if cancelled else None, now)
+        done = self._record(order, operations, actor, _REASONS.get(standing), now)
         if cancelled or done:
             return OrderResult(form.id, "cancelled" if cancelled else "queued", done or ())
         lines = recorder.lines.of(order).values()
@@ -207,33 +217,19 @@ class AllegroStockService(Part):
             form.id, "already_updated" if any(line.sku for line in lines) else "no_stock_lines"
         )
 
-    def _is_newer(self, form: CheckoutForm, standing: str, order: OrderRow, now: datetime) -> bool:
-        turned = {standing, order.status} == {READY, SELLER_CANCELLED}
-        newer = is_newer(form, order.revision, order.form_updated_at, seller_turned=turned)
-        if (
-            not newer
-            and form.revision == order.revision
-            and standing == order.status
-            and is_later(form, order)
-        ):
-            # What the seller said before this moment, and comes later, is over.
-            self._take_form(order, form, standing, now)
-        return newer
-
     def _take_form(self, order: OrderRow, form: CheckoutForm, status: str, now: datetime) -> None:
-        said = {"revision": form.revision, "changed_at": form.updated_at}
-        self._database.run(TAKE_FORM, id=order.id, status=status, **said, now=now)
+        said = {"status": status, "revision": form.revision, "changed_at": form.updated_at}
+        self._database.run(TAKE_FORM, id=order.id, **said, now=now)
 
     def _record(
         self,
         order: OrderRow,
-        operations: list[Operation],
+        operations: Sequence[Operation],
         actor: str | None,
         reason: str | None,
         now: datetime,
     ) -> list[UUID]:
         for operation in operations:
             operation.actor, operation.reason = actor, operation.reason or reason
-        if operations:
-            self._recorder.record(order, operations, now)
+        self._recorder.record(order, operations, now)
         return [operation.id for operation in operations]

@@ -118,8 +118,9 @@ class StockLedger(Part):
 
     def hold(self, warehouse: str, skus: Iterable[str], now: datetime) -> None:
         """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""
-        items = [{"sku": sku, "quantity": 0} for sku in sorted(skus)]
-        self._database.run(_PUT, warehouse=warehouse, items=items, now=now)
+        self._database.run(
+            _PUT, warehouse=warehouse, items=[{"sku": sku, "quantity": 0} for sku in sorted(skus)], now=now
+        )
 
     def _record(self, operations: Sequence[Operation], balances: dict[str, int], now: datetime) -> None:
         """Append a movement for each operation. `balances`: what was on hand before, by SKU."""

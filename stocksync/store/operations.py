@@ -37,6 +37,9 @@ ENSURE_ORDER = Statement(f"""
     RETURNING {_ORDER}""")
 LOCK_ORDER = Statement(f"""
     SELECT {_ORDER} FROM stock_sync_orders WHERE token_id = :token_id AND order_id = :order_id {{for_update}}""")
+LOCK_ORDER_OF = Statement(f"""
+    SELECT {_ORDER} FROM stock_sync_orders
+    WHERE id = (SELECT order_ref FROM pending_stock_operations WHERE id = :operation_id) {{for_update}}""")
 TAKE_FORM = Statement("""
     UPDATE stock_sync_orders
     SET has_form = TRUE, status = :status, revision = :revision, updated_at = :now,

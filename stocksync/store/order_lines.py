@@ -120,8 +120,8 @@ class OrderLines(Part):
 
     def of(self, order: OrderRow) -> dict[str, Line]:
         """Every line of the order by its line id, the oldest first."""
-        cursor = self._database.run(_LINES, order_ref=order.id)
-        return {row[0]: Line(*row[:9], *map(bool, row[9:])) for row in rows_of(cursor)}
+        rows = rows_of(self._database.run(_LINES, order_ref=order.id))
+        return {row[0]: Line(*row[:9], *map(bool, row[9:])) for row in rows}
 
     def add(self, order: OrderRow, lines: Sequence[Line]) -> None:
         """Write lines that are new to the order. Raises LineTaken: another one has just taken one of them."""
@@ -144,7 +144,7 @@ class OrderLines(Part):
         """Line id -> id of the order that carries it, of lines whose id is a UUID."""
         ids = {key: line_id for line_id in line_ids if (key := carried_key(token_id, line_id))}
         found = rows_of(self._database.run(_CARRIERS, keys=list(ids))) if ids else ()
-        return {ids[row[0]]: row[1] for row in found}
+        return {ids[key]: order_id for key, order_id in found}
 
     def carrier(self, token_id: str, order_id: str, line_id: str | None, sku: str) -> str:
         """Where a line of the order is by now: in the order that took it over, else there."""

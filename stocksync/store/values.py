@@ -95,7 +95,5 @@ class UtcDateTimeField(Field):  # type: ignore[misc]
 
     field_type = "UTCTIME"
 
-    def db_value(self, value: datetime | None) -> str | None:
-        return None if value is None else to_text(value)
-
+    adapt = staticmethod(to_text)
     python_value = staticmethod(as_utc)
