@@ -21,7 +21,8 @@ import psycopg
 
 from benchmarks.report import Figure
 from stocksync.queue.embedded import EmbeddedServerError, die_with_parent
-from tests.servers import PostgresServer, RedisServer, ServerMissing
+from tests.server_programs import ServerMissing
+from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parent.parent
 ROUND_SECONDS = 60.0

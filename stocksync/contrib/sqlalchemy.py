@@ -4,7 +4,7 @@ The tables of stocksync must be in the session's database (`python -m stocksync 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, cast
@@ -13,17 +13,20 @@ from stocksync.delivery.engine import DeliveryEngine
 from stocksync.errors import SessionUnsuitable, TablesMissing, needs_extra
 from stocksync.runtime import Runtime, current
 from stocksync.store.database import Database
-from stocksync.store.dialects import Dialect, PostgresDialect, SqliteDialect, Statement
+from stocksync.store.dialects import SQLITE, Parameters, Statement, postgres_dialect, postgres_json
 
 with needs_extra("sqlalchemy"):
     from sqlalchemy import Connection, CursorResult, event
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-_SQLITE_DRIVERS = ("pysqlite", "aiosqlite")
-_POSTGRES_DRIVERS = ("psycopg", "psycopg_async", "psycopg2")
+# By driver. JSON goes as text, which psycopg 2 and 3 take alike and the column's type reads; SQLAlchemy sees to ids.
+_DIALECTS = {
+    **dict.fromkeys(("pysqlite", "aiosqlite"), SQLITE),
+    **dict.fromkeys(("psycopg", "psycopg_async", "psycopg2"), postgres_dialect(postgres_json)),
+}
 _HOOKS = "stocksync.after_commit"
-# PostgreSQL's undefined_table and undefined_column; SQLite has words alone.
+# PostgreSQL's undefined_table and undefined_column.
 _MISSING_STATES = ("42P01", "42703")
 _MISSING_WORDS = re.compile(r"no such (?:table|column): |has no column named ")
 
@@ -82,31 +85,25 @@ def with_session(session: Session | scoped_session[Any], runtime: Runtime | None
     return SessionSync(session, runtime or current())
 
 
-class _AnyPsycopgDialect(PostgresDialect):
-    """JSON as text, which psycopg 2 and 3 take alike and the column's type reads; SQLAlchemy sees to ids."""
-
-    def _json(self, value: Any) -> str:
-        return self._encode(value)
-
-
 class _SessionDatabase:
     """A session in the place of the store's `Database`: what its writers use of one."""
 
     def __init__(self, session: Session) -> None:
         driver = session.get_bind().dialect.driver
-        if driver not in (*_SQLITE_DRIVERS, *_POSTGRES_DRIVERS):
-            supported = f"supported are {', '.join((*_SQLITE_DRIVERS, *_POSTGRES_DRIVERS))}"
-            raise SessionUnsuitable(f"the session's engine uses the driver {driver}; {supported}")
+        if driver not in _DIALECTS:
+            raise SessionUnsuitable(
+                f"the session's engine uses the driver {driver}; supported are {', '.join(_DIALECTS)}"
+            )
         self._session = session
-        self.dialect: Dialect = SqliteDialect() if driver in _SQLITE_DRIVERS else _AnyPsycopgDialect()
+        self.dialect = _DIALECTS[driver]
 
     def run(self, statement: Statement, **parameters: Any) -> CursorResult[Any]:
         """Execute `statement` on the session's connection."""
-        return self._execute(statement, self._bound(parameters))
+        return self._execute(statement, self.dialect.bound(parameters))
 
-    def run_many(self, statement: Statement, rows: Iterable[Mapping[str, Any]]) -> None:
+    def run_many(self, statement: Statement, rows: Iterable[Parameters]) -> None:
         """Execute `statement` once for each of `rows`."""
-        if bound := [self._bound(row) for row in rows]:
+        if bound := [self.dialect.bound(row) for row in rows]:
             self._execute(statement, bound)
 
     def scope(self) -> AbstractContextManager[None]:
@@ -143,32 +140,23 @@ class _SessionDatabase:
         driver_connection = cast(Any, connection.connection.driver_connection)
         if self.dialect.name == "postgresql":
             if driver_connection.autocommit:
-                why = "its engine is in AUTOCOMMIT mode, where nothing is atomic; use another isolation level"
-                raise SessionUnsuitable(why)
+                raise SessionUnsuitable(
+                    "its engine is in AUTOCOMMIT mode, where nothing is atomic; use another isolation level"
+                )
         elif not driver_connection.in_transaction:
             # sqlite3 begins before INSERT, not before SAVEPOINT: releasing a savepoint that stands alone would commit.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    def _bound(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        adapters = self.dialect.adapters
-        return {name: adapters[type(value)](value) for name, value in parameters.items()}
-
     def _execute(self, statement: Statement, bound: Any) -> CursorResult[Any]:
         connection = self._session.connection()
         try:
-            return connection.exec_driver_sql(statement.sql(self.dialect), bound)
+            return connection.exec_driver_sql(self.dialect.sql(statement), bound)
         except DBAPIError as error:
-            if self._is_missing(error):
-                database = connection.engine.url.render_as_string(hide_password=True)
-                raise TablesMissing(database) from error
+            # psycopg 3 and psycopg2 name it differently; SQLite has words alone.
+            state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+            if state in _MISSING_STATES or _MISSING_WORDS.search(str(error.orig)):
+                raise TablesMissing(connection.engine.url.render_as_string(hide_password=True)) from error
             raise
-
-    def _is_missing(self, error: DBAPIError) -> bool:
-        if self.dialect.name == "sqlite":
-            return _MISSING_WORDS.search(str(error.orig)) is not None
-        # psycopg 3 and psycopg2 name it differently.
-        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-        return state in _MISSING_STATES
 
 
 def _call_hooks(session: Session) -> None:

@@ -23,7 +23,6 @@ from uuid import UUID
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.identifiers import Clock, first_id_at
-from stocksync.store.models import PASSING_KEYS
 from stocksync.store.states import CANCELLED, COMPLETED
 from stocksync.store.tallies import Counts, Tallies
 
@@ -88,7 +87,9 @@ _KINDS = {
           AND NOT EXISTS (SELECT 1 FROM pending_stock_operations AS o WHERE o.id = stock_sync_keys.operation_id)
           AND NOT EXISTS (SELECT 1 FROM stock_sync_movements AS m WHERE m.cause_key = stock_sync_keys.key)""",
         "operation_id",
-        PASSING_KEYS,
+        # The other keys stop the repeats of a line, and live as long as it does. An operation has at most one of these.
+        # Word for word the condition of the index `stock_sync_keys_passing`, or SQLite would not use it.
+        "substr(key, 1, 7) NOT IN ('deduct:', 'return:')",
     ),
     "discrepancies": _kind("DELETE FROM stock_sync_discrepancies", f"({_OVER})"),
     "reconciliations": _kind(

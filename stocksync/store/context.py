@@ -6,15 +6,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from stocksync.config import StockSyncConfig
 from stocksync.store.database import Database
 from stocksync.store.identifiers import Clock, NewId
 
-P = ParamSpec("P")
-T = TypeVar("T")
-S = TypeVar("S", bound="Part")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Wakeups(Protocol):
@@ -48,19 +46,14 @@ class Part:
         self._clock, self._new_id = context.clock, context.new_id
 
 
-Method = Callable[Concatenate[S, P], T]
-
-
-def _inside(
-    block: Callable[[Database], AbstractContextManager[None]],
-) -> Callable[[Method[S, P, T]], Method[S, P, T]]:
-    def decorate(method: Method[S, P, T]) -> Method[S, P, T]:
+def _inside(block: Callable[[Database], AbstractContextManager[None]]) -> Callable[[Method], Method]:
+    def decorate(method: Method) -> Method:
         @wraps(method)
-        def inside(part: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        def inside(part: Part, /, *args: Any, **kwargs: Any) -> Any:
             with block(part.context.database):
                 return method(part, *args, **kwargs)
 
-        return inside
+        return cast(Method, inside)
 
     return decorate
 

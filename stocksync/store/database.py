@@ -1,10 +1,9 @@
 """Opening the database: one class for each kind, with transactions, scopes and statements beside peewee's own."""
 
-import select
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -14,96 +13,75 @@ import peewee
 from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
 
 from stocksync.errors import DatabaseUnavailable, needs_extra
-from stocksync.store.dialects import Dialect, Parameters, PostgresDialect, SqliteDialect
+from stocksync.store.dialects import POSTGRES, SQLITE, Dialect, Parameters
 from stocksync.store.dialects import Statement as Statement  # noqa: PLC0414 (writers take both from here)
 from stocksync.store.models import MODELS
 
 
-class _Executing:
-    """What both database classes add to peewee's: statements, and a scope for the connection."""
+class _Executing(peewee.Database):  # type: ignore[misc]
+    """What both database classes add to peewee's: statements, and scopes for a connection or a transaction."""
 
     dialect: Dialect
-    snapshot_mode: tuple[Any, ...]
 
     def run(self, statement: Statement, **parameters: Any) -> Any:
         """Execute `statement`; answers with the cursor (rows of SELECT and RETURNING, `rowcount`)."""
-        return cast(Any, self).execute_sql(statement.sql(self.dialect), self._bound(parameters))
+        return self.execute_sql(self.dialect.sql(statement), self.dialect.bound(parameters))
+
+    def run_many(self, statement: Statement, rows: Iterable[Parameters]) -> None:
+        """Execute `statement` once for each of `rows`, in one call of the driver."""
+        if bound := [self.dialect.bound(row) for row in rows]:
+            with peewee.__exception_wrapper__:
+                self.cursor().executemany(self.dialect.sql(statement), bound)
 
     def bound(self, value: Any) -> Any:
         """One value as the driver takes it, and gives it back."""
         return self.dialect.adapters[type(value)](value)
 
-    def _bound(self, parameters: Parameters) -> dict[str, Any]:
-        adapters = self.dialect.adapters
-        return {name: adapters[type(value)](value) for name, value in parameters.items()}
-
-    def run_many(self, statement: Statement, rows: Iterable[Parameters]) -> None:
-        """Execute `statement` once for each of `rows`, in one call of the driver."""
-        bound = [self._bound(row) for row in rows]
-        if not bound:
-            return
-        database = cast(Any, self)
-        with peewee.__exception_wrapper__:
-            database.cursor().executemany(statement.sql(self.dialect), bound)
-
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Have a connection for this thread inside the block; give back to the pool what was taken for it."""
-        database = cast(Any, self)
-        opened = False
-        if database.is_closed():
+        opened = self.is_closed()
+        if opened:
             try:
-                database.connect()
+                self.connect()
             except (peewee.OperationalError, ValueError) as error:
                 raise DatabaseUnavailable(
-                    f"the database {database.database} can't be reached: {_first_line(error)}"
+                    f"the database {self.database} can't be reached: {_first_line(error)}"
                 ) from error
-            opened = True
         try:
             yield
         finally:
-            if opened and not database.in_transaction():
-                database.close()
+            if opened and not self.in_transaction():
+                self.close()
 
     @contextmanager
-    def transaction_scope(self) -> Iterator[None]:
+    def transaction_scope(self, *kind: str) -> Iterator[None]:
         """A write transaction on a connection of this thread; nested calls become savepoints.
+
+        Args:
+            kind: how the transaction begins, in the database's words; nothing: as one that writes.
 
         Raises:
             DatabaseUnavailable: the database went away, or kept us waiting for too long; nothing was written.
         """
-        database = cast(Any, self)
         try:
-            with self.scope(), database.atomic():
+            with self.scope(), self.atomic(*kind):
                 yield
         except (peewee.OperationalError, peewee.InterfaceError) as error:
-            if not database.in_transaction() and not database.is_closed():
-                database.manual_close()  # whatever ails this connection, the next call begins with another
-            raise DatabaseUnavailable(
-                f"the database did not take the change: {_first_line(error)}"
-            ) from error
+            if not self.in_transaction() and not self.is_closed():
+                self.manual_close()  # whatever ails this connection, the next call begins with another
+            raise DatabaseUnavailable(f"a database transaction failed: {_first_line(error)}") from error
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> AbstractContextManager[None]:
         """A read transaction that sees one moment, and keeps no writer waiting. Raises DatabaseUnavailable."""
-        database = cast(Any, self)
-        try:
-            with self.scope(), database.atomic(*self.snapshot_mode):
-                yield
-        except (peewee.OperationalError, peewee.InterfaceError) as error:
-            raise DatabaseUnavailable(f"the database could not be read: {_first_line(error)}") from error
-
-    def wait_for_migration_lock(self) -> None:
-        """Inside a transaction: keep other migrations out until it ends."""
-        raise TypeError("abstract")
+        return self.transaction_scope(self.dialect.snapshot)
 
 
 class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
     """SQLite with WAL, synchronous=FULL, foreign keys, and every write transaction IMMEDIATE."""
 
     field_types: ClassVar[dict[str, str]] = {**peewee.SqliteDatabase.field_types, "UTCTIME": "TEXT"}
-    dialect = SqliteDialect()
-    snapshot_mode = ("DEFERRED",)
+    dialect = SQLITE
 
     def _add_conn_hooks(self, conn: Any) -> None:
         # Of two that switch a new file to WAL, SQLite turns one away at once, whatever its busy_timeout.
@@ -116,9 +94,6 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
                 if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
                     raise
             time.sleep(0.01)
-
-    def wait_for_migration_lock(self) -> None:
-        """Nothing to do: BEGIN IMMEDIATE has it."""
 
 
 class _Psycopg(peewee.Psycopg3Adapter):  # type: ignore[misc]
@@ -141,21 +116,7 @@ class PostgresDatabase(_Executing, PooledPostgresqlDatabase):  # type: ignore[mi
         **peewee.PostgresqlDatabase.field_types,
         "UTCTIME": "TIMESTAMPTZ",
     }
-    dialect = PostgresDialect()
-    snapshot_mode = ("REPEATABLE READ",)
-    _MIGRATION_LOCK = 0x73746F636B  # any number of our own; this one spells 'stock'
-
-    def _is_closed(self, conn: Any) -> bool:
-        # An idle connection with something to read was ended by the server: better found out here, at
-        # check-out, than by the first statement of a caller.
-        if super()._is_closed(conn):
-            return True
-        poll = select.poll()  # unlike select it takes any descriptor
-        poll.register(conn.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-        return bool(poll.poll(0))
-
-    def wait_for_migration_lock(self) -> None:
-        self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (self._MIGRATION_LOCK,))
+    dialect = POSTGRES
 
 
 Database = SqliteDatabase | PostgresDatabase
@@ -169,17 +130,13 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
         max_connections: of one process.
 
     Raises:
-        DatabaseUnavailable: the URL names no known kind of database, or its folder can't be made.
+        DatabaseUnavailable: the file of SQLite has no name, or its folder can't be made.
     """
     parts = urlsplit(url)
     pool = {"timeout": busy_timeout, "max_connections": max_connections}
     if parts.scheme == "sqlite":
         return _open_sqlite(unquote(parts.path)[1:], pool)
-    if parts.scheme in ("postgres", "postgresql"):
-        return _open_postgresql(parts, pool)
-    raise DatabaseUnavailable(
-        f"DATABASE_URL: {parts.scheme or 'no scheme'}:// is not known; use sqlite:/// or postgresql://"
-    )
+    return _open_postgresql(parts, pool)
 
 
 def _open_sqlite(path: str, pool: dict[str, Any]) -> SqliteDatabase:
@@ -222,8 +179,11 @@ def _open_postgresql(parts: SplitResult, pool: dict[str, Any]) -> PostgresDataba
         "tcp_user_timeout": "30000",
     }
     # What the URL does not say is left to libpq (PGHOST, its socket folder, a password file).
-    places = {"host": parts.hostname, "user": parts.username, "password": parts.password}
-    said = {name: unquote(value) for name, value in places.items() if value}
+    said = {
+        name: unquote(value)
+        for name, value in (("host", parts.hostname), ("user", parts.username), ("password", parts.password))
+        if value
+    }
     return PostgresDatabase(
         unquote(parts.path.lstrip("/")) or "postgres",
         port=parts.port or 5432,

@@ -75,8 +75,7 @@ def is_unavailable(error: BaseException) -> bool:
     cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
     # SQLite has one class for that and for a statement that is wrong.
     wrong = getattr(getattr(cause, "orig", None), "sqlite_errorcode", None) == SQLITE_ERROR
-    away = (
+    return not wrong and (
         isinstance(error, (DatabaseUnavailable, OperationalError, InterfaceError))
         or type(error) is DatabaseError
     )
-    return away and not wrong

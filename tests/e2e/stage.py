@@ -19,7 +19,8 @@ from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from stocksync.store.migrate import migrate
 from tests.processes import Processes
-from tests.servers import ServerMissing, free_port, wait_until
+from tests.server_programs import ServerMissing
+from tests.servers import free_port, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 SCREENS = ROOT / "build" / "screens"

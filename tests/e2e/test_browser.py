@@ -13,7 +13,8 @@ from stocksync.sandbox import Sandbox
 from tests.conftest import _do_without
 from tests.e2e.stage import DESKTOP, PHONE, SCREENS, Shop, Visitor, browsing, visiting
 from tests.page_shop import PAUSED, filled, serving
-from tests.servers import RedisServer, ServerMissing, wait_until
+from tests.server_programs import ServerMissing
+from tests.servers import RedisServer, wait_until
 from tests.shop import SELLER, WAREHOUSE, form
 
 # A page polls every five seconds.

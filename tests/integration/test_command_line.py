@@ -125,6 +125,7 @@ def on_hand(shop: Shop) -> tuple[int, int]:
 # The schema
 
 
+@pytest.mark.starts_empty
 def test_migrate_makes_the_schema_and_finds_nothing_to_do_the_second_time(at: CommandLine) -> None:
     first, second = at.run("migrate"), at.run("migrate")
 
@@ -135,6 +136,7 @@ def test_migrate_makes_the_schema_and_finds_nothing_to_do_the_second_time(at: Co
     assert (second.code, second.out) == (0, "nothing to do\n")
 
 
+@pytest.mark.starts_empty
 def test_of_two_that_migrate_at_once_one_does_it_and_both_succeed(at: CommandLine) -> None:
     both = [at.start("migrate --json") for _ in range(2)]
     said = [process.communicate(timeout=60) for process in both]
@@ -144,6 +146,7 @@ def test_of_two_that_migrate_at_once_one_does_it_and_both_succeed(at: CommandLin
 
 
 @on_sqlite
+@pytest.mark.starts_empty
 def test_on_a_schema_that_is_behind_a_command_says_to_migrate(at: CommandLine) -> None:
     at.write("count.csv", HEADER + "A,Ирина,1\n")
 

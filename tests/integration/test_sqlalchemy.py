@@ -430,6 +430,7 @@ def test_an_async_session_itself_is_refused_with_the_way_to_do_it(sqlite_url: st
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.starts_empty
 def test_a_database_that_was_not_migrated_is_named_with_what_to_do(
     request: pytest.FixtureRequest, tmp_path: Path, driver: str
 ) -> None:

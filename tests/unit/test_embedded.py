@@ -16,7 +16,8 @@ import redis
 
 from stocksync.queue import embedded
 from stocksync.queue.embedded import EmbeddedRedis, EmbeddedServerError, embedded_redis_url, find_redis_server
-from tests.servers import ServerMissing, find_redis, wait_until
+from tests.server_programs import ServerMissing, find_redis
+from tests.servers import wait_until
 
 needs_redis = pytest.mark.usefixtures("redis_server")
 

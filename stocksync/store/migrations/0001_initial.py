@@ -1,8 +1,8 @@
-"""Every table. A frozen text: the models may move on, this does not."""
+"""Every table with its invariants and indexes. A frozen text: the models may move on, this does not."""
 
 from typing import Any
 
-from stocksync.store.migrate import types_of
+from stocksync.store.migrate import COLUMN_TYPES
 
 STATEMENTS = (
     """CREATE TABLE stock_sync_accounts (
@@ -25,11 +25,14 @@ STATEMENTS = (
         CHECK (waiting IN ('new', 'retry', 'rescued', 'snoozed', 'outage', 'not_ready', 'failed',
             'cancelled', 'manual', 'reconciled')))""",
     "CREATE UNIQUE INDEX stock_sync_orders_token_id_order_id ON stock_sync_orders (token_id, order_id)",
+    # A claim looks only at what is due and free, a rescue only at what is claimed: a million delivered orders are in neither
+    # of these two indexes.
     "CREATE INDEX stock_sync_orders_due ON stock_sync_orders (token_id, due_at)"
     " WHERE due_at IS NOT NULL AND claim_id IS NULL",
     "CREATE INDEX stock_sync_orders_claimed ON stock_sync_orders (claim_id, lease_until)"
     " WHERE claim_id IS NOT NULL",
     "CREATE INDEX stock_sync_orders_token_id_updated_at ON stock_sync_orders (token_id, updated_at)",
+    # What has something to tell and is not on its way: given up, cancelled, or lost.
     "CREATE INDEX stock_sync_orders_untold ON stock_sync_orders (waiting)"
     " WHERE due_at IS NULL AND claim_id IS NULL AND delivered_version < state_version",
     """CREATE TABLE stock_sync_order_lines (
@@ -47,6 +50,7 @@ STATEMENTS = (
     "CREATE UNIQUE INDEX stock_sync_order_lines_order_ref_line_id"
     " ON stock_sync_order_lines (order_ref, line_id)",
     "CREATE UNIQUE INDEX stock_sync_order_lines_carried ON stock_sync_order_lines (carried)",
+    # What was sold without an external id; stock lines are not in it.
     "CREATE INDEX stock_sync_order_lines_without_sku ON stock_sync_order_lines (created_at) WHERE sku IS NULL",
     """CREATE TABLE pending_stock_operations (
         id {uuid} NOT NULL PRIMARY KEY, order_ref {uuid}, order_id {word}, allegro_order_id {word},
@@ -67,6 +71,7 @@ STATEMENTS = (
         CHECK (order_ref IS NOT NULL OR operation_type = 'adjustment'))""",
     "CREATE INDEX pending_stock_operations_order_ref_state_version"
     " ON pending_stock_operations (order_ref, state_version)",
+    # Ids rise with time: every list is read along an index that ends in them.
     "CREATE INDEX pending_stock_operations_status_id ON pending_stock_operations (status, id)",
     "CREATE INDEX pending_stock_operations_sku_id ON pending_stock_operations (sku, id)",
     "CREATE INDEX pending_stock_operations_token_id_id ON pending_stock_operations (token_id, id)",
@@ -87,6 +92,7 @@ STATEMENTS = (
     """CREATE TABLE stock_sync_keys (
         key VARCHAR(1024) NOT NULL PRIMARY KEY, content_hash {word} NOT NULL,
         operation_id {uuid} NOT NULL, created_at {time} NOT NULL)""",
+    # What clean-up looks at.
     "CREATE INDEX stock_sync_keys_passing ON stock_sync_keys (operation_id)"
     " WHERE substr(key, 1, 7) NOT IN ('deduct:', 'return:')",
     """CREATE TABLE stock_sync_levels (
@@ -164,6 +170,5 @@ STATEMENTS = (
 
 
 def up(_migrator: Any, db: Any) -> None:
-    types = types_of(db)
     for statement in STATEMENTS:
-        db.execute_sql(statement.format(**types))
+        db.execute_sql(statement.format(**COLUMN_TYPES[db.dialect.name]))
