@@ -119,11 +119,7 @@ def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
     Raises:
         InvalidOrder: with every fault found; nothing was written.
     """
-    form = (
-        document
-        if isinstance(document, CheckoutForm)
-        else read(CheckoutForm, document, token_id, "id", InvalidOrder)
-    )
+    form = read(CheckoutForm, document, token_id, "id", InvalidOrder)
     counts = Counter(line.id for line in form.line_items).items()
     faults = [f"lineItems: id {line_id} appears more than once" for line_id, count in counts if count > 1]
     faults += [
@@ -143,11 +139,11 @@ def read(
     id_field: str,
     refused: type[InvalidOrder | InvalidReturn],
 ) -> M:
-    """`document` (decoded JSON) as a `model`, of the account `token_id` where it names none.
+    """`document` (decoded JSON, or a `model`) as a `model`, of the account `token_id` where it names none.
 
     Raises `refused` with every fault found, and with what `id_field` holds.
     """
-    if not isinstance(document, Mapping):
+    if not isinstance(document, (Mapping, model)):
         raise refused(None, [f"expected a JSON object, got {type(document).__name__}"])
     given = dict(document)
     if given.get("token_id") is None and token_id is not None:
@@ -169,7 +165,6 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
     Raises:
         InvalidOrder: with every fault found; nothing was written.
     """
-
     faults = [] if order.order_items is not None else ["order_items: missing; load them first"]
     quantities, skus = Counter[str](), dict[str, str | None]()
     for number, item in enumerate(order.order_items or ()):

@@ -184,8 +184,9 @@ class Interventions(Part):
         excess = line.left - (0 if order.status in (CANCELLED, SELLER_CANCELLED) else line.quantity)
         if excess > 0:
             line = replace(line, sku=operation.sku, warehouse=operation.warehouse)
-            what = (order, line, excess, f"excess:{operation.id}")
-            refund = recorder.on_line("refund", *what, reason="the order had changed")
+            refund = recorder.on_line(
+                "refund", order, line, excess, f"excess:{operation.id}", reason="the order had changed"
+            )
             recorder.record(order, [refund], now)
         else:
             recorder.schedule(order, now)
@@ -224,8 +225,14 @@ class Interventions(Part):
                 "put_back",
                 f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then",
             )
-        what = {"line_id": line.line_id, "quantity": operation.quantity, "reserved": line.reserved}
-        if self._database.run(UNDO_DEDUCTION, order_ref=order.id, **what).fetchone() is None:
+        undone = self._database.run(
+            UNDO_DEDUCTION,
+            order_ref=order.id,
+            line_id=line.line_id,
+            quantity=operation.quantity,
+            reserved=line.reserved,
+        ).fetchone()
+        if undone is None:
             raise exceeds(order.order_id, [line], operation.quantity)
 
 

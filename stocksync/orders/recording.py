@@ -112,9 +112,13 @@ class Recorder(Part):
         """
         for one in operations:
             if one.operation_type == "deduction":
-                grows = one.line_item_id is None or not order.has_form
-                what = {"line_id": one.line_id, "quantity": one.quantity, "grows": grows}
-                self._database.run(DEDUCT_LINE, order_ref=order.id, **what)
+                self._database.run(
+                    DEDUCT_LINE,
+                    order_ref=order.id,
+                    line_id=one.line_id,
+                    quantity=one.quantity,
+                    grows=one.line_item_id is None or not order.has_form,
+                )
         back = [one for one in operations if one.operation_type == "refund"]
         items = [{"line_id": one.line_id, "quantity": one.quantity} for one in back]
         counted = rows_of(self._database.run(REFUND_LINES, order_ref=order.id, items=items)) if back else ()

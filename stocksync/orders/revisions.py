@@ -94,7 +94,7 @@ def follow(
     if cancelled:
         return operations + apply(recorder, order, known, withdrawal(here, known), warehouse)
     changed = list(changes(here, {id: line for id, line in carried.items() if line.named_id is not None}))
-    _refuse(order, known, changed)
+    _check_lines(order, known, changed)
     if unsold := [f"{one.id} ({one.quantity} units)" for one in here if not one.sku and one.id not in known]:
         log.warning(
             "sold without an external id, so nothing is deducted for: %s",
@@ -104,7 +104,7 @@ def follow(
     return operations + apply(recorder, order, known, changed, warehouse)
 
 
-def _refuse(order: OrderRow, known: Mapping[str, Line], changed: Iterable[LineChange]) -> None:
+def _check_lines(order: OrderRow, known: Mapping[str, Line], changed: Iterable[LineChange]) -> None:
     """Raises InvalidOrder: lines that nobody can tell from the form's, or that only another's stock can supply."""
     faults = [
         f"line {change.line_id}: {change.out} more of {change.sku} go out of stock that is kept elsewhere; "
@@ -155,9 +155,10 @@ def take_over(
         ours = [line for line in form.line_items if carriers.get(line.id) is other]
         if is_later(form, other):
             taken = _handed_over(recorder, order, other, [line.id for line in ours])
-            came = f"taken over from order {other.order_id}"
             operations += [
-                _moving(recorder, "deduction", order, line, came) for line in taken if line.left > 0
+                _moving(recorder, "deduction", order, line, f"taken over from order {other.order_id}")
+                for line in taken
+                if line.left > 0
             ]
             # Units that were returned before stay so: they hold the order up as little here as there.
             lines += [
@@ -193,8 +194,11 @@ def _handed_over(recorder: Recorder, order: OrderRow, other: OrderRow, line_ids:
     if doubtful := [line.line_id for line in lines if line.is_open or line.reserved]:
         why = f"whether order {other.order_id} has it deducted is in doubt; confirm that, then process this form again"
         raise InvalidOrder(order.order_id, [f"line {line_id}: {why}" for line_id in doubtful])
-    went = f"taken over by order {order.order_id}"
-    given_back = [_moving(recorder, "refund", other, line, went) for line in lines if line.left > 0]
+    given_back = [
+        _moving(recorder, "refund", other, line, f"taken over by order {order.order_id}")
+        for line in lines
+        if line.left > 0
+    ]
     recorder.record(other, given_back, recorder.context.clock())
     recorder.context.database.run_many(
         HAND_OVER,
@@ -236,8 +240,8 @@ def apply(
             deducted=before.deducted + change.out,
         )
         lines.append(line)
-        again = [str(order.state_version + 1)] if change.line_id in known else []
-        which = [order.token_id, order.order_id, change.line_id, *again]
+        which = [order.token_id, order.order_id, change.line_id]
+        which += [str(order.state_version + 1)] if change.line_id in known else []
         if change.back:
             operations.append(
                 recorder.on_line("refund", order, before, change.back, stored_key("revise", *which))

@@ -208,8 +208,8 @@ class StockSynchronizationService(Interventions):
         """
         engine, figures = self._engine(), Counter(succeeded=0, failed=0, max_retries_reached=0)
         for lane in self.lanes_due():
-            done = 1
-            while limit > 0 and done > 0:
+            done = None
+            while limit > 0 and done != 0:
                 report = engine.drain(lane, limit=limit)
                 figures.update(
                     succeeded=report.operations_completed,

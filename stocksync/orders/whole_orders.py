@@ -160,11 +160,7 @@ class AllegroStockService(Part):
             RefundExceedsSale: fewer units are left of it.
             IdempotencyConflict: the return was taken before with other content.
         """
-        goods = (
-            document
-            if isinstance(document, ReturnedGoods)
-            else read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)
-        )
+        goods = read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)
         call = Operation(
             *(self._new_id(), "refund", goods.token_id, goods.order_id, goods.sku, goods.quantity),
             *(DEFAULT_WAREHOUSE, goods.line_item_id),
@@ -182,44 +178,42 @@ class AllegroStockService(Part):
         self._recorder.ledger.require_warehouse(check_word("warehouse", warehouse))
 
     def _process(self, form: CheckoutForm, warehouse: str, actor: str | None, now: datetime) -> OrderResult:
-        recorder = self._recorder
         standing = form.standing if self._config.seller_cancellation == "restock" else form.status
-        order, carriers = recorder.hold(form.token_id, form.id, [line.id for line in form.line_items], now)
+        order, carriers = self._recorder.hold(
+            form.token_id, form.id, [line.id for line in form.line_items], now
+        )
         if order.status == CANCELLED and standing != READY:
             return OrderResult(form.id, "already_cancelled" if standing == CANCELLED else "cancelled")
         if order.status == CANCELLED:
             standing = CANCELLED
+        said = {"status": standing, "revision": form.revision, "changed_at": form.updated_at}
         if standing != CANCELLED:
-            recorder.ledger.require_warehouse(warehouse)
+            self._recorder.ledger.require_warehouse(warehouse)
             turned = {standing, order.status} == {READY, SELLER_CANCELLED}
             if order.has_form and not is_newer(
                 form, order.revision, order.form_updated_at, seller_turned=turned
             ):
                 if (form.revision, standing) == (order.revision, order.status) and is_later(form, order):
                     # What the seller said before this moment, and comes later, is over.
-                    self._take_form(order, form, standing, now)
+                    self._database.run(TAKE_FORM, id=order.id, **said, now=now)
                 return OrderResult(form.id, "already_updated")
             if standing not in (READY, SELLER_CANCELLED):
                 if not order.has_form:
                     # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
                     self._database.run(NOTE_STATUS, id=order.id, status=standing, now=now)
                 return OrderResult(form.id, "noted")
-        self._take_form(order, form, standing, now)
+        self._database.run(TAKE_FORM, id=order.id, **said, now=now)
         cancelled = standing != READY
-        operations = follow(recorder, order, form, carriers, warehouse, cancelled=cancelled)
+        operations = follow(self._recorder, order, form, carriers, warehouse, cancelled=cancelled)
         done = self._record(order, operations, actor, _REASONS.get(standing), now)
         if cancelled or done:
             return OrderResult(form.id, "cancelled" if cancelled else "queued", done or ())
-        lines = recorder.lines.of(order).values()
+        lines = self._recorder.lines.of(order).values()
         if any(line.moved_to for line in lines):
             return OrderResult(form.id, "taken_over")
         return OrderResult(
             form.id, "already_updated" if any(line.sku for line in lines) else "no_stock_lines"
         )
-
-    def _take_form(self, order: OrderRow, form: CheckoutForm, status: str, now: datetime) -> None:
-        said = {"status": status, "revision": form.revision, "changed_at": form.updated_at}
-        self._database.run(TAKE_FORM, id=order.id, **said, now=now)
 
     def _record(
         self,

@@ -191,8 +191,11 @@ class Operation:
 
 def order_row(row: Any) -> OrderRow:
     """An order's row as any of the statements here returned it."""
-    state = None if row[4] is None else bool(row[4])
-    return OrderRow(uuid_of(row[0]), bool(row[1]), bool(row[2]), as_utc(row[3]), state, *row[5:])
+    return OrderRow(
+        *(uuid_of(row[0]), bool(row[1]), bool(row[2]), as_utc(row[3])),
+        None if row[4] is None else bool(row[4]),
+        *row[5:],
+    )
 
 
 @dataclass(frozen=True, slots=True)
