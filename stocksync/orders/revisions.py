@@ -6,7 +6,7 @@ movement. `changes` and `withdrawal` are pure.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stocksync.errors import InvalidOrder, LineTaken
@@ -152,40 +152,30 @@ def take_over(
     operations: list[Operation] = []
     lines: list[Line] = []
     for other in {row.order_id: row for row in carriers.values()}.values():
-        ours = [line for line in form.line_items if carriers.get(line.id) is other]
+        ours = {line.id: line for line in form.line_items if carriers.get(line.id) is other}
         if is_later(form, other):
-            taken = _handed_over(recorder, order, other, [line.id for line in ours])
+            taken = _handed_over(recorder, order, other, ours.keys())
             operations += [
                 _moving(recorder, "deduction", order, line, f"taken over from order {other.order_id}")
                 for line in taken
                 if line.left > 0
             ]
-            # Units that were returned before stay so: they hold the order up as little here as there.
-            lines += [
-                replace(
-                    line,
-                    deducted=line.left,
-                    refunded=0,
-                    waived=line.waived or (line.sku is not None and line.left < line.quantity),
-                    moves_stock=line.moves_stock or not line.left,
-                )
-                for line in taken
-            ]
+            lines += taken
         else:
             lines += [
                 Line(
-                    *(line.id, line.sku, warehouse if line.sku else None, line.quantity),
-                    moved_to=other.order_id,
-                    waived=True,
+                    id, line.sku, line.sku and warehouse, line.quantity, moved_to=other.order_id, waived=True
                 )
-                for line in ours
+                for id, line in ours.items()
             ]
     recorder.lines.add(order, lines)
     return operations
 
 
-def _handed_over(recorder: Recorder, order: OrderRow, other: OrderRow, line_ids: Sequence[str]) -> list[Line]:
-    """Have the other order give these lines up, and what it has deducted of them; answers with them as they were."""
+def _handed_over(
+    recorder: Recorder, order: OrderRow, other: OrderRow, line_ids: Collection[str]
+) -> list[Line]:
+    """Have the other order give these lines up, and what it has deducted of them; answers with them as they come."""
     known = recorder.lines.of(other)
     for line_id in line_ids:
         if line_id not in known or known[line_id].moved_to is not None:
@@ -204,7 +194,17 @@ def _handed_over(recorder: Recorder, order: OrderRow, other: OrderRow, line_ids:
         HAND_OVER,
         [{"order_ref": other.id, "order_id": order.order_id, "line_id": line_id} for line_id in line_ids],
     )
-    return lines
+    # Units that were returned before stay so: they hold the order up as little here as there.
+    return [
+        replace(
+            line,
+            deducted=line.left,
+            refunded=0,
+            waived=line.waived or (line.sku is not None and line.left < line.quantity),
+            moves_stock=line.moves_stock or not line.left,
+        )
+        for line in lines
+    ]
 
 
 def _moving(recorder: Recorder, kind: str, order: OrderRow, line: Line, reason: str) -> Operation:
