@@ -66,17 +66,10 @@ class Interventions(Part):
         with self._database.transaction_scope():
             now = self._clock()
             order, operation = self._lock(operation_id, "retried")
-            if not can_be_retried(operation.status) or order.is_stock_updated is None:
+            state = order.is_stock_updated
+            if not can_be_retried(operation.status) or state is None:
                 raise TransitionRefused(operation_id, "retried", operation.status)
-            run(
-                SCHEDULE_ORDER,
-                id=order.id,
-                state=order.is_stock_updated,
-                due_at=now,
-                waiting="manual",
-                now=now,
-            )
-            details = {**who, "operation": str(operation.id)}
+            run(SCHEDULE_ORDER, id=order.id, state=state, due_at=now, waiting="manual", now=now)
             cursor = run(
                 RETRY_OPERATIONS, order_ref=order.id, max_retries=self._config.retry_max_attempts, now=now
             )

@@ -100,8 +100,14 @@ class Recorder(Part):
     ) -> Operation:
         """An operation on a line of the order; it moves stock where the line's is ours."""
         return Operation(
-            *(self._new_id(), kind, order.token_id, order.order_id),
-            *(str(line.sku), quantity, str(line.warehouse), line.named_id),
+            self._new_id(),
+            kind,
+            order.token_id,
+            order.order_id,
+            str(line.sku),
+            quantity,
+            str(line.warehouse),
+            line.named_id,
             **{"moves_stock": line.moves_stock, "keys": (key,), **more},
         )
 

@@ -162,8 +162,10 @@ class AllegroStockService(Part):
         """
         goods = read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)
         call = Operation(
-            *(self._new_id(), "refund", goods.token_id, goods.order_id, goods.sku, goods.quantity),
-            *(DEFAULT_WAREHOUSE, goods.line_item_id),
+            self._new_id(),
+            "refund",
+            **goods.model_dump(exclude={"return_id"}),
+            warehouse=DEFAULT_WAREHOUSE,
             moves_stock=restock,
             actor=optional_word("actor", actor),
         )

@@ -192,7 +192,10 @@ class Operation:
 def order_row(row: Any) -> OrderRow:
     """An order's row as any of the statements here returned it."""
     return OrderRow(
-        *(uuid_of(row[0]), bool(row[1]), bool(row[2]), as_utc(row[3])),
+        uuid_of(row[0]),
+        bool(row[1]),
+        bool(row[2]),
+        as_utc(row[3]),
         None if row[4] is None else bool(row[4]),
         *row[5:],
     )
