@@ -15,7 +15,7 @@ from stocksync.errors import ConfigurationError, RemoteError
 from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
 from stocksync.orders.service import StockSynchronizationService
 from stocksync.orders.whole_orders import AllegroStockService
-from stocksync.queue.embedded import embedded_redis_url
+from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.queue.stopping import Stop
 from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
 from stocksync.store.alerts import Alerts
@@ -189,7 +189,7 @@ class Parts:
     def redis_url(self) -> str:
         """Holds a secret: never print it."""
         url = self.config.redis_url
-        return url.get_secret_value() if url else embedded_redis_url(self.config.data_dir)
+        return url.get_secret_value() if url else EmbeddedRedis(self.config.data_dir).url
 
     def connect_redis(self, *, blocking: bool = False) -> Redis:
         """A new client: short timeouts for callers, or (`blocking`) for a worker's waiting calls."""

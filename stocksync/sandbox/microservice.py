@@ -1,51 +1,104 @@
-"""The orders microservice as its contract describes it: answers requests from orders kept in memory."""
+"""The orders microservice as its contract describes it, with orders kept in memory; and the faults that it can have."""
 
 import json
+import random
 import threading
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import Message
-from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, validate_call
 
+Share = Annotated[float, Field(ge=0, le=1)]
+HeaderValue = Annotated[str, Field(pattern=r"^[\x20-\x7e]+$")]
 Text = Annotated[str, Field(min_length=1)]
-Headers = Mapping[str, str]
-_NO_HEADERS: Headers = {}
-_position = attrgetter("position")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One HTTP answer."""
+class Answer(NamedTuple):
+    """One HTTP answer. The body is JSON, or a page, which begins with `<`."""
 
     status: int
     body: bytes
-    content_type: str
-    headers: Headers
+    headers: Mapping[str, str] = {}
 
 
-def json_answer(status: int, content: object, headers: Headers = _NO_HEADERS) -> Answer:
+def json_answer(status: int, content: object) -> Answer:
     """An answer with `content` as JSON."""
-    return Answer(status, json.dumps(content).encode(), "application/json", headers)
+    return Answer(status, json.dumps(content).encode())
 
 
-def contract_answer(status: int, error: str | None, headers: Headers = _NO_HEADERS) -> Answer:
+def contract_answer(status: int, error: str | None) -> Answer:
     """The contract's answer to an update; `error` None means success."""
-    return json_answer(status, {"success": error is None, "error": error}, headers)
+    return json_answer(status, {"success": error is None, "error": error})
 
 
-def page_answer(status: int, title: str, headers: Headers = _NO_HEADERS) -> Answer:
+def page(title: str) -> bytes:
     """An HTML page, as a gateway or a framework sends it."""
-    page = f"<!doctype html><title>{title}</title><h1>{title}</h1>\n"
-    return Answer(status, page.encode(), "text/html", headers)
+    return f"<!doctype html><title>{title}</title><h1>{title}</h1>\n".encode()
 
 
-_UNKNOWN_ORDER = contract_answer(404, "unknown order")
+class FaultPlan(BaseModel, frozen=True, strict=True, extra="forbid"):
+    """The faults in force. A share is the part of the requests, 0 to 1, that meets the fault.
+
+    `latency_ms` and `outage` apply to all requests, the others only to requests for orders. Raises pydantic's
+    ValidationError, which is a ValueError, for an unknown fault or a value out of range.
+    """
+
+    latency_ms: float = Field(0, ge=0, allow_inf_nan=False)
+    """Delay before a request is looked at."""
+    outage: Literal["maintenance", "reset"] | None = None
+    """All requests fail: with a gateway's page, status 503 and Retry-After, or with a reset connection."""
+    reset_share: Share = 0
+    """The connection is reset; nothing is applied."""
+    rate_limit_share: Share = 0
+    """Answered with 429; not applied."""
+    retry_after: HeaderValue | None = "1"
+    """Sent with 429 and with the maintenance page: seconds or an HTTP date. None: no such header."""
+    error_share: Share = 0
+    """Answered with `error_status` and the contract's JSON; not applied."""
+    error_status: int = Field(503, ge=400, le=599)
+    not_success_share: Share = 0
+    """Answered with 200 and `success` false; not applied."""
+    drop_after_apply_share: Share = 0
+    """Applied, then the connection is closed without an answer."""
+    bad_body: (
+        Literal["redirect", "html", "empty", "no_success", "truncated", "huge", "endless", "slow_headers"]
+        | None
+    ) = None
+    """Replaces every answer with status 200; the request was applied, except with 'redirect'. One of:
+
+    redirect (302 to `redirect_to`), html (a page), empty, no_success (JSON without `success`), truncated (half of
+    the announced length), huge (10 MB), endless (a byte every 50 ms for a minute), slow_headers (the same for headers).
+    """
+    redirect_to: HeaderValue = "/login"
+    seed: int = 0
+    """Start of the random draws: the same requests, one after another, meet the same faults again."""
+
+    def draw(self, source: random.Random, path: list[str]) -> str | None:
+        """Draw the fault that one request meets; None: none. Of several that are drawn it is the first field's.
+
+        Every share is drawn each time, so that switching on one fault does not move the others.
+        """
+        if path[:1] != ["orders"]:
+            return self.outage
+        met = [name for name, share in self if name.endswith("_share") and source.random() < share]
+        return self.outage or (met[0].removesuffix("_share") if met else self.bad_body)
+
+    def answer_instead(self, fault: str | None) -> Answer | None:
+        """What a request that meets `fault` gets without being applied; None: it is applied."""
+        retry_after = {"Retry-After": self.retry_after} if self.retry_after else {}
+        return {
+            "maintenance": Answer(503, page("Down for maintenance"), retry_after),
+            "rate_limit": contract_answer(429, "too many requests")._replace(headers=retry_after),
+            "error": contract_answer(self.error_status, "a fault of the sandbox: error_share"),
+            "not_success": contract_answer(200, "a fault of the sandbox: not_success_share"),
+            "redirect": Answer(302, page("Found"), {"Location": self.redirect_to}),
+        }.get(fault or "")
 
 
 @dataclass
@@ -58,7 +111,6 @@ class Order:
     updated_at: str = ""
     history: list[bool] = field(default_factory=list)
 
-    @property
     def position(self) -> str:
         """Where it stands in the listing: by time, which has a fixed width, then by id. Also the cursor."""
         return f"{self.updated_at} {self.order_id}"
@@ -75,15 +127,6 @@ class Update(BaseModel, strict=True):
     is_stock_updated: bool
 
 
-class Listing(BaseModel):
-    """The query of a listing."""
-
-    token_id: Text
-    updated_since: AwareDatetime | None = None
-    cursor: str = ""
-    limit: int = Field(100, ge=1, le=500)
-
-
 class Microservice:
     """Answers whoever sends `token` as bearer. `clock` dates the updates. Any thread may call its methods."""
 
@@ -95,10 +138,15 @@ class Microservice:
         self._listings: dict[str, list[Order]] = {}  # by seller, until its next change
         self._keys: dict[str, tuple[str, str, bool]] = {}
         self._last_change = datetime.min.replace(tzinfo=UTC)
-        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._stats: dict[str, Any] = {
+            "applied": 0,
+            "repeated": 0,
+            "requests": Counter(),
+            "answers": Counter(),
+        }
 
     def answer(
-        self, method: str, path: list[str], query: dict[str, str], headers: Message, body: bytes
+        self, method: str, path: list[str], query: dict[str, Any], headers: Message, body: bytes
     ) -> Answer:
         """Do what a request asks for. `path` and `query` are decoded."""
         if (method, path) == ("GET", ["health"]):
@@ -109,17 +157,22 @@ class Microservice:
             with self._lock:
                 match method, path:
                     case "PUT", ["orders", order_id, "stock-status"]:
-                        update = Update.model_validate_json(body)
-                        return self._update(order_id, update, headers["Idempotency-Key"])
+                        return self._update(
+                            order_id, Update.model_validate_json(body), headers["Idempotency-Key"]
+                        )
                     case "GET", ["orders", order_id]:
                         order = self._orders.get((query.get("token_id", ""), order_id))
-                        return json_answer(200, order.content()) if order else _UNKNOWN_ORDER
+                        return (
+                            json_answer(200, order.content())
+                            if order
+                            else contract_answer(404, "unknown order")
+                        )
                     case "GET", ["orders"]:
-                        return self._list(Listing.model_validate(query))
+                        return self._list(**query)
         except ValidationError as error:
             return contract_answer(400, str(error))
         # Not in the contract's words: a client with a wrong base URL must not read this as 'unknown order'.
-        return page_answer(404, "Not Found")
+        return Answer(404, page("Not Found"))
 
     def orders(self) -> list[dict[str, Any]]:
         """All orders of all sellers, with the fields of `Order`, in no particular order."""
@@ -139,20 +192,17 @@ class Microservice:
                     self._orders.pop(key, None)
                     self._listings.pop(key[0], None)
                 else:
-                    dated = order.get("updated_at")
-                    moment = datetime.fromisoformat(dated) if dated else None
-                    self._set(*key, order["is_stock_updated"], moment)
+                    self._set(*key, order["is_stock_updated"], order.get("updated_at"))
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start: `requests` by method, `answers` by status, updates `applied` and `repeated`."""
         with self._lock:
-            requests, answers, updates = (dict(self._counts[of]) for of in ("requests", "answers", "updates"))
-            return {"applied": 0, "repeated": 0} | updates | {"requests": requests, "answers": answers}
+            return deepcopy(self._stats)
 
     def count(self, of: str, what: str) -> None:
-        """Add one to the statistics."""
+        """Add one to the statistics of `requests` or `answers`."""
         with self._lock:
-            self._counts[of][what] += 1
+            self._stats[of][what] += 1
 
     def _update(self, order_id: str, update: Update, key: str | None) -> Answer:
         content = (update.token_id, order_id, update.is_stock_updated)
@@ -161,36 +211,47 @@ class Microservice:
         if before and before[:2] in self._orders:
             if before != content:
                 return contract_answer(422, "this Idempotency-Key came before with other content")
-            self.count("updates", "repeated")
-            return contract_answer(200, None)
-        order = self._set(*content)
-        order.history.append(update.is_stock_updated)
-        self.count("updates", "applied")
-        if key:
-            self._keys[key] = content
+            self._stats["repeated"] += 1
+        else:
+            self._set(*content).history.append(update.is_stock_updated)
+            self._stats["applied"] += 1
+            if key:
+                self._keys[key] = content
         return contract_answer(200, None)
 
-    def _set(self, token_id: str, order_id: str, flag: bool, updated_at: datetime | None = None) -> Order:
+    def _set(self, token_id: str, order_id: str, flag: bool, updated_at: str | None = None) -> Order:
         # Later than the last change even if the clock stands still: one dated alike could sort before
         # the cursor of a reader, who would never see it.
         self._last_change = max(self._clock(), self._last_change + timedelta(microseconds=1))
         order = self._orders.setdefault((token_id, order_id), Order(token_id, order_id))
-        order.is_stock_updated, order.updated_at = flag, _text(updated_at or self._last_change)
+        order.is_stock_updated = flag
+        order.updated_at = _text(datetime.fromisoformat(updated_at) if updated_at else self._last_change)
         self._listings.pop(token_id, None)
         return order
 
-    def _list(self, query: Listing) -> Answer:
-        orders = self._listings.get(query.token_id)
+    @validate_call
+    def _list(
+        self,
+        /,
+        token_id: Text,
+        updated_since: AwareDatetime | None = None,
+        cursor: str = "",
+        limit: Annotated[int, Field(ge=1, le=500)] = 100,
+        **_: Any,
+    ) -> Answer:
+        """One page of a seller's orders; the arguments are those of the query."""
+        orders = self._listings.get(token_id)
         if orders is None:
-            own = (order for order in self._orders.values() if order.token_id == query.token_id)
-            orders = self._listings[query.token_id] = sorted(own, key=_position)
-        since = _text(query.updated_since) if query.updated_since else ""
+            orders = self._listings[token_id] = sorted(
+                (order for order in self._orders.values() if order.token_id == token_id), key=Order.position
+            )
+        since = _text(updated_since) if updated_since else ""
         start = max(
-            bisect_left(orders, since, key=_position), bisect_right(orders, query.cursor, key=_position)
+            bisect_left(orders, since, key=Order.position), bisect_right(orders, cursor, key=Order.position)
         )
-        page = orders[start : start + query.limit]
-        cursor = page[-1].position if start + query.limit < len(orders) else None
-        return json_answer(200, {"orders": [order.content() for order in page], "next_cursor": cursor})
+        listed = orders[start : start + limit]
+        next_cursor = listed[-1].position() if start + limit < len(orders) else None
+        return json_answer(200, {"orders": [order.content() for order in listed], "next_cursor": next_cursor})
 
 
 def _text(moment: datetime) -> str:

@@ -5,30 +5,27 @@ import json
 import random
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
-from socketserver import ThreadingTCPServer
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote
+from weakref import WeakSet
 
-from .faults import FaultPlan
-from .microservice import Answer, Microservice, contract_answer, json_answer, page_answer
-from .preflight import free_port
+from .microservice import Answer, FaultPlan, Microservice, json_answer, page
+from .supervisor import free_port
 
 _DRIP_SECONDS, _DROPS = 0.05, 1200
-_HUGE_BYTES = 10_000_000
-_STOP_POLL_SECONDS = 0.01
+_BAD_BODIES = {"html": page("Please log in"), "empty": b"", "no_success": b'{"status": "accepted"}'}
 
 
 class Sandbox(Microservice):
     """A stand-in orders microservice that listens, in threads of this process; also a context manager.
 
     While it runs, its faults can also be changed over HTTP from this machine: GET and PUT `/_sandbox/faults`;
-    GET `/_sandbox/stats` and `/_sandbox/orders` show what came of it.
+    GET `/_sandbox/stats` and `/_sandbox/orders` show what came of it. `url` is its base address, without a slash at
+    the end.
     """
 
     def __init__(
@@ -43,106 +40,77 @@ class Sandbox(Microservice):
         super().__init__(token, clock)
         self.host, self.port = host, port
         self.faults = faults or FaultPlan()
-        self._random = random.Random(self.faults.seed)
-
-    @property
-    def url(self) -> str:
-        """The base address, without a slash at its end."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        self.random = random.Random(self.faults.seed)
 
     def __enter__(self) -> Self:
         """Listen. Raises CannotStart when the port is taken."""
-        if self.port:
-            free_port(self.host, self.port)
-        self._server = _Server(self)
-        self.port = self._server.server_address[1]
-        self._server.listen()
+        free_port(self.host, self.port)
+        self._bind()
+        self.accept()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.close()
-
-    def refuse(self) -> None:
-        """Break all connections and refuse new ones until `accept`; the port stays ours."""
-        self._server.close()
-        self._server = _Server(self)
-
-    def accept(self) -> None:
-        """Listen again after `refuse`."""
-        self._server.listen()
-
-    def set_faults(self, **changes: Any) -> None:
-        """Change some of the faults; naming `seed` restarts the draws. ValueError says what is allowed."""
-        self.faults = FaultPlan.model_validate(self.faults.model_dump() | changes)
-        if "seed" in changes:
-            self._random.seed(self.faults.seed)
-
-    def draw_fault(self, path: list[str]) -> str | None:
-        """The fault that a request meets; None: none."""
-        drawn = self.faults.draw(self._random) if path[:1] == ["orders"] else None
-        return self.faults.outage or drawn
-
-
-class _Server(ThreadingTCPServer):
-    """Bound to the sandbox's port, first without listening: connections are refused, and nobody else gets the port."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 1024
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.address_family = socket.AF_INET6 if ":" in sandbox.host else socket.AF_INET
-        super().__init__((sandbox.host, sandbox.port), _Exchange, bind_and_activate=False)
-        self.sandbox = sandbox
-        self.closing = threading.Event()
-        self._connections: set[Any] = set()
-        self._thread: threading.Thread | None = None
-        self.server_bind()
-
-    def listen(self) -> None:
-        """Accept connections from now on."""
-        if self._thread is None:
-            self.server_activate()
-            self._thread = threading.Thread(
-                target=self.serve_forever, args=(_STOP_POLL_SECONDS,), name="stocksync-sandbox", daemon=True
-            )
-            self._thread.start()
-
-    def close(self) -> None:
-        """Give up the port and break all connections."""
-        self.closing.set()
-        if self._thread is not None:
-            self.shutdown()
-        self.server_close()
+        self._closing.set()
+        self._accepting.join()
+        self._listener.close()
         for connection in list(self._connections):
             # Wakes the thread that reads from it, which then closes it.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread of its own."""
-        self._connections.add(request)
-        super().process_request(request, client_address)
+    def refuse(self) -> None:
+        """Break all connections and refuse new ones until `accept`; the port stays ours."""
+        self.__exit__()
+        self._bind()
 
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection, without the FIN that would come before the RST of one that is reset."""
-        self._connections.discard(request)
-        self.close_request(request)
+    def accept(self) -> None:
+        """Listen again after `refuse`."""
+        self._listener.listen(1024)
+        self._accepting = threading.Thread(target=self._accept_connections, daemon=True)
+        self._accepting.start()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report errors of ours; that a client has gone is none."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
+    def set_faults(self, **changes: Any) -> None:
+        """Change some of the faults; naming `seed` restarts the draws. ValueError says what is allowed."""
+        self.faults = FaultPlan.model_validate(self.faults.model_dump() | changes)
+        if "seed" in changes:
+            self.random.seed(self.faults.seed)
+
+    def _bind(self) -> None:
+        """Take the port without listening: connections are refused, and nobody else gets it."""
+        self._listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((self.host, self.port))
+        # Whoever waits for a connection would not notice that the socket is closed.
+        self._listener.settimeout(0.01)
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        self._closing = threading.Event()
+        self._connections: WeakSet[socket.socket] = WeakSet()
+
+    def _accept_connections(self) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(OSError):
+                connection, address = self._listener.accept()
+                self._connections.add(connection)
+                parts = (connection, address, self, self._closing)
+                threading.Thread(target=_Exchange, args=parts, daemon=True).start()
 
 
 class _Exchange(BaseHTTPRequestHandler):
-    """One connection: answers its requests, correctly or as the faults demand."""
+    """One connection: answers its requests, correctly or as the faults demand, until `closing` is set."""
 
-    server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body in one packet, otherwise a delayed acknowledgement comes between them
     timeout = 60
+
+    def __init__(
+        self, connection: socket.socket, address: Any, sandbox: Sandbox, closing: threading.Event
+    ) -> None:
+        self._sandbox, self._closing = sandbox, closing
+        # An OSError: the client has gone.
+        with contextlib.suppress(OSError), connection:
+            super().__init__(connection, address, cast(Any, None))
 
     def do_GET(self) -> None:
         """Answer one request."""
@@ -150,24 +118,21 @@ class _Exchange(BaseHTTPRequestHandler):
         target, _, query = self.path.partition("?")
         # Split before decoding: an order id may contain a slash.
         path = [unquote(segment) for segment in target.split("/")[1:]]
-        sandbox, plan = self.server.sandbox, self.server.sandbox.faults
-        if path[:1] == ["_sandbox"]:
+        if path[0] == "_sandbox":
             self._send(self._control("/".join(path[1:]), body))
             return
-        sandbox.count("requests", self.command)
-        fault = sandbox.draw_fault(path)
-        if self.server.closing.wait(plan.latency_ms / 1000) or fault == "reset":
+        plan = self._sandbox.faults
+        self._sandbox.count("requests", self.command)
+        fault = plan.draw(self._sandbox.random, path)
+        if self._closing.wait(plan.latency_ms / 1000) or fault == "reset":
             # Lingering for no time makes the kernel send RST instead of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        answer = _answer_instead(fault, plan)
-        if answer is None:
-            answer = sandbox.answer(self.command, path, dict(parse_qsl(query)), self.headers, body)
-            if answer.status == 200:
-                self._send_spoiled(answer, fault)
-                return
-        self._send(answer)
+        answer = plan.answer_instead(fault) or self._sandbox.answer(
+            self.command, path, dict(parse_qsl(query)), self.headers, body
+        )
+        self._send_spoiled(answer, fault)
 
     do_PUT = do_GET
 
@@ -175,36 +140,36 @@ class _Exchange(BaseHTTPRequestHandler):
         """Say nothing: the counts are in `stats`."""
 
     def _control(self, name: str, body: bytes) -> Answer:
-        sandbox = self.server.sandbox
         if self.client_address[0] not in ("127.0.0.1", "::1"):
             return json_answer(403, {"error": "only this machine may change the sandbox"})
+        sandbox = self._sandbox
         try:
             if (self.command, name) == ("PUT", "faults"):
                 sandbox.set_faults(**json.loads(body))
         except (TypeError, ValueError) as error:
             return json_answer(400, {"error": str(error)})
         shown = {"faults": sandbox.faults.model_dump(), "stats": sandbox.stats(), "orders": sandbox.orders()}
-        unknown = {"error": f"there are {', '.join(shown)}"}
-        return json_answer(200 if name in shown else 404, shown.get(name, unknown))
+        return (
+            json_answer(200, shown[name])
+            if name in shown
+            else json_answer(404, {"error": f"there are {', '.join(shown)}"})
+        )
 
     def _send_spoiled(self, answer: Answer, fault: str | None) -> None:
-        match fault:
+        """Send what `fault` makes of the answer. A refusal, and an answer without a fault, stays as it is."""
+        match fault if answer.status == 200 else None:
             case "drop_after_apply":
                 self.close_connection = True
-            case "html":
-                self._send(page_answer(200, "Please log in"))
-            case "empty":
-                self._send(replace(answer, body=b""))
-            case "no_success":
-                self._send(json_answer(200, {"status": "accepted"}))
+            case "html" | "empty" | "no_success" as bad_body:
+                self._send(Answer(200, _BAD_BODIES[bad_body]))
             case "truncated":
-                self._send(replace(answer, body=answer.body[: len(answer.body) // 2]), len(answer.body))
+                self._send(Answer(200, answer.body[: len(answer.body) // 2]), len(answer.body))
                 self.close_connection = True
             case "huge":
                 # Leading blanks are good JSON.
-                self._send(replace(answer, body=answer.body.rjust(_HUGE_BYTES)))
+                self._send(Answer(200, answer.body.rjust(10_000_000)))
             case "endless":
-                self._send(replace(answer, body=b""), _DROPS)
+                self._send(Answer(200, b""), _DROPS)
                 self._drip(b" ")
             case "slow_headers":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Slow: ")
@@ -215,10 +180,10 @@ class _Exchange(BaseHTTPRequestHandler):
     def _send(self, answer: Answer, length: int | None = None) -> None:
         """`length`: announce this one, None: the true one."""
         if not self.path.startswith("/_sandbox/"):
-            self.server.sandbox.count("answers", str(answer.status))
+            self._sandbox.count("answers", str(answer.status))
         self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body) if length is None else length))
+        self.send_header("Content-Type", "text/html" if answer.body.startswith(b"<") else "application/json")
+        self.send_header("Content-Length", str(length or len(answer.body)))
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -228,18 +193,6 @@ class _Exchange(BaseHTTPRequestHandler):
         for _ in range(_DROPS):
             self.wfile.write(drop)
             self.wfile.flush()
-            if self.server.closing.wait(_DRIP_SECONDS):
+            if self._closing.wait(_DRIP_SECONDS):
                 break
         self.close_connection = True
-
-
-def _answer_instead(fault: str | None, plan: FaultPlan) -> Answer | None:
-    """What a request gets that is not applied; None: it is."""
-    retry_after = {"Retry-After": plan.retry_after} if plan.retry_after else {}
-    return {
-        "maintenance": page_answer(503, "Down for maintenance", retry_after),
-        "rate_limit": contract_answer(429, "too many requests", retry_after),
-        "error": contract_answer(plan.error_status, "a fault of the sandbox: error_share"),
-        "not_success": contract_answer(200, "a fault of the sandbox: not_success_share"),
-        "redirect": page_answer(302, "Found", {"Location": plan.redirect_to}),
-    }.get(fault or "")

@@ -1,25 +1,92 @@
-"""Runs the Procfile's processes side by side: names their output, restarts them, ends them together."""
+"""Runs the Procfile's processes side by side: checks before the start, names their output, restarts and ends them."""
 
 import contextlib
+import errno
+import fcntl
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from itertools import cycle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import IO, Self, TextIO
 
 import click
 
+from stocksync.errors import StockSyncError
 from stocksync.queue.embedded import die_with_parent
 
 _FIRST_DELAY, _LONGEST_DELAY, _LONG_LIFE_SECONDS = 0.5, 10.0, 30.0
 _POLL_SECONDS, _KILL_SECONDS, _LAST_OUTPUT_SECONDS = 0.1, 5.0, 2.0
-_LONGEST_LINE = 65536
-_COMPOUND = frozenset("();<>|&")
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
+
+
+class CannotStart(StockSyncError):
+    """The processes can't be started. The message says why, and what to do."""
+
+
+def read_procfile(path: Path) -> dict[str, str]:
+    """Process names and their shell commands, in the file's order, without `release`.
+
+    Raises CannotStart: a line that is not `name: command`, a name given twice; OSError: the file can't be read.
+    """
+    commands: dict[str, str] = {}
+    for number, line in enumerate(map(str.strip, path.read_text(encoding="utf-8").splitlines()), 1):
+        if line and not line.startswith("#"):
+            match = re.fullmatch(r"([A-Za-z0-9_-]+):\s*(\S.*)", line)
+            if match is None:
+                raise CannotStart(f"{path}, line {number} is not `name: command`: {line!r}")
+            if match[1] in commands:
+                raise CannotStart(f"{path}, line {number}: there is a process {match[1]} already")
+            commands[match[1]] = match[2]
+    commands.pop("release", None)
+    return commands
+
+
+def free_port(host: str, port: int = 0) -> int:
+    """`port` of `host` if a server could listen on it; 0 finds one. Raises CannotStart, which says why not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # It sets SO_REUSEADDR, as servers do, so that the connections of one that has just ended do not count.
+        with socket.create_server((host, port), family=family) as server:
+            return int(server.getsockname()[1])
+    except OSError as error:
+        trouble = {errno.EADDRINUSE: "is taken", errno.EACCES: "is not allowed to this user"}.get(
+            error.errno or 0, f"can't be listened on ({error.strerror or error})"
+        )
+        raise CannotStart(f"port {port} on {host} {trouble}; choose another with --port") from error
+
+
+@contextlib.contextmanager
+def pid_file(path: Path) -> Iterator[None]:
+    """Let one process at a time hold `path`, which shows its id meanwhile and is empty afterwards.
+
+    What counts is a lock that the kernel lifts when its holder ends. So the file of a process that was killed
+    is taken over, whoever may have its id by now.
+
+    Raises CannotStart: another process holds it, the message names its id; OSError: the file can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            pid = file.read(20).strip()
+            raise CannotStart(
+                f"already running as process {pid} (its pid file is {path}): stop it first, kill {pid}"
+            ) from error
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
+        try:
+            yield
+        finally:
+            # Emptied, not removed: a name removed here could be one that the next process has just locked.
+            file.truncate(0)
 
 
 def on_stop_signals(stop: Callable[[], None]) -> None:
@@ -37,24 +104,28 @@ class Supervisor:
     def __init__(
         self,
         commands: Mapping[str, str],
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] = os.environ,
         stop_grace: float = 15.0,
         out: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`env` None: our own. `stop_grace`: seconds from SIGTERM to SIGKILL. `out` None: standard output."""
+        """`stop_grace`: seconds from SIGTERM to SIGKILL. `out` None: standard output."""
         self._commands = commands
-        base = os.environ if env is None else env
-        # This Python's folder comes first, so that `python` and `gunicorn` are those of its environment.
-        path = os.pathsep.join((os.path.dirname(sys.executable), base.get("PATH", os.defpath)))
-        self._env = {**base, "PATH": path, "PYTHONUNBUFFERED": "1"}
+        self._env = {
+            **env,
+            # This Python's folder comes first, so that `python` and `gunicorn` are those of its environment.
+            "PATH": os.pathsep.join((os.path.dirname(sys.executable), env.get("PATH", os.defpath))),
+            "PYTHONUNBUFFERED": "1",
+        }
         self._stop_grace, self._out, self._clock = stop_grace, out, clock
         self._stops_asked = 0
         self._starting, self._printing = threading.Lock(), threading.Lock()
         self._alive: dict[str, subprocess.Popen[bytes]] = {}
         self._threads = [
-            threading.Thread(target=self._keep_running, args=(name, colour), daemon=True)
-            for name, colour in zip(commands, cycle(_COLOURS), strict=False)
+            threading.Thread(
+                target=self._keep_running, args=(name, _COLOURS[number % len(_COLOURS)]), daemon=True
+            )
+            for number, name in enumerate(commands)
         ]
 
     def __enter__(self) -> Self:
@@ -63,10 +134,24 @@ class Supervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._end_all(signal.SIGTERM, self._stop_grace)
-        finally:
-            self._end_all(signal.SIGKILL, _KILL_SECONDS)
+        self._stops_asked = max(self._stops_asked, 1)
+        for number, verb, seconds in (
+            (signal.SIGTERM, "stopping", self._stop_grace),
+            (signal.SIGKILL, "killing", _KILL_SECONDS),
+        ):
+            with self._starting:
+                alive = dict(self._alive)
+            if alive:
+                self._print("system", f"{verb} {', '.join(alive)}")
+            for process in alive.values():
+                _signal_group(process, number)
+            deadline = self._clock() + seconds
+            while (
+                self._alive
+                and self._clock() < deadline
+                and (number == signal.SIGKILL or self._stops_asked < 2)
+            ):
+                time.sleep(_POLL_SECONDS)
 
     def request_stop(self) -> None:
         """End `wait`, from any thread or signal handler. Asked twice, the end does not wait for `stop_grace`."""
@@ -79,15 +164,30 @@ class Supervisor:
             time.sleep(_POLL_SECONDS)
 
     def _keep_running(self, name: str, colour: str) -> None:
-        delay = _FIRST_DELAY
-        while process := self._start(name):
+        delay = 0.0
+        # A single command takes the shell's place, because only the process we started learns of our death. It may
+        # start with assignments, which `exec` does not know but `env` does.
+        prefix = "" if frozenset("();<>|&") & set(self._commands[name]) else "exec env "
+        while True:
+            with self._starting:
+                if self._stops_asked > 0:
+                    return
+                self._alive[name] = process = subprocess.Popen(
+                    ["/bin/sh", "-c", prefix + self._commands[name]],
+                    env=self._env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
+                )
+            self._print("system", f"{name} started, process {process.pid}")
             started_at = self._clock()
             copying = threading.Thread(target=self._copy, args=(name, colour, process.stdout), daemon=True)
             copying.start()
             code = process.wait()
-            if self._stops_asked:
-                # Others of its group may still be about to stop in order; `_end_all` kills them in time.
-                copying.join(self._stop_grace + _KILL_SECONDS)
+            # At the end, others of its group may still be about to stop in order; they are killed in time.
+            copying.join(self._stop_grace + _KILL_SECONDS if self._stops_asked else 0)
             # What it leaves running would hold its port against its successor.
             _signal_group(process, signal.SIGKILL)
             # Bounded, because a process of another group may hold its output open.
@@ -96,55 +196,17 @@ class Supervisor:
             if self._stops_asked:
                 return
             now = self._clock()
-            if now - started_at >= _LONG_LIFE_SECONDS:
-                delay = _FIRST_DELAY
+            lived_long = now - started_at >= _LONG_LIFE_SECONDS
+            delay = _FIRST_DELAY if lived_long else min(max(delay * 2, _FIRST_DELAY), _LONGEST_DELAY)
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             self._print("system", f"{name} {how}; starting it again in {delay:g} s")
             while self._clock() < now + delay and not self._stops_asked:
                 time.sleep(_POLL_SECONDS)
-            delay = min(delay * 2, _LONGEST_DELAY)
-
-    def _start(self, name: str) -> subprocess.Popen[bytes] | None:
-        """Start a process; None: all is to end."""
-        command = self._commands[name]
-        # A single command takes the shell's place, because only the process we started learns of our death. It may
-        # start with assignments, which `exec` does not know but `env` does.
-        prefix = "" if _COMPOUND & set(command) else "exec env "
-        with self._starting:
-            if self._stops_asked:
-                return None
-            self._alive[name] = process = subprocess.Popen(
-                ["/bin/sh", "-c", prefix + command],
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
-            )
-        self._print("system", f"{name} started, process {process.pid}")
-        return process
-
-    def _end_all(self, number: signal.Signals, seconds: float) -> None:
-        """Signal every group that is alive and wait until all are gone, `seconds` at most."""
-        self._stops_asked = max(self._stops_asked, 1)
-        with self._starting:
-            alive = dict(self._alive)
-        if alive:
-            verb = "stopping" if number == signal.SIGTERM else "killing"
-            self._print("system", f"{verb} {', '.join(alive)}")
-        for process in alive.values():
-            _signal_group(process, number)
-        deadline = self._clock() + seconds
-        while self._alive and self._clock() < deadline:
-            if number == signal.SIGTERM and self._stops_asked > 1:
-                return
-            time.sleep(_POLL_SECONDS)
 
     def _copy(self, name: str, colour: str, output: IO[bytes]) -> None:
         """Print line by line what a child writes, until nobody is left to write."""
         with output:
-            while line := output.readline(_LONGEST_LINE):
+            while line := output.readline(65536):
                 self._print(name, line.decode("utf-8", "replace").rstrip("\r\n"), colour)
 
     def _print(self, name: str, text: str, colour: str | None = None) -> None:

@@ -5,26 +5,20 @@ The commands run in this process, as `main()` runs them; a few need one of their
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
-from click.testing import CliRunner
 
 from stocksync import InDoubt, InventoryManagerWithSync, runtime
-from stocksync.cli import main
 from stocksync.sandbox import Sandbox
-from tests.processes import ROOT
+from tests.processes import ROOT, Said, run_command
 from tests.servers import free_port
 from tests.shop import SELLER, Shop, form, goods, open_shop
 
@@ -34,22 +28,6 @@ HEADER = "sku,warehouse,quantity\n"
 on_sqlite = pytest.mark.parametrize(
     "database_url", ["sqlite"], indirect=True
 )  # all others run on PostgreSQL too
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON object that stdout is."""
-        document = json.loads(self.out)
-        assert isinstance(document, dict)
-        return document
 
 
 class CommandLine:
@@ -74,18 +52,7 @@ class CommandLine:
     def run(self, command: str, *, stdin: str = "", **settings: str) -> Said:
         """In this process, with a runtime of its own."""
         self.environment |= settings
-        before = runtime.use(None)
-        with (
-            contextlib.chdir(self.folder),
-            mock.patch.object(sys, "argv", ["stocksync", *shlex.split(command)]),
-            CliRunner().isolation(stdin.encode("utf-8", "surrogatepass"), self.environment) as (out, err, _),
-        ):
-            with pytest.raises(SystemExit) as ended:
-                main()
-            sys.stderr.flush()
-        if made := runtime.use(before):
-            made.close()
-        return Said(int(ended.value.code or 0), out.getvalue().decode(), err.getvalue().decode())
+        return run_command(shlex.split(command), self.folder, self.environment, stdin)
 
     def write(self, name: str, content: str | bytes) -> None:
         (self.folder / name).write_bytes(content.encode() if isinstance(content, str) else content)

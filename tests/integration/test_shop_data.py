@@ -156,7 +156,7 @@ def test_two_that_process_the_orders_from_both_ends_deduct_each_once(
         with ThreadPoolExecutor() as pool:
             said = list(
                 pool.map(
-                    lambda name: shop.command("orders", "process", name),
+                    lambda name: shop.command_apart("orders", "process", name),
                     ["forwards.jsonl", "backwards.jsonl"],
                 )
             )

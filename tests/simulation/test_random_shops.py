@@ -7,10 +7,12 @@ claims or statuses.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -440,20 +442,20 @@ def run(fresh_url: Any, examples: int) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_random_shops_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> None:
-    run(lambda: f"sqlite:///{tmp_path_factory.mktemp('shop') / 'shop.db'}", 120)
+def test_random_shops_on_sqlite(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> None:
+    run(lambda: f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path_factory.mktemp('shop'))}", 120)
 
 
 @pytest.mark.timeout(300)
-def test_random_shops_on_postgresql(postgres_server: Any) -> None:
+def test_random_shops_on_postgresql(postgres_server: Any, migrated_postgres: str) -> None:
     made: list[str] = []
 
     def fresh() -> str:
-        made.append(postgres_server.create_database())
+        made.append(postgres_server.create_database(migrated_postgres))
         return str(postgres_server.url(made[-1]))
 
     try:
-        run(fresh, 40)
+        run(fresh, 20)
     finally:
         for name in made:
             postgres_server.drop_database(name)

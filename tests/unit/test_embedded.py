@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from stocksync.queue import embedded
-from stocksync.queue.embedded import EmbeddedRedis, EmbeddedServerError, embedded_redis_url, find_redis_server
+from stocksync.queue.embedded import EmbeddedRedis, EmbeddedServerError, find_redis_server
 from tests.server_programs import ServerMissing, find_redis
 from tests.servers import wait_until
 
@@ -71,14 +71,13 @@ def test_a_path_too_long_for_a_socket_moves_the_socket_to_tmp(tmp_path: Path) ->
     with EmbeddedRedis(tmp_path / ("long" * 30)) as server:
         assert server.socket_path.parent == Path("/tmp")
         assert stat.S_IMODE(server.socket_path.stat().st_mode) == 0o700
-        assert answers(embedded_redis_url(tmp_path / ("long" * 30)))
+        assert answers(EmbeddedRedis(tmp_path / ("long" * 30)).url)
     assert not server.socket_path.exists()
 
 
 def test_asking_for_the_url_starts_and_writes_nothing(tmp_path: Path) -> None:
-    url = embedded_redis_url(tmp_path / "data")
+    url = EmbeddedRedis(tmp_path / "data").url
 
-    assert url == EmbeddedRedis(tmp_path / "data").url
     assert url.startswith("unix://")
     assert list(tmp_path.iterdir()) == []
 
@@ -88,7 +87,7 @@ def test_one_folder_has_one_url_whatever_way_it_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert embedded_redis_url(Path("data")) == embedded_redis_url(tmp_path / "other" / ".." / "data")
+    assert EmbeddedRedis(Path("data")).url == EmbeddedRedis(tmp_path / "other" / ".." / "data").url
 
 
 @needs_redis

@@ -81,7 +81,7 @@ def test_an_arrow_the_wrong_way_is_found(module: str, text: str) -> None:
     ("module", "text"),
     [
         ("stocksync.cli.orders", "from stocksync.sandbox import Sandbox"),
-        ("stocksync.sandbox.server", "from . import preflight\nfrom .faults import FaultPlan"),
+        ("stocksync.sandbox.server", "from . import supervisor\nfrom .microservice import FaultPlan"),
         ("stocksync.sandbox", "from .server import Sandbox"),
         ("stocksync.queue.worker", "from stocksync.queue.process import main"),
         ("stocksync.queue.worker", "from stocksync.queue.wakeups import RedisWakeups"),

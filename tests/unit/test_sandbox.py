@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from stocksync.sandbox import FaultPlan, Sandbox
-from stocksync.sandbox.preflight import CannotStart
+from stocksync.sandbox.supervisor import CannotStart
 from tests.servers import wait_until
 
 NOON = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)

@@ -19,8 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from stocksync.sandbox.preflight import CannotStart, free_port, pid_file, read_procfile
-from stocksync.sandbox.supervisor import Supervisor
+from stocksync.sandbox.supervisor import CannotStart, Supervisor, free_port, pid_file, read_procfile
 from tests.servers import wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -244,7 +243,7 @@ def test_a_pid_file_whose_process_is_gone_or_is_somebody_elses_is_taken_over(
 
 def test_the_pid_file_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     program = (
-        "import sys, time, pathlib; from stocksync.sandbox.preflight import pid_file\n"
+        "import sys, time, pathlib; from stocksync.sandbox.supervisor import pid_file\n"
         "with pid_file(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     path = tmp_path / "up.pid"
