@@ -40,7 +40,7 @@ TOGETHER = {
 PURE = (
     *(
         "stocksync.delivery.answers",
-        "stocksync.orders.order_state",
+        "stocksync.orders.recording",
         "stocksync.orders.revisions",
         "stocksync.upkeep.discrepancies",
     ),

@@ -10,8 +10,8 @@ from uuid import UUID
 from flask import abort
 from pydantic import Field
 
-from stocksync.orders.bulk import LONGEST, act_on, matching
 from stocksync.orders.checkout_form import CheckoutForm
+from stocksync.orders.interventions import LONGEST, act_on, matching
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operation_lists import Filter
 from stocksync.upkeep.alert_texts import text

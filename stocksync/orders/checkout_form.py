@@ -20,7 +20,6 @@ from pydantic import (
     StringConstraints,
     ValidationError,
 )
-from pydantic.alias_generators import to_camel
 
 from stocksync.errors import InvalidInput, InvalidOrder, InvalidReturn
 from stocksync.store.values import MAX_QUANTITY, check_quantity, check_word, in_words, storable
@@ -44,15 +43,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
-
-
-def _unless_blank(given: Any) -> Any:
-    return None if isinstance(given, str) and not given.strip() else given
+    model_config = ConfigDict(populate_by_name=True, extra="ignore", frozen=True)
 
 
 class _External(_Part):
-    id: Annotated[Word | None, BeforeValidator(_unless_blank)] = None
+    # An empty text says nothing.
+    id: Annotated[
+        Word | None, BeforeValidator(lambda id: None if isinstance(id, str) and not id.strip() else id)
+    ] = None
 
 
 class _Offer(_Part):
@@ -61,8 +59,8 @@ class _Offer(_Part):
 
 def written_out(moment: Any) -> Any:
     """A time as text must be one that a person can read: a bare number could mean seconds or anything."""
-    is_readable = isinstance(moment, str) and re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", moment)
-    if moment is not None and not isinstance(moment, datetime) and not is_readable:
+    unreadable = isinstance(moment, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", moment)
+    if unreadable or not isinstance(moment, str | datetime | None):
         raise ValueError("a time like 2026-03-01T12:00:00Z is needed")
     return moment
 
@@ -94,37 +92,36 @@ class CheckoutForm(_Part):
     """An order as Allegro states it, with the seller account it belongs to."""
 
     id: Word
-    token_id: Annotated[Word, Field(alias="token_id")]
+    token_id: Word
     status: Word
     fulfillment: _Fulfillment | None = None
-    line_items: Annotated[tuple[FormLine, ...], Field(max_length=5_000)]
+    line_items: Annotated[tuple[FormLine, ...], Field(alias="lineItems", max_length=5_000)]
     revision: Word | None = None
-    updated_at: Annotated[AwareDatetime | None, BeforeValidator(written_out), AfterValidator(_in_utc)] = None
+    updated_at: Annotated[
+        AwareDatetime | None, BeforeValidator(written_out), AfterValidator(_in_utc), Field(alias="updatedAt")
+    ] = None
 
     @property
     def standing(self) -> str:
         """Its status, or SELLER_CANCELLED."""
-        by_seller = self.fulfillment is not None and self.fulfillment.status == CANCELLED
-        return SELLER_CANCELLED if by_seller and self.status == READY else self.status
+        if self.status == READY and self.fulfillment is not None and self.fulfillment.status == CANCELLED:
+            return SELLER_CANCELLED
+        return self.status
 
 
 def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
-    """The form in `document` (decoded JSON).
+    """The form in `document`, whose lines can be told from each other and from those of calls without line id.
 
     Args:
-        document: the checkout form; its own `token_id` wins over the argument.
+        document: the checkout form as decoded JSON, or built by hand; its own `token_id` wins over the argument.
         token_id: the seller account, when the document does not name it.
 
     Raises:
         InvalidOrder: with every fault found; nothing was written.
     """
-    return with_lines_apart(read(CheckoutForm, document, token_id, "id", InvalidOrder))
-
-
-def with_lines_apart(form: CheckoutForm) -> CheckoutForm:
-    """`form`, whose lines can be told from each other and from those of calls without line id. Raises InvalidOrder."""
-    counts = Counter(line.id for line in form.line_items)
-    faults = [f"lineItems: id {line_id} appears more than once" for line_id in counts if counts[line_id] > 1]
+    form = read(CheckoutForm, document, token_id, "id", InvalidOrder)
+    counts = Counter(line.id for line in form.line_items).items()
+    faults = [f"lineItems: id {line_id} appears more than once" for line_id, count in counts if count > 1]
     faults += [
         f"lineItems: id {line.id} is kept for calls without line id"
         for line in form.line_items
@@ -142,11 +139,11 @@ def read(
     id_field: str,
     refused: type[InvalidOrder | InvalidReturn],
 ) -> M:
-    """`document` (decoded JSON) as a `model`, of the account `token_id` where it names none.
+    """`document` (decoded JSON, or a `model`) as a `model`, of the account `token_id` where it names none.
 
     Raises `refused` with every fault found, and with what `id_field` holds.
     """
-    if not isinstance(document, Mapping):
+    if not isinstance(document, (Mapping, model)):
         raise refused(None, [f"expected a JSON object, got {type(document).__name__}"])
     given = dict(document)
     if given.get("token_id") is None and token_id is not None:
@@ -154,8 +151,8 @@ def read(
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        named = given.get(id_field) if isinstance(given.get(id_field), str) else None
-        raise refused(named, [fault_in_words(fault) for fault in error.errors(include_url=False)]) from None
+        faults = [fault_in_words(fault) for fault in error.errors(include_url=False)]
+        raise refused(given[id_field] if isinstance(given.get(id_field), str) else None, faults) from None
 
 
 def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
@@ -168,42 +165,42 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
     Raises:
         InvalidOrder: with every fault found; nothing was written.
     """
-
-    def said(name: str) -> str | None:
-        return _text(getattr(order, name, None))
-
-    faults: list[str] = []
-    lines: dict[str, dict[str, Any]] = {}
-    if order.order_items is None:
-        raise InvalidOrder(said("id"), ["order_items: missing; load them first"])
-    for number, item in enumerate(order.order_items):
-        line_item = getattr(item, "line_item", None)
-        line_id, sku = (_text(getattr(line_item, name, None)) for name in ("id", "external_id"))
-        quantity = getattr(item, "quantity", None)
+    faults = [] if order.order_items is not None else ["order_items: missing; load them first"]
+    quantities, skus = Counter[str](), dict[str, str | None]()
+    for number, item in enumerate(order.order_items or ()):
+        line_item, quantity = getattr(item, "line_item", None), getattr(item, "quantity", None)
+        sku = _text(line_item, "external_id")
         try:
-            line_id = check_word("line_item.id", line_id)
-            quantity = check_quantity("quantity", 1 if quantity is None else quantity)
+            line_id = check_word("line_item.id", _text(line_item, "id"))
+            quantities[line_id] += check_quantity("quantity", 1 if quantity is None else quantity)
         except InvalidInput as fault:
             faults.append(f"order_items.{number}.{fault}")
-            continue
-        line = lines.setdefault(line_id, {"id": line_id, "quantity": 0, "offer": {"external": {"id": sku}}})
-        line["quantity"] += quantity
-        if line["offer"]["external"]["id"] != sku:
-            faults.append(f"order_items.{number}: line {line_id} has another external_id before")
+        else:
+            if skus.setdefault(line_id, sku) != sku:
+                faults.append(f"order_items.{number}: line {line_id} has another external_id before")
+    document = {name: _text(order, name) for name in ("id", "token_id", "revision")}
     if faults:
-        raise InvalidOrder(said("id"), faults)
-    status = getattr(order, "status", None)
-    updated_at = getattr(order, "updated_at", None)
+        raise InvalidOrder(document["id"], faults)
+    status, updated_at = getattr(order, "status", None), getattr(order, "updated_at", None)
     if isinstance(updated_at, datetime) and updated_at.tzinfo is None:
         updated_at = updated_at.replace(tzinfo=UTC)
-    named = {name: said(name) for name in ("id", "token_id", "revision")}
-    status = CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY
-    stated = {"status": status, "lineItems": list(lines.values()), "updatedAt": updated_at}
-    return parse_form({**named, **stated}, token_id)
+    return parse_form(
+        document
+        | {
+            "status": CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY,
+            "lineItems": [
+                {"id": line_id, "quantity": quantity, "offer": {"external": {"id": skus[line_id]}}}
+                for line_id, quantity in quantities.items()
+            ],
+            "updatedAt": updated_at,
+        },
+        token_id,
+    )
 
 
-def _text(value: Any) -> str | None:
+def _text(thing: Any, name: str) -> str | None:
     """Ids may be numbers or UUIDs there; an empty text says nothing."""
+    value = getattr(thing, name, None)
     return None if value is None or value == "" else str(value)
 
 
@@ -234,17 +231,15 @@ def is_newer(
 
 def fault_in_words(fault: Any) -> str:
     """One of pydantic's faults, with its place and what was given."""
-    place = ".".join(str(part) for part in fault["loc"])
+    said = f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+    if fault["type"] == "missing":
+        return said
     given = fault["input"]
-    got = in_words(given) if isinstance(given, int) else f"{given!r:.40}"
-    said = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {said}" + ("" if fault["type"] == "missing" else f", got {got}")
+    return f"{said}, got {in_words(given) if isinstance(given, int) else f'{given!r:.40}'}"
 
 
-class ReturnedGoods(BaseModel):
+class ReturnedGoods(_Part):
     """`line_item_id` None: the line is found by SKU."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     return_id: Word
     token_id: Word
@@ -252,15 +247,3 @@ class ReturnedGoods(BaseModel):
     line_item_id: Word | None = None
     sku: Word
     quantity: Quantity
-
-
-def parse_return(document: Any, token_id: str | None = None) -> ReturnedGoods:
-    """The return in `document` (decoded JSON).
-
-    Args:
-        token_id: the seller account, when the document does not name it.
-
-    Raises:
-        InvalidReturn: with every fault found; nothing was written.
-    """
-    return read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)

@@ -1,25 +1,34 @@
-"""What a person may do with one operation: have it retried, cancel it, say what an operation in doubt came to."""
+"""What a person may do with one operation or many: have them retried, cancel them, say what one in doubt came to."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from stocksync.errors import InDoubt, InvalidInput, TransitionRefused, UnknownOperation
+from stocksync.errors import (
+    DatabaseUnavailable,
+    InDoubt,
+    InvalidInput,
+    StockSyncError,
+    TransitionRefused,
+    UnknownOperation,
+)
 from stocksync.orders.checkout_form import CANCELLED, SELLER_CANCELLED
-from stocksync.orders.order_state import order_state
-from stocksync.orders.recording import Recorder, exceeds
-from stocksync.store.context import Context, Part
+from stocksync.orders.recording import Recorder, exceeds, order_state
+from stocksync.store.context import Part, atomic
 from stocksync.store.database import rows_of, uuid_of
-from stocksync.store.identifiers import joined
+from stocksync.store.operation_lists import Filter, OperationLists
 from stocksync.store.operations import (
     CANCEL_OPERATION,
     CONFIRM_OPERATION,
     DENY_OPERATION,
     FIND_OPERATION,
     FIND_WANTED_OPERATION,
+    LOCK_ORDER_OF,
     RELEASE_KEYS,
     REST_ORDER,
     RETRY_OPERATIONS,
@@ -27,27 +36,22 @@ from stocksync.store.operations import (
     LogEntry,
     Operation,
     OrderRow,
+    order_row,
 )
-from stocksync.store.order_lines import (
-    FORGET_LINE,
-    LOWER_LINE,
-    REFUND_LINES,
-    UNDO_DEDUCTION,
-    WAIVE_LINE,
-    Line,
-)
+from stocksync.store.order_lines import FORGET_LINE, LOWER_LINE, UNDO_DEDUCTION, WAIVE_LINE
 from stocksync.store.states import can_be_retried
 from stocksync.store.values import check_word
 
 log = logging.getLogger(__name__)
 
+LONGEST = 20.0
+"""Seconds that one call with many operations may take; what is left waits for the next."""
+
 
 class Interventions(Part):
     """The service's calls for people; each is written to the operation's log with who and why."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self.recorder = Recorder(context)
+    recorder: Recorder
 
     def retry(self, operation_id: UUID | str, *, actor: str, reason: str | None = None) -> None:
         """Have a waiting or given-up operation delivered now, with all attempts before it.
@@ -58,8 +62,7 @@ class Interventions(Part):
             UnknownOperation, TransitionRefused
             InDoubt: nobody knows yet whether there is something to tell.
         """
-        actor, run = check_word("actor", actor), self._database.run
-        who = {"actor": actor, "reason": _reason(reason)}
+        who, run = {"actor": check_word("actor", actor), "reason": _reason(reason)}, self._database.run
         with self._database.transaction_scope():
             now = self._clock()
             order, operation = self._lock(operation_id, "retried")
@@ -67,15 +70,20 @@ class Interventions(Part):
             if not can_be_retried(operation.status) or state is None:
                 raise TransitionRefused(operation_id, "retried", operation.status)
             run(SCHEDULE_ORDER, id=order.id, state=state, due_at=now, waiting="manual", now=now)
-            most = self._config.retry_max_attempts
-            rows = rows_of(run(RETRY_OPERATIONS, order_ref=order.id, max_retries=most, now=now))
+            cursor = run(
+                RETRY_OPERATIONS, order_ref=order.id, max_retries=self._config.retry_max_attempts, now=now
+            )
             details = {**who, "operation": str(operation.id)}
             self.recorder.log.add(
-                [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows], now
+                [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows_of(cursor)],
+                now,
             )
             self.recorder.wake_after_commit(order.token_id)
-        about = {"operation": operation_id, "lane": order.token_id, "order": order.order_id}
-        log.info("retried by %s", actor, extra=about)
+        log.info(
+            "retried by %s",
+            who["actor"],
+            extra={"operation": operation_id, "lane": order.token_id, "order": order.order_id},
+        )
 
     def cancel(self, operation_id: UUID | str, *, actor: str, reason: str, put_back: bool = False) -> None:
         """Stop the delivery of an operation. Its line no longer holds the order up.
@@ -94,21 +102,21 @@ class Interventions(Part):
         with self._database.transaction_scope():
             now = self._clock()
             order, operation = self._lock(operation_id, "cancelled")
-            applied = "no" if put_back else "yes"
+            applied, stock = ("no", "put back") if put_back else ("yes", "kept")
             if run(CANCEL_OPERATION, id=operation.id, applied=applied, **who, now=now).fetchone() is None:
                 raise TransitionRefused(operation_id, "cancelled", operation.status)
-            details = {**who, "was": operation.status, "stock": "put back" if put_back else "kept"}
-            entries = [LogEntry(operation.id, "cancelled", "cancelled", details)]
+            said: dict[str, Any] = {"cancelled": {**who, "was": operation.status, "stock": stock}}
             run(WAIVE_LINE, order_ref=order.id, line_id=operation.line_id)
             if put_back:
                 self._undo(order, operation)
-                back = {**who, "quantity": operation.quantity}
-                entries.append(LogEntry(operation.id, "rolled_back", "cancelled", back))
-            recorder.log.add(entries, now)
+                said["rolled_back"] = {**who, "quantity": operation.quantity}
+            recorder.log.add(
+                [LogEntry(operation.id, action, "cancelled", said[action]) for action in said], now
+            )
             state = order_state(recorder.lines.of(order).values(), told_true=order.told_true)
-            wanted = run(FIND_WANTED_OPERATION, order_ref=order.id).fetchone() is not None
             changed = state is not order.is_stock_updated
-            if not wanted and not (changed and state is False):
+            is_wanted = run(FIND_WANTED_OPERATION, order_ref=order.id).fetchone() is not None
+            if not is_wanted and not (changed and state is False):
                 run(REST_ORDER, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
                 recorder.schedule(order, now)
@@ -116,8 +124,11 @@ class Interventions(Part):
                 recorder.ledger.move(
                     [replace(operation, operation_type="rollback", actor=actor, reason=reason)], now
                 )
-        about = {"operation": operation_id, "lane": order.token_id, "order": order.order_id}
-        log.info("cancelled by %s", actor, extra=about)
+        log.info(
+            "cancelled by %s",
+            actor,
+            extra={"operation": operation_id, "lane": order.token_id, "order": order.order_id},
+        )
 
     def confirm(
         self, operation_id: UUID | str, deducted: bool, *, actor: str, reason: str | None = None
@@ -132,38 +143,46 @@ class Interventions(Part):
             UnknownOperation
             TransitionRefused: it is not in doubt.
         """
-        who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
-        self.resolve(operation_id, deducted, who)
-        came_to = "done" if deducted else "not done"
-        log.info("confirmed by %s as %s", actor, came_to, extra={"operation": operation_id})
+        self.resolve(operation_id, deducted, {"actor": check_word("actor", actor), "reason": _reason(reason)})
+        log.info(
+            "confirmed by %s as %s",
+            actor,
+            "done" if deducted else "not done",
+            extra={"operation": operation_id},
+        )
 
+    @atomic
     def resolve(self, operation_id: UUID | str, done: bool, details: Mapping[str, Any]) -> None:
         """Write what an operation in doubt came to; `details` say who knows. Raises as `confirm` does."""
-        recorder = self.recorder
-        with self._database.transaction_scope():
-            now = self._clock()
-            order, operation = self._lock(operation_id, "confirmed")
-            self._confirm(operation, done, details, now)
-            if done and operation.operation_type == "refund":
-                item = {"line_id": operation.line_id, "quantity": operation.quantity}
-                self._database.run(
-                    REFUND_LINES, order_ref=order.id, items=[item]
-                )  # reserved since the intent
-            elif done:
-                recorder.count(order, operation)
-            line = recorder.lines.of(order)[operation.line_id]
-            if line.deducted < line.quantity:
-                self._settle_for(order, line)
-            # What came too late for a cancellation, or for the form that lowered its line, goes back at once.
-            wanted = 0 if order.status in (CANCELLED, SELLER_CANCELLED) else line.quantity
-            excess = line.left - wanted
-            if excess > 0:
-                what = replace(line, sku=operation.sku, warehouse=operation.warehouse)
-                key = joined("excess", str(operation.id))
-                refund = recorder.on_line("refund", order, what, excess, key, reason="the order had changed")
-                recorder.record(order, [refund], now)
-            else:
-                recorder.schedule(order, now)
+        recorder, run, now = self.recorder, self._database.run, self._clock()
+        order, operation = self._lock(operation_id, "confirmed")
+        said = {name: details.get(name) for name in ("error_class", "error_message")}
+        statement, status = (CONFIRM_OPERATION, operation.status) if done else (DENY_OPERATION, "cancelled")
+        if run(statement, id=operation.id, now=now, **said).fetchone() is None:
+            raise TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)
+        if done:
+            recorder.count(order, [operation])
+        else:  # its keys are free again
+            run(RELEASE_KEYS, id=operation.id)
+        recorder.log.add([LogEntry(operation.id, "confirmed", status, {**details, "done": done})], now)
+        line = recorder.lines.of(order)[operation.line_id]
+        which = {"order_ref": order.id, "line_id": line.line_id}
+        # What was not done no longer holds the order up. Without a form nobody else ordered it.
+        if line.deducted < line.quantity and order.has_form:
+            run(WAIVE_LINE, **which)
+        elif line.deducted < line.quantity:
+            run(LOWER_LINE, **which, quantity=line.deducted + line.doubted)
+            run(FORGET_LINE, **which)
+        # What came too late for a cancellation, or for the form that lowered its line, goes back at once.
+        excess = line.left - (0 if order.status in (CANCELLED, SELLER_CANCELLED) else line.quantity)
+        if excess > 0:
+            line = replace(line, sku=operation.sku, warehouse=operation.warehouse)
+            refund = recorder.on_line(
+                "refund", order, line, excess, f"excess:{operation.id}", reason="the order had changed"
+            )
+            recorder.record(order, [refund], now)
+        else:
+            recorder.schedule(order, now)
 
     def _lock(self, operation_id: UUID | str, action: str) -> tuple[OrderRow, Operation]:
         """The locked order of an operation, and the operation as it is then. `action`: what it can't be, if so.
@@ -173,56 +192,88 @@ class Interventions(Part):
             TransitionRefused: it belongs to no order, and so was complete at once.
             InDoubt: it must be confirmed first.
         """
-        found = self._find(operation_id)
-        order = self.recorder.lock_order(found.token_id, found.order_id) if found.order_id else None
-        if order is None:
-            raise TransitionRefused(operation_id, action, found.status)
-        # Read again: what was seen before the lock may have changed while waiting for it.
-        operation = self._find(operation_id)
-        if operation.applied == "unknown" and action != "confirmed":
-            raise InDoubt(operation_id)
-        return order, operation
-
-    def _find(self, operation_id: UUID | str) -> Operation:
         try:
             id = UUID(str(operation_id))
         except ValueError:
             raise UnknownOperation(operation_id) from None
+        order = self._database.run(LOCK_ORDER_OF, operation_id=id).fetchone()
         row = self._database.run(FIND_OPERATION, id=id).fetchone()
         if row is None:
             raise UnknownOperation(operation_id)
-        return Operation(id, *row)
-
-    def _confirm(self, operation: Operation, done: bool, details: Mapping[str, Any], now: datetime) -> None:
-        said = {name: details.get(name) for name in ("error_class", "error_message")}
-        statement, status = (CONFIRM_OPERATION, operation.status) if done else (DENY_OPERATION, "cancelled")
-        if self._database.run(statement, id=operation.id, now=now, **said).fetchone() is None:
-            raise TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)
-        if not done:  # its keys are free again
-            self._database.run(RELEASE_KEYS, id=operation.id)
-        self.recorder.log.add([LogEntry(operation.id, "confirmed", status, {**details, "done": done})], now)
-
-    def _settle_for(self, order: OrderRow, line: Line) -> None:
-        """What was not done no longer holds the order up. Without a form nobody else ordered it."""
-        which = {"order_ref": order.id, "line_id": line.line_id}
-        if order.has_form:
-            self._database.run(WAIVE_LINE, **which)
-        else:
-            self._database.run(LOWER_LINE, **which, quantity=line.deducted + line.doubted)
-            self._database.run(FORGET_LINE, **which)
+        operation = Operation(id, *row)
+        if order is None:
+            raise TransitionRefused(operation_id, action, operation.status)
+        if operation.applied == "unknown" and action != "confirmed":
+            raise InDoubt(operation_id)
+        return order_row(order), operation
 
     def _undo(self, order: OrderRow, operation: Operation) -> None:
         if operation.operation_type != "deduction" or not operation.moves_stock:
-            why = f"operation {operation.id} took nothing out of our stock: cancel it without"
-            raise InvalidInput("put_back", why)
+            raise InvalidInput(
+                "put_back", f"operation {operation.id} took nothing out of our stock: cancel it without"
+            )
         line = self.recorder.lines.of(order)[operation.line_id]
         if line.sku != operation.sku:
-            why = f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then"
-            raise InvalidInput("put_back", why)
-        what = {"line_id": line.line_id, "quantity": operation.quantity, "reserved": line.reserved}
-        if self._database.run(UNDO_DEDUCTION, order_ref=order.id, **what).fetchone() is None:
+            raise InvalidInput(
+                "put_back",
+                f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then",
+            )
+        undone = self._database.run(
+            UNDO_DEDUCTION,
+            order_ref=order.id,
+            line_id=line.line_id,
+            quantity=operation.quantity,
+            reserved=line.reserved,
+        ).fetchone()
+        if undone is None:
             raise exceeds(order.order_id, [line], operation.quantity)
 
 
 def _reason(given: str | None) -> str | None:
     return check_word("reason", given) if given and given.strip() else None
+
+
+@dataclass(slots=True)
+class BulkReport:
+    """`skipped`: reason -> operations; a status where that was the reason. `next`: go on below it; None: at the end."""
+
+    done: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    next: UUID | None = None
+
+
+def matching(lists: OperationLists, wanted: Filter, before: UUID | None = None) -> Iterator[UUID]:
+    """The ids of all that match, read in slices, the newest first; what is recorded meanwhile is left out."""
+    while ids := lists.ids(wanted, 200, before):
+        yield from ids
+        before = ids[-1]
+
+
+def act_on(
+    ids: Iterable[UUID],
+    act: Callable[[UUID], object],
+    *,
+    longest: float = LONGEST,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> BulkReport:
+    """Call `act` for each, each in a transaction of its own; what it refuses is skipped.
+
+    Raises:
+        DatabaseUnavailable: what was done before holds.
+    """
+    report, ends, last = BulkReport(), monotonic() + longest, None
+    for operation_id in ids:
+        if last is not None and monotonic() >= ends:
+            report.next = last
+            break
+        try:
+            act(operation_id)
+            report.done += 1
+        except DatabaseUnavailable:
+            raise
+        except TransitionRefused as error:
+            report.skipped[error.status] += 1
+        except StockSyncError as error:  # `in_doubt`, `unknown_operation`
+            report.skipped[re.sub(r"(?<!^)([A-Z])", r"_\1", type(error).__name__).lower()] += 1
+        last = operation_id
+    return report

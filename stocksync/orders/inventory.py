@@ -7,13 +7,13 @@ its answer is written. What a crash leaves in between stays in doubt until a per
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
-from uuid import UUID
 
 from stocksync.errors import InDoubt, InvalidInput, NegativeStock, OpenTransaction, TransitionRefused
 from stocksync.orders.service import StockSynchronizationService, SyncResult
-from stocksync.orders.single_operations import record
-from stocksync.store.context import Context, Part
-from stocksync.store.inventory import Difference, StockLedger
+from stocksync.orders.single_operations import Decision, deduct, refund
+from stocksync.store.context import Context, Part, atomic, connected
+from stocksync.store.database import rows_of
+from stocksync.store.inventory import DIFFERING, REBUILD, Difference, StockLedger
 from stocksync.store.operations import Operation
 from stocksync.store.values import check_quantity, check_word, printable
 
@@ -33,18 +33,33 @@ class InventoryManager(Part):
         super().__init__(context)
         self._ledger = StockLedger(context)
 
+    @atomic
     def add(
         self, sku: str, warehouse: str, quantity: int, *, actor: str | None = None, reason: str | None = None
     ) -> None:
         """Goods came in. Raises InvalidInput."""
-        self._move("receipt", sku, warehouse, quantity, actor, reason)
+        self._move(
+            "receipt",
+            check_word("warehouse", warehouse),
+            {check_word("sku", sku): check_quantity("quantity", quantity)},
+            actor,
+            reason,
+        )
 
+    @atomic
     def remove_as_sale(
         self, sku: str, warehouse: str, quantity: int, *, actor: str | None = None, reason: str | None = None
     ) -> None:
         """Goods went out, with no order to tell of. Raises InvalidInput, InsufficientStock."""
-        self._move("issue", sku, warehouse, quantity, actor, reason)
+        self._move(
+            "issue",
+            check_word("warehouse", warehouse),
+            {check_word("sku", sku): check_quantity("quantity", quantity)},
+            actor,
+            reason,
+        )
 
+    @atomic
     def set_on_hand(
         self,
         levels: Mapping[str, int],
@@ -63,21 +78,19 @@ class InventoryManager(Part):
             check_word("sku", sku): check_quantity(f"quantity of {sku}", count, least=0)
             for sku, count in levels.items()
         }
-        with self._database.transaction_scope():
-            self._ledger.hold(warehouse, counted, self._clock())
-            before = self._ledger.on_hand(warehouse, counted)
-            operations = [
-                self._operation("count", sku, warehouse, count - before[sku], actor, reason)
-                for sku, count in counted.items()
-                if count != before[sku]
-            ]
-            self._ledger.move(operations, self._clock())
-        return len(operations)
+        self._ledger.hold(warehouse, counted, self._clock())
+        before = self._ledger.on_hand(warehouse, counted)
+        changes = {sku: count - before[sku] for sku, count in counted.items() if count != before[sku]}
+        self._move("count", warehouse, changes, actor, reason)
+        return len(changes)
 
     def differing(self) -> list[Difference]:
         """Levels whose on hand is not the sum of their movements, by warehouse and SKU: something wrote past us."""
         with self._database.snapshot():
-            return self._ledger.differing()
+            return [
+                Difference(warehouse, sku, int(on_hand), int(moved))
+                for warehouse, sku, on_hand, moved in rows_of(self._database.run(DIFFERING))
+            ]
 
     def rebuild(self, warehouse: str, sku: str, *, actor: str | None = None) -> int:
         """Set on hand of one SKU to the sum of its movements; answers with it. The movements stay as they are.
@@ -86,31 +99,29 @@ class InventoryManager(Part):
             NegativeStock: the sum is below nought, where that is not allowed; nothing was written.
         """
         with self._database.transaction_scope():
-            on_hand = self._ledger.rebuild(warehouse, sku, self._clock())
-            if on_hand is None:
+            now = self._clock()
+            self._ledger.hold(warehouse, [sku], now)
+            row = self._database.run(REBUILD, warehouse=warehouse, sku=sku, now=now).fetchone()
+            if row is None:
                 raise NegativeStock(sku, warehouse)
         log.warning(
-            "stock rebuild by %s: %s in %s is %d, as its movements say", actor, sku, warehouse, on_hand
+            "stock rebuild by %s: %s in %s is %d, as its movements say", actor, sku, warehouse, row[0]
         )
-        return on_hand
+        return int(row[0])
 
+    @connected
     def on_hand(self, sku: str, warehouse: str) -> int:
         """Units on hand; 0 for a SKU that was never seen."""
-        with self._database.scope():
-            return self._ledger.on_hand(warehouse, [sku]).get(sku, 0)
+        return self._ledger.on_hand(warehouse, [sku]).get(sku, 0)
 
-    def _move(self, cause: str, sku: str, warehouse: str, quantity: int, *who: str | None) -> None:
-        sku, warehouse = check_word("sku", sku), check_word("warehouse", warehouse)
-        operation = self._operation(cause, sku, warehouse, check_quantity("quantity", quantity), *who)
-        with self._database.transaction_scope():
-            self._ledger.move([operation], self._clock())
-
-    def _operation(
-        self, cause: str, sku: str, warehouse: str, quantity: int, actor: str | None, reason: str | None
-    ) -> Operation:
-        return Operation(
-            self._new_id(), cause, "", None, sku, quantity, warehouse, actor=actor, reason=reason
-        )
+    def _move(
+        self, cause: str, warehouse: str, quantities: Mapping[str, int], actor: str | None, reason: str | None
+    ) -> None:
+        operations = [
+            Operation(self._new_id(), cause, "", None, sku, quantity, warehouse, actor=actor, reason=reason)
+            for sku, quantity in quantities.items()
+        ]
+        self._ledger.move(operations, self._clock())
 
 
 class ForeignInventory(Protocol):
@@ -136,7 +147,6 @@ class InventoryManagerWithSync:
             uncertain: None: time-outs and lost connections, Python's own and those of HTTP libraries.
         """
         self._inventory = inventory
-        self._ours = isinstance(inventory, InventoryManager)
         self._service = service
         self._uncertain = uncertain
 
@@ -166,19 +176,23 @@ class InventoryManagerWithSync:
             OpenTransaction: a foreign inventory can't be asked inside one.
             Exception: what the foreign inventory raised; nothing was deducted.
         """
-        call = Operation.asked(
-            self._service.recorder.new_id(),
-            "deduction",
-            token_id=token_id,
-            order_id=order_id,
-            sku=sku,
-            quantity=quantity,
-            warehouse=warehouse,
-            line_item_id=line_item_id,
-            idempotency_key=idempotency_key,
-            actor=actor,
+        return self._done(
+            deduct,
+            Operation.asked(
+                self._service.context.new_id(),
+                "deduction",
+                token_id=token_id,
+                order_id=order_id,
+                sku=sku,
+                quantity=quantity,
+                warehouse=warehouse,
+                line_item_id=line_item_id,
+                idempotency_key=idempotency_key,
+                actor=actor,
+            ),
+            self._inventory.remove_as_sale,
+            immediate,
         )
-        return self._done(call, self._inventory.remove_as_sale, immediate)
 
     def return_with_sync(
         self,
@@ -202,51 +216,60 @@ class InventoryManagerWithSync:
         """
         add = getattr(self._inventory, "add", None)
         if add is None:
-            lacks = f"{type(self._inventory).__name__} has no add(sku, warehouse, quantity)"
-            way_out = "put the goods back there yourself and record it with sync_stock_refund"
-            raise InvalidInput("inventory", f"{lacks}: {way_out}")
-        call = Operation.asked(
-            self._service.recorder.new_id(),
-            "refund",
-            token_id=token_id,
-            order_id=order_id,
-            sku=sku,
-            quantity=quantity,
-            warehouse=warehouse,
-            line_item_id=line_item_id,
-            idempotency_key=idempotency_key,
-            actor=actor,
+            raise InvalidInput(
+                "inventory",
+                f"{type(self._inventory).__name__} has no add(sku, warehouse, quantity): "
+                "put the goods back there yourself and record it with sync_stock_refund",
+            )
+        return self._done(
+            refund,
+            Operation.asked(
+                self._service.context.new_id(),
+                "refund",
+                token_id=token_id,
+                order_id=order_id,
+                sku=sku,
+                quantity=quantity,
+                warehouse=warehouse,
+                line_item_id=line_item_id,
+                idempotency_key=idempotency_key,
+                actor=actor,
+            ),
+            add,
+            immediate,
         )
-        return self._done(call, add, immediate)
 
-    def _done(self, call: Operation, act: Callable[[str, str, int], Any], immediate: bool) -> SyncResult:
-        call.moves_stock, call.applied = self._ours, "yes" if self._ours else "unknown"
-        if self._ours:
-            return self._service.recorded(call, immediate)
-        recorder = self._service.recorder
-        if recorder.database.in_transaction():
+    def _done(
+        self, decide: Decision, call: Operation, act: Callable[[str, str, int], Any], immediate: bool
+    ) -> SyncResult:
+        if isinstance(self._inventory, InventoryManager):
+            call.moves_stock = True
+            return self._service.recorded(decide, call, immediate)
+        call.applied = "unknown"
+        database = self._service.context.database
+        if database.in_transaction():
             raise OpenTransaction
-        with recorder.database.transaction_scope():
-            order, first = record(recorder, call)
+        with database.transaction_scope():
+            order, first = decide(self._service.recorder, call, True)
         if first is None:
-            self._ask(call.id, lambda: act(call.sku, call.warehouse, call.quantity))
+            self._ask(call, act)
         return self._service.answer(order, first or call.id, immediate)
 
-    def _ask(self, operation_id: UUID, act: Callable[[], Any]) -> None:
+    def _ask(self, call: Operation, act: Callable[[str, str, int], Any]) -> None:
         try:
-            act()
+            act(call.sku, call.warehouse, call.quantity)
         except Exception as error:
             if self._is_uncertain(error):
-                raise InDoubt(operation_id) from error
+                raise InDoubt(call.id) from error
             said = {"error_class": type(error).__name__[:255], "error_message": printable(str(error))[:300]}
-            self._service.resolve(operation_id, False, said)
+            self._service.resolve(call.id, False, said)
             raise
         try:
-            self._service.resolve(operation_id, True, {"actor": "the inventory answered"})
+            self._service.resolve(call.id, True, {"actor": "the inventory answered"})
         except TransitionRefused:
             raise  # a person was faster
         except Exception as error:
-            raise InDoubt(operation_id) from error
+            raise InDoubt(call.id) from error
 
     def _is_uncertain(self, error: Exception) -> bool:
         if self._uncertain is not None:

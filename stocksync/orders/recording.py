@@ -1,13 +1,15 @@
-"""Recorder: writes operations, moves the stock with them, and schedules their order's delivery, in one transaction."""
+"""Recorder: writes operations, moves the stock with them, and schedules their order's delivery, in one transaction.
+
+`order_state` and `is_ready` are pure: what the remote should be told of an order (design, section 4).
+"""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from stocksync.errors import IdempotencyConflict, InDoubt, LineTaken, RefundExceedsSale
-from stocksync.orders.order_state import is_ready, order_state
 from stocksync.store.context import Context, Part
 from stocksync.store.database import after_commit, rows_of, uuid_of
 from stocksync.store.inventory import StockLedger
@@ -19,7 +21,6 @@ from stocksync.store.operations import (
     ENSURE_ORDER,
     FIND_KEY,
     LOCK_ORDER,
-    REST_ORDER,
     SCHEDULE_ORDER,
     LogEntry,
     Operation,
@@ -34,13 +35,30 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+def is_ready(lines: Iterable[Line]) -> bool:
+    """Whether nothing holds the order up: every stock line is deducted or waived, and no operation is in doubt."""
+    return not any(line.is_open or line.reserved or line.doubted for line in lines)
+
+
+def order_state(lines: Iterable[Line], *, told_true: bool = False) -> bool | None:
+    """True or False: what should be told. None: not ready, or nothing to say.
+
+    Args:
+        lines: all lines of the order.
+        told_true: the remote may have heard True from us before; False is only ever said after that.
+    """
+    stock_lines = [line for line in lines if line.sku is not None]
+    if not stock_lines or not is_ready(stock_lines):
+        return None
+    kept = sum(line.deducted - line.refunded for line in stock_lines) > 0
+    return kept if kept or told_true else None
+
+
 class Recorder(Part):
     """What all calls have in common. Callers hold a write transaction, and roll it back when this raises."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.database, self.wakeups = context.database, context.wakeups
-        self.clock, self.new_id = context.clock, context.new_id
         self.lines, self.ledger = OrderLines(context), StockLedger(context)
         self.log, self._tallies = OperationLog(context), Tallies(context)
 
@@ -50,7 +68,7 @@ class Recorder(Part):
         Each time another transaction came further, so this ends long before its bound.
         """
         try:
-            with self.database.transaction_scope():
+            with self._database.transaction_scope():
                 return work()
         except LineTaken:
             if tries == 1:
@@ -59,7 +77,7 @@ class Recorder(Part):
 
     def lock_order(self, token_id: str, order_id: str) -> OrderRow | None:
         """The order's row, locked until the transaction ends; None: it is unknown."""
-        row = self.database.run(LOCK_ORDER, token_id=token_id, order_id=order_id).fetchone()
+        row = self._database.run(LOCK_ORDER, token_id=token_id, order_id=order_id).fetchone()
         return None if row is None else order_row(row)
 
     def hold(
@@ -67,34 +85,57 @@ class Recorder(Part):
     ) -> tuple[OrderRow, dict[str, OrderRow]]:
         """Lock an order, created if missing, and the other orders that carry these lines so far: those by line id."""
         carriers = self.lines.carriers(token_id, line_ids)
-        self.database.run(ENSURE_ACCOUNT, token_id=token_id, now=now)
+        self._database.run(ENSURE_ACCOUNT, token_id=token_id, now=now)
         rows: dict[str, OrderRow] = {}
         # In one order, so that two who hold the same orders can't deadlock.
         for name in sorted({order_id, *carriers.values()}):
-            which = {"token_id": token_id, "order_id": name}
-            cursor = self.database.run(ENSURE_ORDER, id=self.new_id(), **which, now=now)
+            cursor = self._database.run(
+                ENSURE_ORDER, id=self._new_id(), token_id=token_id, order_id=name, now=now
+            )
             rows[name] = order_row(cursor.fetchone())
-        others = {line_id: rows[name] for line_id, name in carriers.items() if name != order_id}
-        return rows[order_id], others
+        return rows[order_id], {id: rows[name] for id, name in carriers.items() if name != order_id}
 
     def on_line(
         self, kind: str, order: OrderRow, line: Line, quantity: int, key: str, **more: Any
     ) -> Operation:
         """An operation on a line of the order; it moves stock where the line's is ours."""
-        what = (str(line.sku), quantity, str(line.warehouse), line.named_id)
-        fields = {"moves_stock": line.moves_stock, "keys": (key,), **more}
-        return Operation(self.new_id(), kind, order.token_id, order.order_id, *what, **fields)
+        return Operation(
+            self._new_id(),
+            kind,
+            order.token_id,
+            order.order_id,
+            str(line.sku),
+            quantity,
+            str(line.warehouse),
+            line.named_id,
+            **{"moves_stock": line.moves_stock, "keys": (key,), **more},
+        )
 
-    def count(self, order: OrderRow, operation: Operation) -> None:
-        """Count a deduction on its stored line. Where no form says how many were ordered, these were ordered too."""
-        grows = operation.line_item_id is None or not order.has_form
-        what = {"line_id": operation.line_id, "quantity": operation.quantity, "grows": grows}
-        self.database.run(DEDUCT_LINE, order_ref=order.id, **what)
+    def count(self, order: OrderRow, operations: Sequence[Operation]) -> None:
+        """Count deductions and refunds on their stored lines. Raises RefundExceedsSale.
+
+        Where no form says how many were ordered, what is deducted was ordered too.
+        """
+        for one in operations:
+            if one.operation_type == "deduction":
+                self._database.run(
+                    DEDUCT_LINE,
+                    order_ref=order.id,
+                    line_id=one.line_id,
+                    quantity=one.quantity,
+                    grows=one.line_item_id is None or not order.has_form,
+                )
+        back = [one for one in operations if one.operation_type == "refund"]
+        items = [{"line_id": one.line_id, "quantity": one.quantity} for one in back]
+        counted = rows_of(self._database.run(REFUND_LINES, order_ref=order.id, items=items)) if back else ()
+        if len(counted) < len(back):
+            lines, asked = self.lines.of(order), sum(one.quantity for one in back)
+            raise exceeds(order.order_id, [lines[one.line_id] for one in back], asked)
 
     def first_of(self, operation: Operation) -> UUID | None:
         """The operation that was recorded under one of its keys before. Raises IdempotencyConflict, InDoubt."""
         for key in operation.keys:
-            if found := self.database.run(FIND_KEY, key=key).fetchone():
+            if found := self._database.run(FIND_KEY, key=key).fetchone():
                 content_hash, first, applied = found[0], uuid_of(found[1]), found[2]
                 if content_hash != operation.content_hash:
                     raise IdempotencyConflict(key, first)
@@ -106,7 +147,7 @@ class Recorder(Part):
     def record(
         self, order: OrderRow, operations: Sequence[Operation], now: datetime, *, wake: bool = True
     ) -> None:
-        """Write operations, schedule the delivery of their order, and move the stock.
+        """Write operations, schedule the delivery of their order, and move the stock; without any, do nothing.
 
         Refunds are counted on their lines here; deductions the caller has counted. The lane is woken after the
         commit, unless `wake` is False.
@@ -116,13 +157,10 @@ class Recorder(Part):
             RefundExceedsSale
             IdempotencyConflict: a key was used meanwhile.
         """
+        if not operations:
+            return
         done = [one for one in operations if one.applied == "yes"]
-        back = {one.line_id: one.quantity for one in done if one.operation_type == "refund"}
-        items = [{"line_id": line_id, "quantity": quantity} for line_id, quantity in back.items()]
-        cursor = self.database.run(REFUND_LINES, order_ref=order.id, items=items) if items else None
-        if cursor and len(rows_of(cursor)) < len(items):
-            lines = self.lines.of(order)
-            raise exceeds(order.order_id, [lines[line_id] for line_id in back], sum(back.values()))
+        self.count(order, [one for one in done if one.operation_type == "refund"])
         self.insert(order, operations, now)
         self.schedule(order, now, wake=wake)
         self.ledger.move([one for one in done if one.moves_stock], now)
@@ -139,12 +177,11 @@ class Recorder(Part):
             for key in one.keys
         ]
         added = (
-            {row[0] for row in rows_of(self.database.run(ADD_KEYS, items=keys, now=now))} if keys else set()
+            {row[0] for row in rows_of(self._database.run(ADD_KEYS, items=keys, now=now))} if keys else set()
         )
-        for key in (item["key"] for item in keys):
-            if key not in added:
-                found = self.database.run(FIND_KEY, key=key).fetchone()
-                raise IdempotencyConflict(str(key), found and uuid_of(found[1]))
+        for key in [item["key"] for item in keys if item["key"] not in added]:
+            found = self._database.run(FIND_KEY, key=key).fetchone()
+            raise IdempotencyConflict(str(key), found and uuid_of(found[1]))
         common = {
             "order_ref": order and order.id,
             "order_id": order and order.order_id,
@@ -152,8 +189,10 @@ class Recorder(Part):
             "max_retries": self._config.retry_max_attempts,
             "now": now,
         }
-        rows = [{**vars(one), **common, "idempotency_key": next(iter(one.keys), None)} for one in operations]
-        self.database.run_many(ADD_OPERATION, rows)
+        self._database.run_many(
+            ADD_OPERATION,
+            [{**vars(one), **common, "idempotency_key": next(iter(one.keys), None)} for one in operations],
+        )
         self.log.add([entry for one in operations for entry in _first_entries(one)], now)
 
     def schedule(self, order: OrderRow, now: datetime, *, wake: bool = True) -> None:
@@ -163,51 +202,56 @@ class Recorder(Part):
         """
         lines = self.lines.of(order).values()
         state = order_state(lines, told_true=order.told_true)
-        due_at, waiting = (None, "not_ready") if state is None else (now, "new")
-        what = {"state": state, "due_at": due_at, "waiting": waiting, "now": now}
-        self.database.run(SCHEDULE_ORDER, id=order.id, **what)
-        if state is None and is_ready(lines):
-            why = "nothing of the order is deducted, and the remote was never told"
-            self.complete(now, why, order_ref=order.id)
-            self.database.run(REST_ORDER, id=order.id, state=None, waiting=None, now=now)
-        elif state is not None and wake:
+        due_at, waiting = (None, None) if state is None else (now, "new")
+        waiting = waiting if is_ready(lines) else "not_ready"
+        self._database.run(SCHEDULE_ORDER, id=order.id, state=state, due_at=due_at, waiting=waiting, now=now)
+        if waiting is None:
+            self.complete(
+                now, "nothing of the order is deducted, and the remote was never told", order_ref=order.id
+            )
+        elif waiting == "new" and wake:
             self.wake_after_commit(order.token_id)
 
     def complete(
         self, now: datetime, why: str, *, operation_id: UUID | None = None, order_ref: UUID | None = None
     ) -> None:
         """Complete an operation, or all of an order, of which there is nothing to tell: no delivery ever would."""
-        which = {"operation_id": operation_id, "order_ref": order_ref}
-        rows = rows_of(self.database.run(COMPLETE_OPERATIONS, **which, now=now))
+        cursor = self._database.run(
+            COMPLETE_OPERATIONS, operation_id=operation_id, order_ref=order_ref, now=now
+        )
         details = {"told": None, "why": f"nothing had to be told: {why}"}
-        self.log.add([LogEntry(uuid_of(row[0]), "completed", "completed", details) for row in rows], now)
-        self._tallies.add(Counts(completed=len(rows)), now)
+        entries = [LogEntry(uuid_of(row[0]), "completed", "completed", details) for row in rows_of(cursor)]
+        self.log.add(entries, now)
+        self._tallies.add(Counts(completed=len(entries)), now)
 
     def wake_after_commit(self, lane: str) -> None:
         """Wake the lane once the outermost transaction has committed."""
 
         def hook() -> None:
             try:
-                self.wakeups.wake(lane)
+                self.context.wakeups.wake(lane)
             except Exception:  # raised here, it would report a committed transaction as failed
                 log.exception("waking lane %s failed; the sweep will deliver it", lane)
 
-        after_commit(self.database, hook)
+        after_commit(self._database, hook)
 
 
 def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSale:
     """That more is asked back than is left of `lines`."""
-    deducted = sum(line.deducted for line in lines)
-    refunded = deducted - sum(line.left for line in lines)
-    return RefundExceedsSale(order_id, str(lines[0].sku), deducted=deducted, refunded=refunded, asked=asked)
-
-
-def _first_entries(operation: Operation) -> list[LogEntry]:
-    what = {"type": operation.operation_type, "quantity": operation.quantity}
-    who = {"actor": operation.actor, "reason": operation.reason}
-    created = {name: value for name, value in {**what, **who}.items() if value is not None}
-    doubt = (
-        {"in_doubt": {"why": "a foreign inventory is being asked"}} if operation.applied == "unknown" else {}
+    deducted, left = sum(line.deducted for line in lines), sum(line.left for line in lines)
+    return RefundExceedsSale(
+        order_id, str(lines[0].sku), deducted=deducted, refunded=deducted - left, asked=asked
     )
-    events: dict[str, Mapping[str, Any]] = {"created": created, **doubt}
-    return [LogEntry(operation.id, action, "pending", details) for action, details in events.items()]
+
+
+def _first_entries(operation: Operation) -> Iterator[LogEntry]:
+    given = {
+        "type": operation.operation_type,
+        "quantity": operation.quantity,
+        "actor": operation.actor,
+        "reason": operation.reason,
+    }
+    created = {name: value for name, value in given.items() if value is not None}
+    yield LogEntry(operation.id, "created", "pending", created)
+    if operation.applied == "unknown":
+        yield LogEntry(operation.id, "in_doubt", "pending", {"why": "a foreign inventory is being asked"})

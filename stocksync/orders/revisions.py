@@ -6,7 +6,7 @@ movement. `changes` and `withdrawal` are pure.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stocksync.errors import InvalidOrder, LineTaken
@@ -35,28 +35,19 @@ class LineChange:
 
 def changes(form_lines: Sequence[FormLine], known: Mapping[str, Line]) -> Iterator[LineChange]:
     """Every line that differs: those of the form in its order, then those that it no longer has."""
-    for line in form_lines:
-        before = known.get(line.id)
-        if before is None:
-            yield LineChange(line.id, line.sku, line.quantity, out=line.quantity if line.sku else 0)
-        elif line.sku is None and before.sku is not None:
-            yield from _dropped(line.id, before)
+    asked = {line.id: line for line in form_lines}
+    for line_id in dict.fromkeys([*asked, *known]):
+        line, before = asked.get(line_id), known.get(line_id) or Line(line_id, None, None, 0)
+        if line is None or (line.sku is None and before.sku is not None):
+            # It keeps its SKU: what was deducted and given back stays told.
+            if before.quantity or before.left:
+                yield LineChange(line_id, before.sku, 0, back=before.left)
         elif line.sku != before.sku:
-            yield LineChange(line.id, line.sku, line.quantity, before.left, line.quantity)
+            yield LineChange(line_id, line.sku, line.quantity, before.left, line.quantity)
         elif line.quantity != before.quantity:
             more = line.quantity - before.quantity if line.sku else 0
             back = min(max(-more, 0), before.left)
-            yield LineChange(line.id, line.sku, line.quantity, back, out=max(more, 0))
-    in_form = {line.id for line in form_lines}
-    for line_id, before in known.items():
-        if line_id not in in_form:
-            yield from _dropped(line_id, before)
-
-
-def _dropped(line_id: str, before: Line) -> Iterator[LineChange]:
-    # It keeps its SKU: what was deducted and given back stays told.
-    if before.quantity or before.left:
-        yield LineChange(line_id, before.sku, 0, back=before.left)
+            yield LineChange(line_id, line.sku, line.quantity, back, out=max(more, 0))
 
 
 def withdrawal(form_lines: Sequence[FormLine], known: Mapping[str, Line]) -> Iterator[LineChange]:
@@ -67,8 +58,9 @@ def withdrawal(form_lines: Sequence[FormLine], known: Mapping[str, Line]) -> Ite
     """
     for line_id, before in known.items():
         if before.left or before.sku is None:
-            returned = before.quantity - before.left if before.sku else 0
-            yield LineChange(line_id, before.sku, returned, back=before.left)
+            yield LineChange(
+                line_id, before.sku, before.quantity - before.left if before.sku else 0, before.left
+            )
     for line in form_lines:
         if line.id not in known:
             yield LineChange(line.id, line.sku, 0)
@@ -97,16 +89,41 @@ def follow(
     coming = {line_id: other for line_id, other in carriers.items() if line_id not in known}
     operations = take_over(recorder, order, form, coming, warehouse) if coming else []
     known = recorder.lines.of(order) if coming else known
-    gone = {line_id for line_id, line in known.items() if line.moved_to is not None}
-    here = [line for line in form.line_items if line.id not in gone]
+    carried = {line_id: line for line_id, line in known.items() if line.moved_to is None}
+    here = [line for line in form.line_items if line.id in carried or line.id not in known]
     if cancelled:
         return operations + apply(recorder, order, known, withdrawal(here, known), warehouse)
-    _refuse_unnamed_lines(order, known)
-    named = {id: line for id, line in known.items() if line.named_id is not None and id not in gone}
-    changed = list(changes(here, named))
-    _refuse_lines_kept_elsewhere(order, known, changed)
-    _name_lines_without_sku(order, [line for line in here if line.sku is None and line.id not in known])
+    changed = list(changes(here, {id: line for id, line in carried.items() if line.named_id is not None}))
+    _check_lines(order, known, changed)
+    if unsold := [f"{one.id} ({one.quantity} units)" for one in here if not one.sku and one.id not in known]:
+        log.warning(
+            "sold without an external id, so nothing is deducted for: %s",
+            ", ".join(unsold),
+            extra={"lane": order.token_id, "order": order.order_id},
+        )
     return operations + apply(recorder, order, known, changed, warehouse)
+
+
+def _check_lines(order: OrderRow, known: Mapping[str, Line], changed: Iterable[LineChange]) -> None:
+    """Raises InvalidOrder: lines that nobody can tell from the form's, or that only another's stock can supply."""
+    faults = [
+        f"line {change.line_id}: {change.out} more of {change.sku} go out of stock that is kept elsewhere; "
+        "deduct them there, under another line id"
+        for change in changed
+        if change.out
+        and (line := known.get(change.line_id))
+        and line.sku is not None
+        and not line.moves_stock
+    ]
+    unnamed = [line for line in known.values() if line.named_id is None and (line.left > 0 or line.is_open)]
+    if unnamed and not order.has_form:
+        listed = ", ".join(f"{max(line.left, line.quantity)} of {line.sku}" for line in unnamed)
+        faults.append(
+            f"calls without line_item_id deducted {listed} for it, and the form would deduct them twice: "
+            "refund those first, or go on line by line"
+        )
+    if faults:
+        raise InvalidOrder(order.order_id, faults)
 
 
 def take_over(
@@ -135,56 +152,59 @@ def take_over(
     operations: list[Operation] = []
     lines: list[Line] = []
     for other in {row.order_id: row for row in carriers.values()}.values():
-        ours = [line for line in form.line_items if carriers.get(line.id) is other]
-        if not is_later(form, other):
+        ours = {line.id: line for line in form.line_items if carriers.get(line.id) is other}
+        if is_later(form, other):
+            taken = _handed_over(recorder, order, other, ours.keys())
+            operations += [
+                _moving(recorder, "deduction", order, line, f"taken over from order {other.order_id}")
+                for line in taken
+                if line.left > 0
+            ]
+            lines += taken
+        else:
             lines += [
                 Line(
-                    line.id,
-                    line.sku,
-                    warehouse if line.sku else None,
-                    line.quantity,
-                    moved_to=other.order_id,
-                    waived=True,
+                    id, line.sku, line.sku and warehouse, line.quantity, moved_to=other.order_id, waived=True
                 )
-                for line in ours
+                for id, line in ours.items()
             ]
-            continue
-        theirs = [
-            line for line_id, line in recorder.lines.of(other).items() if carriers.get(line_id) is other
-        ]
-        _refuse_doubtful(form.id, other.order_id, ours, theirs)
-        out = [line for line in theirs if line.left > 0]
-        went, came = f"taken over by order {order.order_id}", f"taken over from order {other.order_id}"
-        given_back = [_moving(recorder, "refund", other, line, went) for line in out]
-        if given_back:
-            recorder.record(other, given_back, recorder.clock())
-        operations += [_moving(recorder, "deduction", order, line, came) for line in out]
-        to = {"order_ref": other.id, "order_id": order.order_id}
-        recorder.database.run_many(HAND_OVER, [{**to, "line_id": line.line_id} for line in theirs])
-        lines += [
-            replace(
-                line,
-                deducted=line.left,
-                refunded=0,
-                # Units that were returned before stay so: they hold the order up as little here as there.
-                waived=line.waived or (line.sku is not None and line.left < line.quantity),
-                moves_stock=line.moves_stock or not line.left,
-            )
-            for line in theirs
-        ]
     recorder.lines.add(order, lines)
     return operations
 
 
-def _refuse_doubtful(order_id: str, other_id: str, ours: Sequence[FormLine], theirs: Sequence[Line]) -> None:
-    carried = {line.line_id for line in theirs if line.moved_to is None}
-    for line in ours:
-        if line.id not in carried:
-            raise LineTaken(line.id, other_id)
-    doubtful = [line.line_id for line in theirs if line.is_open or line.reserved]
-    if doubtful:
-        why = f"whether order {other_id} has it deducted is in doubt; confirm that, then process this form again"
-        raise InvalidOrder(order_id, [f"line {line_id}: {why}" for line_id in doubtful])
+def _handed_over(
+    recorder: Recorder, order: OrderRow, other: OrderRow, line_ids: Collection[str]
+) -> list[Line]:
+    """Have the other order give these lines up, and what it has deducted of them; answers with them as they come."""
+    known = recorder.lines.of(other)
+    for line_id in line_ids:
+        if line_id not in known or known[line_id].moved_to is not None:
+            raise LineTaken(line_id, other.order_id)
+    lines = [line for line_id, line in known.items() if line_id in line_ids]
+    if doubtful := [line.line_id for line in lines if line.is_open or line.reserved]:
+        why = f"whether order {other.order_id} has it deducted is in doubt; confirm that, then process this form again"
+        raise InvalidOrder(order.order_id, [f"line {line_id}: {why}" for line_id in doubtful])
+    given_back = [
+        _moving(recorder, "refund", other, line, f"taken over by order {order.order_id}")
+        for line in lines
+        if line.left > 0
+    ]
+    recorder.record(other, given_back, recorder.context.clock())
+    recorder.context.database.run_many(
+        HAND_OVER,
+        [{"order_ref": other.id, "order_id": order.order_id, "line_id": line_id} for line_id in line_ids],
+    )
+    # Units that were returned before stay so: they hold the order up as little here as there.
+    return [
+        replace(
+            line,
+            deducted=line.left,
+            refunded=0,
+            waived=line.waived or (line.sku is not None and line.left < line.quantity),
+            moves_stock=line.moves_stock or not line.left,
+        )
+        for line in lines
+    ]
 
 
 def _moving(recorder: Recorder, kind: str, order: OrderRow, line: Line, reason: str) -> Operation:
@@ -221,8 +241,7 @@ def apply(
         )
         lines.append(line)
         which = [order.token_id, order.order_id, change.line_id]
-        if change.line_id in known:
-            which.append(str(order.state_version + 1))
+        which += [str(order.state_version + 1)] if change.line_id in known else []
         if change.back:
             operations.append(
                 recorder.on_line("refund", order, before, change.back, stored_key("revise", *which))
@@ -232,37 +251,7 @@ def apply(
                 recorder.on_line("deduction", order, line, change.out, stored_key("deduct", *which))
             )
     recorder.lines.add(order, [line for line in lines if line.line_id not in known])
-    revised = [{**vars(line), "order_ref": order.id} for line in lines if line.line_id in known]
-    recorder.database.run_many(REVISE_LINES, revised)
+    recorder.context.database.run_many(
+        REVISE_LINES, [{**vars(line), "order_ref": order.id} for line in lines if line.line_id in known]
+    )
     return sorted(operations, key=lambda one: one.operation_type == "deduction")
-
-
-def _refuse_unnamed_lines(order: OrderRow, known: dict[str, Line]) -> None:
-    """Nobody can say which of the form's lines they are. Raises InvalidOrder."""
-    unnamed = [line for line in known.values() if line.named_id is None and (line.left > 0 or line.is_open)]
-    if unnamed and not order.has_form:
-        listed = ", ".join(f"{max(line.left, line.quantity)} of {line.sku}" for line in unnamed)
-        twice = f"calls without line_item_id deducted {listed} for it, and the form would deduct them twice"
-        raise InvalidOrder(order.order_id, [f"{twice}: refund those first, or go on line by line"])
-
-
-def _refuse_lines_kept_elsewhere(order: OrderRow, known: dict[str, Line], changed: list[LineChange]) -> None:
-    """What goes out of another's stock only that one can take. Raises InvalidOrder."""
-    faults = [
-        f"line {change.line_id}: {change.out} more of {change.sku} go out of stock that is kept elsewhere; "
-        "deduct them there, under another line id"
-        for change in changed
-        if change.out
-        and (line := known.get(change.line_id))
-        and line.sku is not None
-        and not line.moves_stock
-    ]
-    if faults:
-        raise InvalidOrder(order.order_id, faults)
-
-
-def _name_lines_without_sku(order: OrderRow, lines: Sequence[FormLine]) -> None:
-    if lines:
-        named = ", ".join(f"{line.id} ({line.quantity} units)" for line in lines)
-        about = {"lane": order.token_id, "order": order.order_id}
-        log.warning("sold without an external id, so nothing is deducted for: %s", named, extra=about)

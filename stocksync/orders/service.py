@@ -10,8 +10,9 @@ from uuid import UUID
 from stocksync.delivery.engine import DeliveryEngine
 from stocksync.errors import IdempotencyConflict, OpenTransaction
 from stocksync.orders.interventions import Interventions
-from stocksync.orders.single_operations import record
-from stocksync.store.context import Context
+from stocksync.orders.recording import Recorder
+from stocksync.orders.single_operations import Decision, adjust, deduct, refund
+from stocksync.store.context import Context, connected
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operations import Operation, OrderRow
@@ -44,9 +45,8 @@ class StockSynchronizationService(Interventions):
             engine: asked for only where something is delivered in this process.
         """
         super().__init__(context)
-        self._deliveries = Deliveries(context)
+        self.recorder, self._queries = Recorder(context), Queries(context)
         self._engine = engine
-        self._queries = Queries(context)
         self._reconcile = reconcile
 
     def sync_stock_deduction(
@@ -77,18 +77,21 @@ class StockSynchronizationService(Interventions):
             OrderHasForm: the order came as a form and the call names neither line nor key.
             OrderCancelled: nothing is deducted for it any more.
         """
-        call = Operation.asked(
-            self._new_id(),
-            "deduction",
-            token_id=token_id,
-            order_id=order_id,
-            sku=sku,
-            quantity=quantity,
-            warehouse=warehouse,
-            line_item_id=line_item_id,
-            idempotency_key=idempotency_key,
+        return self.recorded(
+            deduct,
+            Operation.asked(
+                self._new_id(),
+                "deduction",
+                token_id=token_id,
+                order_id=order_id,
+                sku=sku,
+                quantity=quantity,
+                warehouse=warehouse,
+                line_item_id=line_item_id,
+                idempotency_key=idempotency_key,
+            ),
+            immediate,
         )
-        return self.recorded(call, immediate)
 
     def sync_stock_refund(
         self,
@@ -116,18 +119,21 @@ class StockSynchronizationService(Interventions):
             OrphanRefund: no such sale is known.
             RefundExceedsSale: fewer units are left of it.
         """
-        call = Operation.asked(
-            self._new_id(),
-            "refund",
-            token_id=token_id,
-            order_id=order_id,
-            sku=sku,
-            quantity=quantity,
-            warehouse=warehouse,
-            line_item_id=line_item_id,
-            idempotency_key=idempotency_key,
+        return self.recorded(
+            refund,
+            Operation.asked(
+                self._new_id(),
+                "refund",
+                token_id=token_id,
+                order_id=order_id,
+                sku=sku,
+                quantity=quantity,
+                warehouse=warehouse,
+                line_item_id=line_item_id,
+                idempotency_key=idempotency_key,
+            ),
+            immediate,
         )
-        return self.recorded(call, immediate)
 
     def sync_stock_adjustment(
         self,
@@ -166,33 +172,34 @@ class StockSynchronizationService(Interventions):
             idempotency_key=idempotency_key,
         )
         with suppress(IdempotencyConflict):
-            return self.recorded(call, immediate)
+            return self.recorded(adjust, call, immediate)
         # Without an order no lock keeps the same call of another process out: it may have been first by a moment.
-        return self.recorded(call, immediate)
+        return self.recorded(adjust, call, immediate)
 
-    def recorded(self, call: Operation, immediate: bool) -> SyncResult:
+    @connected
+    def recorded(self, decide: Decision, call: Operation, immediate: bool) -> SyncResult:
         """Record `call` in a transaction; deliver at once where that is asked for and possible."""
         immediate = immediate and not self._database.in_transaction()
-        with self._database.scope():
-            with self._database.transaction_scope():
-                order, first = record(self.recorder, call, wake=not immediate)
-            return self.answer(order, first or call.id, immediate)
+        with self._database.transaction_scope():
+            order, first = decide(self.recorder, call, not immediate)
+        return self.answer(order, first or call.id, immediate)
 
+    @connected
     def answer(self, order: OrderRow | None, operation_id: UUID, immediate: bool) -> SyncResult:
         """What a recorded call answers; with `immediate` its order is delivered first."""
         said = None
-        with self._database.scope():
-            if immediate and order is not None:
-                delivered = self._engine().deliver_now(order.id, order.token_id)
-                if delivered is None:
-                    self.recorder.wakeups.wake(order.token_id)
-                said = "a delivery is under way" if delivered is None else delivered.error
-            status = self._queries.status_of(operation_id)
+        if immediate and order is not None:
+            delivered = self._engine().deliver_now(order.id, order.token_id)
+            if delivered is None:
+                self.context.wakeups.wake(order.token_id)
+            said = "a delivery is under way" if delivered is None else delivered.error
+        status = self._queries.status_of(operation_id)
         # None: a repeat, and what it repeats was cleaned up long ago
         if not immediate or status in ("completed", None):
             return SyncResult(True, operation_id, None, status)
         return SyncResult(False, operation_id, f"Immediate sync failed, queued for retry: {said}", status)
 
+    @connected
     def process_pending_operations(self, limit: int = 50) -> dict[str, int]:
         """Deliver what is due in this process, without RQ.
 
@@ -200,19 +207,17 @@ class StockSynchronizationService(Interventions):
             limit: orders at most. The figures count operations, as in the plan.
         """
         engine, figures = self._engine(), Counter(succeeded=0, failed=0, max_retries_reached=0)
-        with self._database.scope():
-            for lane in self.lanes_due():
-                while limit > 0:
-                    report = engine.drain(lane, limit=limit)
-                    figures.update(
-                        succeeded=report.operations_completed,
-                        failed=report.operations_retrying,
-                        max_retries_reached=report.operations_failed,
-                    )
-                    done = report.delivered + report.retrying + report.failed + report.lost
-                    limit -= done
-                    if done == 0:
-                        break
+        for lane in self.lanes_due():
+            done = None
+            while limit > 0 and done != 0:
+                report = engine.drain(lane, limit=limit)
+                figures.update(
+                    succeeded=report.operations_completed,
+                    failed=report.operations_retrying,
+                    max_retries_reached=report.operations_failed,
+                )
+                done = report.delivered + report.retrying + report.failed + report.lost
+                limit -= done
         return {"processed": figures.total(), **figures}
 
     def reconcile_stock_status(self, token_id: str, limit: int | None = None) -> dict[str, Any]:
@@ -235,9 +240,8 @@ class StockSynchronizationService(Interventions):
             check_quantity("limit", limit)
         return self._reconcile(check_token("token_id", token_id), limit)
 
+    @connected
     def lanes_due(self) -> list[str]:
         """Lanes with something due now, the longest waiting first."""
-        now = self._clock()
-        with self._database.scope():
-            due = self._deliveries.due_lanes()
-        return [lane for lane, moment in sorted(due.items(), key=lambda item: item[1]) if moment <= now]
+        due, now = Deliveries(self.context).due_lanes(), self._clock()
+        return [lane for lane in sorted(due, key=due.__getitem__) if due[lane] <= now]

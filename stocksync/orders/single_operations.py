@@ -15,10 +15,8 @@ from stocksync.store.identifiers import stored_key
 from stocksync.store.operations import Operation, OrderRow
 from stocksync.store.order_lines import HAND_OVER, Line
 
-
-def record(recorder: Recorder, call: Operation, *, wake: bool = True) -> tuple[OrderRow | None, UUID | None]:
-    """Record what a call asks for. `wake`: wake the lane after the commit."""
-    return _DECISIONS[call.operation_type](recorder, call, wake)
+Decision = Callable[[Recorder, Operation, bool], tuple[OrderRow | None, UUID | None]]
+"""One of `deduct`, `refund` and `adjust`; the last argument: wake the lane after the commit."""
 
 
 def deduct(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow, UUID | None]:
@@ -29,9 +27,10 @@ def deduct(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow, U
         LineTaken: another order has the line, and something of it is out.
         InDoubt: the same call was made before, and nobody knows what came of it.
     """
-    now, order_id = recorder.clock(), str(call.order_id)
-    named = [] if call.line_item_id is None else [call.line_item_id]
-    order, others = recorder.hold(call.token_id, order_id, named, now)
+    now, order_id = recorder.context.clock(), str(call.order_id)
+    order, others = recorder.hold(
+        call.token_id, order_id, [] if call.line_item_id is None else [call.line_item_id], now
+    )
     if first := recorder.first_of(call):
         return order, first
     if order.status == CANCELLED:
@@ -45,7 +44,7 @@ def deduct(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow, U
         line = recorder.lines.of(other).get(line_id)
         if line is None or line.moved_to or line.is_open or line.deducted > line.refunded:
             raise LineTaken(line_id, other.order_id)
-        recorder.database.run(HAND_OVER, order_ref=other.id, line_id=line_id, order_id=order_id)
+        recorder.context.database.run(HAND_OVER, order_ref=other.id, line_id=line_id, order_id=order_id)
     _count_on_line(recorder, order, call)
     recorder.record(order, [call], now, wake=wake)
     return order, None
@@ -72,25 +71,26 @@ def refund(
         raise OrphanRefund(*which, call.sku, call.line_item_id)
     if return_id is not None:
         # Whether the document names its line or only its SKU, it is the same return.
-        named = call.line_item_id
-        lines = [named] if named else [line.line_id for line in _sold(recorder, order, call)]
-        keys = tuple(stored_key("return", call.token_id, return_id, line_id) for line_id in lines)
-        call = replace(call, keys=keys)
+        named = (
+            [call.line_item_id]
+            if call.line_item_id
+            else [one.line_id for one in _sold(recorder, order, call)]
+        )
+        call = replace(call, keys=tuple(stored_key("return", call.token_id, return_id, one) for one in named))
     if first := recorder.first_of(call):
         return order, first
     candidates = _sold(recorder, order, call)
     line = next((line for line in candidates if line.left >= call.quantity), None)
     if line is None:
         raise exceeds(which[1], candidates, call.quantity)
-    if return_id is not None:
-        call = replace(call, keys=(stored_key("return", call.token_id, return_id, line.line_id),))
     call = replace(
         call,
         line_item_id=line.named_id,
         warehouse=str(line.warehouse),
         moves_stock=call.moves_stock and line.moves_stock,
+        keys=(stored_key("return", call.token_id, return_id, line.line_id),) if return_id else call.keys,
     )
-    recorder.record(order, [call], recorder.clock(), wake=wake)
+    recorder.record(order, [call], recorder.context.clock(), wake=wake)
     return order, None
 
 
@@ -104,7 +104,7 @@ def adjust(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow | 
     order = recorder.lock_order(call.token_id, call.order_id) if call.order_id else None
     if call.order_id and order is None:
         raise UnknownOrder(call.token_id, call.order_id)
-    first, now = recorder.first_of(call), recorder.clock()
+    first, now = recorder.first_of(call), recorder.context.clock()
     if order and not first:
         recorder.record(order, [call], now, wake=wake)
     elif not first:
@@ -113,28 +113,23 @@ def adjust(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow | 
     return order, first
 
 
-_DECISIONS: dict[str, Callable[..., tuple[OrderRow | None, UUID | None]]] = {
-    "deduction": deduct,
-    "refund": refund,
-    "adjustment": adjust,
-}
-
-
 def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None:
-    line_id, named = call.line_id, call.line_item_id is not None
+    line_id = call.line_id
     if len(line_id) > 255:  # as its column
-        why = f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line"
-        raise InvalidInput("line_item_id", why)
+        raise InvalidInput(
+            "line_item_id",
+            f"is needed here: SKU and warehouse with {len(line_id)} characters are too long to stand for a line",
+        )
     counted = call.quantity if call.applied == "yes" else 0
     known = recorder.lines.of(order).get(line_id)
     if known is None:
-        place = (call.sku, call.warehouse, call.quantity, counted)
-        recorder.lines.add(order, [Line(line_id, *place, moves_stock=call.moves_stock)])
+        new = Line(line_id, call.sku, call.warehouse, call.quantity, counted, moves_stock=call.moves_stock)
+        recorder.lines.add(order, [new])
         return
     if known.moved_to is not None:
         raise LineTaken(line_id, known.moved_to)
     out, kept = known.deducted - known.refunded, "here" if known.moves_stock else "elsewhere"
-    refusals = (
+    for refused, field, why in (
         (
             (known.sku, known.warehouse) != (call.sku, call.warehouse),
             "line_item_id",
@@ -151,26 +146,25 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
             f"line {line_id}: {known.quantity} were ordered, {out} are deducted already",
         ),
         (
-            named and known.deducted > 0 and not order.has_form,
+            call.line_item_id is not None and known.deducted > 0 and not order.has_form,
             "line_item_id",
             f"line {line_id} was deducted before; a line is deducted once",
         ),
-    )
-    for refused, field, why in refusals:
+    ):
         if refused:
             raise InvalidInput(field, why)
     if counted:
-        recorder.count(order, call)
+        recorder.count(order, [call])
 
 
 def _sold(recorder: Recorder, order: OrderRow, call: Operation) -> Sequence[Line]:
     """The lines that may be meant, the likeliest first. Raises OrphanRefund."""
     stock = [line for line in recorder.lines.of(order).values() if line.sku is not None]
-    named = [line for line in stock if line.line_id == call.line_item_id]
-    of_sku = [line for line in named or stock if line.sku == call.sku]
-    if named and not of_sku:
-        raise InvalidInput("sku", f"line {call.line_item_id} is of SKU {named[0].sku}")
-    if not of_sku or (call.line_item_id is not None and not named):
+    meant = [line for line in stock if call.line_item_id in (None, line.line_id)]
+    of_sku = [line for line in meant if line.sku == call.sku]
+    if call.line_item_id is not None and meant and not of_sku:
+        raise InvalidInput("sku", f"line {call.line_item_id} is of SKU {meant[0].sku}")
+    if not of_sku:
         raise OrphanRefund(call.token_id, str(call.order_id), call.sku, call.line_item_id)
     here = [line for line in of_sku if line.moved_to is None]
     if not here:  # since it was looked for

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from stocksync.errors import InvalidReturn
 from stocksync.orders.checkout_form import (
     CANCELLED,
     READY,
@@ -18,16 +19,19 @@ from stocksync.orders.checkout_form import (
     form_of,
     is_newer,
     parse_form,
-    parse_return,
-    with_lines_apart,
+    read,
 )
 from stocksync.orders.revisions import apply, follow, is_later, withdrawal
 from stocksync.orders.service import StockSynchronizationService
 from stocksync.orders.single_operations import refund
+from stocksync.store.context import Part, atomic, connected
 from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operations import NOTE_STATUS, TAKE_FORM, Operation, OrderRow
 from stocksync.store.order_lines import KEEP_OUT
 from stocksync.store.values import check_token, check_word, optional_word
+
+_REASONS = {CANCELLED: "the order was cancelled", SELLER_CANCELLED: "the seller cancelled the order"}
+"""Why the refunds of a form with this standing were recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,11 @@ class OrderResult:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        operations = [str(id) for id in self.operations]
-        return {"order_id": self.order_id, "status": self.status, "operations": operations}
+        return {
+            "order_id": self.order_id,
+            "status": self.status,
+            "operations": [str(id) for id in self.operations],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +70,12 @@ class ReturnResult:
     operations: Sequence[UUID] = ()
 
 
-class AllegroStockService:
+class AllegroStockService(Part):
     """Takes orders as Allegro states them and moves stock for them, each line once."""
 
     def __init__(self, service: StockSynchronizationService) -> None:
+        super().__init__(service.context)
         self._recorder = service.recorder
-        self._database = service.recorder.database
-        self._seller_cancels = service.context.config.seller_cancellation == "restock"
 
     def process_order_stock_update(
         self,
@@ -98,12 +104,10 @@ class AllegroStockService:
         warehouse, actor = check_word("warehouse", warehouse), optional_word("actor", actor)
         if getattr(order, "is_stock_updated", None) is True:
             return OrderResult(str(order.id), "already_updated")
-        if isinstance(order, CheckoutForm):
-            form = with_lines_apart(order)
-        else:
-            form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
-        return self._recorder.in_turn(lambda: self._process(form, warehouse, actor, self._recorder.clock()))
+        form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
+        return self._recorder.in_turn(lambda: self._process(form, warehouse, actor, self._clock()))
 
+    @atomic
     def cancel_order(
         self,
         order_id: str,
@@ -125,20 +129,19 @@ class AllegroStockService:
         Raises:
             InvalidInput
         """
-        token, order_id = check_token("token_id", token_id), check_word("order_id", order_id)
-        actor, reason = optional_word("actor", actor), optional_word("reason", reason)
-        with self._database.transaction_scope():
-            now = self._recorder.clock()
-            order, _ = self._recorder.hold(token, order_id, (), now)
-            if order.status == CANCELLED:
-                return OrderResult(order_id, "already_cancelled")
-            self._database.run(NOTE_STATUS, id=order.id, status=CANCELLED, now=now)
-            if not restock:
-                self._database.run(KEEP_OUT, order_ref=order.id)
-            known = self._recorder.lines.of(order)
-            operations = apply(self._recorder, order, known, withdrawal((), known), DEFAULT_WAREHOUSE)
-            done = self._record(order, operations, actor, reason or "the order was cancelled", now)
-            return OrderResult(order_id, "cancelled", done)
+        actor, reason, now = optional_word("actor", actor), optional_word("reason", reason), self._clock()
+        order, _ = self._recorder.hold(
+            check_token("token_id", token_id), check_word("order_id", order_id), (), now
+        )
+        if order.status == CANCELLED:
+            return OrderResult(order.order_id, "already_cancelled")
+        self._database.run(NOTE_STATUS, id=order.id, status=CANCELLED, now=now)
+        if not restock:
+            self._database.run(KEEP_OUT, order_ref=order.id)
+        known = self._recorder.lines.of(order)
+        operations = apply(self._recorder, order, known, withdrawal((), known), DEFAULT_WAREHOUSE)
+        done = self._record(order, operations, actor, reason or _REASONS[CANCELLED], now)
+        return OrderResult(order.order_id, "cancelled", done)
 
     def process_return(
         self, document: Any, *, restock: bool = True, token_id: str | None = None, actor: str | None = None
@@ -157,81 +160,72 @@ class AllegroStockService:
             RefundExceedsSale: fewer units are left of it.
             IdempotencyConflict: the return was taken before with other content.
         """
-        goods = document if isinstance(document, ReturnedGoods) else parse_return(document, token_id)
-        given = goods.model_dump(exclude={"return_id"})
-        call = Operation.asked(
-            self._recorder.new_id(), "refund", **given, warehouse=DEFAULT_WAREHOUSE, actor=actor
+        goods = read(ReturnedGoods, document, token_id, "return_id", InvalidReturn)
+        call = Operation(
+            self._new_id(),
+            "refund",
+            **goods.model_dump(exclude={"return_id"}),
+            warehouse=DEFAULT_WAREHOUSE,
+            moves_stock=restock,
+            actor=optional_word("actor", actor),
         )
-        call.moves_stock = restock
         order, first = self._recorder.in_turn(lambda: refund(self._recorder, call, return_id=goods.return_id))
         if first:
             return ReturnResult(goods.return_id, order.order_id, "already_returned")
         return ReturnResult(goods.return_id, order.order_id, "queued", [call.id])
 
+    @connected
     def require_warehouse(self, warehouse: str) -> None:
         """Raises UnknownWarehouse when no stock was ever recorded for it."""
-        with self._database.scope():
-            self._recorder.ledger.require_warehouse(check_word("warehouse", warehouse))
+        self._recorder.ledger.require_warehouse(check_word("warehouse", warehouse))
 
     def _process(self, form: CheckoutForm, warehouse: str, actor: str | None, now: datetime) -> OrderResult:
-        recorder = self._recorder
-        standing = form.standing if self._seller_cancels else form.status
-        order, carriers = recorder.hold(form.token_id, form.id, [line.id for line in form.line_items], now)
+        standing = form.standing if self._config.seller_cancellation == "restock" else form.status
+        order, carriers = self._recorder.hold(
+            form.token_id, form.id, [line.id for line in form.line_items], now
+        )
         if order.status == CANCELLED and standing != READY:
             return OrderResult(form.id, "already_cancelled" if standing == CANCELLED else "cancelled")
-        if CANCELLED not in (order.status, standing):
-            recorder.ledger.require_warehouse(warehouse)
-            if order.has_form and not self._is_newer(form, standing, order, now):
+        if order.status == CANCELLED:
+            standing = CANCELLED
+        said = {"status": standing, "revision": form.revision, "changed_at": form.updated_at}
+        if standing != CANCELLED:
+            self._recorder.ledger.require_warehouse(warehouse)
+            turned = {standing, order.status} == {READY, SELLER_CANCELLED}
+            if order.has_form and not is_newer(
+                form, order.revision, order.form_updated_at, seller_turned=turned
+            ):
+                if (form.revision, standing) == (order.revision, order.status) and is_later(form, order):
+                    # What the seller said before this moment, and comes later, is over.
+                    self._database.run(TAKE_FORM, id=order.id, **said, now=now)
                 return OrderResult(form.id, "already_updated")
             if standing not in (READY, SELLER_CANCELLED):
                 if not order.has_form:
                     # Known by status alone: its lines are taken when it is ready, whatever revision that form has.
                     self._database.run(NOTE_STATUS, id=order.id, status=standing, now=now)
                 return OrderResult(form.id, "noted")
-        status = CANCELLED if order.status == CANCELLED else standing
-        self._take_form(order, form, status, now)
-        cancelled = standing != READY or order.status == CANCELLED
-        operations = follow(recorder, order, form, carriers, warehouse, cancelled=cancelled)
-        reason = (
-            "the seller cancelled the order"
-            if standing == SELLER_CANCELLED
-            else "the order was cancelled"
-            if cancelled
-            else None
-        )
-        done = self._record(order, operations, actor, reason, now)
+        self._database.run(TAKE_FORM, id=order.id, **said, now=now)
+        cancelled = standing != READY
+        operations = follow(self._recorder, order, form, carriers, warehouse, cancelled=cancelled)
+        done = self._record(order, operations, actor, _REASONS.get(standing), now)
         if cancelled or done:
             return OrderResult(form.id, "cancelled" if cancelled else "queued", done or ())
-        lines = recorder.lines.of(order).values()
+        lines = self._recorder.lines.of(order).values()
         if any(line.moved_to for line in lines):
             return OrderResult(form.id, "taken_over")
         return OrderResult(
             form.id, "already_updated" if any(line.sku for line in lines) else "no_stock_lines"
         )
 
-    def _is_newer(self, form: CheckoutForm, standing: str, order: OrderRow, now: datetime) -> bool:
-        turned = {standing, order.status} == {READY, SELLER_CANCELLED}
-        if is_newer(form, order.revision, order.form_updated_at, seller_turned=turned):
-            return True
-        if form.revision == order.revision and standing == order.status and is_later(form, order):
-            # What the seller said before this moment, and comes later, is over.
-            self._take_form(order, form, standing, now)
-        return False
-
-    def _take_form(self, order: OrderRow, form: CheckoutForm, status: str, now: datetime) -> None:
-        said = {"status": status, "revision": form.revision, "changed_at": form.updated_at}
-        self._database.run(TAKE_FORM, id=order.id, **said, now=now)
-
     def _record(
         self,
         order: OrderRow,
-        operations: list[Operation],
+        operations: Sequence[Operation],
         actor: str | None,
         reason: str | None,
         now: datetime,
     ) -> list[UUID]:
         for operation in operations:
             operation.actor, operation.reason = actor, operation.reason or reason
-        if operations:
-            self._recorder.record(order, operations, now)
+        self._recorder.record(order, operations, now)
         return [operation.id for operation in operations]

@@ -24,9 +24,9 @@ LEVELS_THAT_DIFFER: Final = """
       UNION ALL
       SELECT warehouse, sku, 0, delta FROM stock_sync_movements) AS both_sides
     GROUP BY warehouse, sku HAVING SUM(on_hand) <> SUM(moved)"""
-_DIFFERING = Statement(f"{LEVELS_THAT_DIFFER} ORDER BY warehouse, sku")
+DIFFERING = Statement(f"{LEVELS_THAT_DIFFER} ORDER BY warehouse, sku")
 # Where it may not be below nought, a sum that is leaves the row as it is.
-_REBUILD = Statement("""
+REBUILD = Statement("""
     UPDATE stock_sync_levels SET on_hand = given.moved, updated_at = :now
     FROM (SELECT COALESCE(SUM(delta), 0) AS moved FROM stock_sync_movements
           WHERE warehouse = :warehouse AND sku = :sku) AS given
@@ -109,8 +109,7 @@ class StockLedger(Part):
                 Shortage(sku, warehouse, needed[sku], left.get(sku, 0) + needed[sku] + deltas[sku])
                 for sku in missing
             ]
-        balances = {sku: after[sku] - delta for sku, delta in deltas.items()}
-        self._record(operations, balances, now)
+        self._record(operations, {sku: after[sku] - delta for sku, delta in deltas.items()}, now)
         return []
 
     def on_hand(self, warehouse: str, skus: Iterable[str]) -> dict[str, int]:
@@ -119,21 +118,9 @@ class StockLedger(Part):
 
     def hold(self, warehouse: str, skus: Iterable[str], now: datetime) -> None:
         """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""
-        items = [{"sku": sku, "quantity": 0} for sku in sorted(skus)]
-        self._database.run(_PUT, warehouse=warehouse, items=items, now=now)
-
-    def differing(self) -> list[Difference]:
-        """Levels whose on hand is not the sum of their movements."""
-        return [
-            Difference(row[0], row[1], int(row[2]), int(row[3]))
-            for row in rows_of(self._database.run(_DIFFERING))
-        ]
-
-    def rebuild(self, warehouse: str, sku: str, now: datetime) -> int | None:
-        """Set on hand to the sum of the movements, as it is now; answers with it. None: it may not be below nought."""
-        self.hold(warehouse, [sku], now)
-        row = self._database.run(_REBUILD, warehouse=warehouse, sku=sku, now=now).fetchone()
-        return None if row is None else int(row[0])
+        self._database.run(
+            _PUT, warehouse=warehouse, items=[{"sku": sku, "quantity": 0} for sku in sorted(skus)], now=now
+        )
 
     def _record(self, operations: Sequence[Operation], balances: dict[str, int], now: datetime) -> None:
         """Append a movement for each operation. `balances`: what was on hand before, by SKU."""
@@ -156,5 +143,4 @@ class StockLedger(Part):
 
 
 def _delta(operation: Operation) -> int:
-    goes_out = operation.operation_type in ("deduction", "issue")
-    return -operation.quantity if goes_out else operation.quantity
+    return -operation.quantity if operation.operation_type in ("deduction", "issue") else operation.quantity

@@ -37,6 +37,9 @@ ENSURE_ORDER = Statement(f"""
     RETURNING {_ORDER}""")
 LOCK_ORDER = Statement(f"""
     SELECT {_ORDER} FROM stock_sync_orders WHERE token_id = :token_id AND order_id = :order_id {{for_update}}""")
+LOCK_ORDER_OF = Statement(f"""
+    SELECT {_ORDER} FROM stock_sync_orders
+    WHERE id = (SELECT order_ref FROM pending_stock_operations WHERE id = :operation_id) {{for_update}}""")
 TAKE_FORM = Statement("""
     UPDATE stock_sync_orders
     SET has_form = TRUE, status = :status, revision = :revision, updated_at = :now,
@@ -164,9 +167,9 @@ class Operation:
     content_hash: str = ""
 
     def __post_init__(self) -> None:
-        which = (self.token_id, self.order_id or "", self.line_item_id)
         self.content_hash = self.content_hash or content_hash(
-            self.operation_type, *which, self.sku, self.quantity, self.warehouse
+            *(self.operation_type, self.token_id, self.order_id or "", self.line_item_id),
+            *(self.sku, self.quantity, self.warehouse),
         )
 
     @classmethod
@@ -188,8 +191,14 @@ class Operation:
 
 def order_row(row: Any) -> OrderRow:
     """An order's row as any of the statements here returned it."""
-    state = None if row[4] is None else bool(row[4])
-    return OrderRow(uuid_of(row[0]), bool(row[1]), bool(row[2]), as_utc(row[3]), state, *row[5:])
+    return OrderRow(
+        uuid_of(row[0]),
+        bool(row[1]),
+        bool(row[2]),
+        as_utc(row[3]),
+        None if row[4] is None else bool(row[4]),
+        *row[5:],
+    )
 
 
 @dataclass(frozen=True, slots=True)

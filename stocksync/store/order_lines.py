@@ -137,20 +137,22 @@ class OrderLines(Part):
         ]
         cursor = self._database.run(_ADD_LINES, order_ref=order.id, items=items, now=self._clock())
         added = {row[0] for row in rows_of(cursor)}
-        for line in lines:
-            if line.line_id not in added:
-                carriers = self.carriers(order.token_id, [line.line_id])
-                raise LineTaken(line.line_id, carriers.get(line.line_id, "?"))
+        for id in [line.line_id for line in lines if line.line_id not in added]:
+            raise LineTaken(id, self.carriers(order.token_id, [id]).get(id, "?"))
 
     def carriers(self, token_id: str, line_ids: Iterable[str]) -> dict[str, str]:
         """Line id -> id of the order that carries it, of lines whose id is a UUID."""
         ids = {key: line_id for line_id in line_ids if (key := carried_key(token_id, line_id))}
         found = rows_of(self._database.run(_CARRIERS, keys=list(ids))) if ids else ()
-        return {ids[row[0]]: row[1] for row in found}
+        return {ids[key]: order_id for key, order_id in found}
 
     def carrier(self, token_id: str, order_id: str, line_id: str | None, sku: str) -> str:
         """Where a line of the order is by now: in the order that took it over, else there."""
-        key = None if line_id is None else carried_key(token_id, line_id)
-        what = {"token_id": token_id, "order_id": order_id, "sku": sku if line_id is None else None}
-        row = self._database.run(_CARRIER, key=key, **what).fetchone()
+        row = self._database.run(
+            _CARRIER,
+            key=None if line_id is None else carried_key(token_id, line_id),
+            token_id=token_id,
+            order_id=order_id,
+            sku=sku if line_id is None else None,
+        ).fetchone()
         return order_id if row is None else str(row[0])

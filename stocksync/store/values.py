@@ -75,28 +75,19 @@ def in_words(number: int) -> str:
     return repr(number) if number.bit_length() <= 128 else f"a number of {number.bit_length()} bits"
 
 
-# Fixed width, so that text sorts and compares as time does. PostgreSQL reads the same text as timestamptz.
-_MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-
 def to_text(moment: datetime) -> str:
     """`moment` (aware) as fixed-width UTC text. Raises ValueError for a naive datetime."""
     if moment.tzinfo is None:
         raise ValueError(f"a naive datetime has no place here: {moment!r}")
-    return moment.astimezone(UTC).strftime(_MOMENT)
-
-
-def from_text(text: str) -> datetime:
-    """The aware UTC datetime of a text written by `to_text`."""
-    return datetime.fromisoformat(text)
+    # Fixed width, so that text sorts and compares as time does. PostgreSQL reads the same text as timestamptz.
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def as_utc(value: Any) -> datetime | None:
     """What either database returned for a time column, as aware UTC; None stays None."""
     if value is None:
         return None
-    moment = value if isinstance(value, datetime) else from_text(value)
-    return moment.astimezone(UTC)
+    return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).astimezone(UTC)
 
 
 class UtcDateTimeField(Field):  # type: ignore[misc]
@@ -104,8 +95,5 @@ class UtcDateTimeField(Field):  # type: ignore[misc]
 
     field_type = "UTCTIME"
 
-    def db_value(self, value: datetime | None) -> str | None:
-        return None if value is None else to_text(value)
-
-    def python_value(self, value: Any) -> datetime | None:
-        return as_utc(value)
+    adapt = staticmethod(to_text)
+    python_value = staticmethod(as_utc)

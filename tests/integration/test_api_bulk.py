@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from stocksync.errors import DatabaseUnavailable
-from stocksync.orders.bulk import act_on, matching
+from stocksync.orders.interventions import act_on, matching
 from stocksync.store.operation_lists import Filter
 from tests.integration.test_api import Caller, give_up
 from tests.integration.test_who_gets_in import SETTINGS

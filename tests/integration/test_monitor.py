@@ -133,7 +133,7 @@ def waiting(seconds: float) -> Callable[[Shop], None]:
 
 
 def new_id(shop: Shop) -> Any:
-    return shop.runtime.service.recorder.new_id()
+    return shop.runtime.service.context.new_id()
 
 
 def outage(shop: Shop) -> None:

@@ -126,7 +126,7 @@ def test_tags_say_what_ails_the_delivery(shop: Shop) -> None:
     now = shop.clock()
     with shop.runtime.database.scope():
         shop.runtime.deliveries.claim(
-            SELLER, 5, shop.runtime.service.recorder.new_id(), now, now + timedelta(seconds=60)
+            SELLER, 5, shop.runtime.service.context.new_id(), now, now + timedelta(seconds=60)
         )
     shop.clock.advance(61)
     shop.runtime.sweep()

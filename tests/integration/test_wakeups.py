@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from redis import Redis
@@ -29,7 +30,7 @@ def wakeups(redis_url: str) -> RedisWakeups:
 @pytest.fixture
 def shop(sqlite_url: str, wakeups: RedisWakeups) -> Iterator[Shop]:
     with open_shop(sqlite_url) as opened:
-        opened.runtime.service.recorder.wakeups = wakeups
+        opened.runtime.service.recorder.context = replace(opened.runtime.context, wakeups=wakeups)
         yield opened
 
 
@@ -44,7 +45,7 @@ def test_without_redis_every_call_succeeds_the_first_within_a_quarter_second_mor
     nobody = connect_redis(f"redis://127.0.0.1:{free_port()}/0", timeout=0.25)
     wakeups = RedisWakeups(make_queue(nobody, "stock-sync"), "stock-sync")
     with open_shop(sqlite_url) as shop, caplog.at_level(logging.WARNING, "stocksync"):
-        shop.runtime.service.recorder.wakeups = wakeups
+        shop.runtime.service.recorder.context = replace(shop.runtime.context, wakeups=wakeups)
         for number in range(50):
             shop.deduct(f"order-{number}")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations_with_replacement
 
-from stocksync.orders.order_state import is_ready, order_state
+from stocksync.orders.recording import is_ready, order_state
 from stocksync.store.order_lines import Line
 from tests.shop import WAREHOUSE
 

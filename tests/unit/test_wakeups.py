@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -33,7 +34,7 @@ def test_any_number_of_deductions_share_one_job_while_it_waits(
     sqlite_url: str, redis: Redis, wakeups: RedisWakeups
 ) -> None:
     with open_shop(sqlite_url) as shop:
-        shop.runtime.service.recorder.wakeups = wakeups
+        shop.runtime.service.recorder.context = replace(shop.runtime.context, wakeups=wakeups)
         for number in range(20):
             shop.deduct(f"order-{number}")
 

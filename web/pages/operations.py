@@ -11,7 +11,7 @@ from flask import abort, redirect, render_template, request
 from flask_babel import gettext as _
 from flask_babel import ngettext
 
-from stocksync.orders.bulk import act_on, matching
+from stocksync.orders.interventions import act_on, matching
 from stocksync.store.operation_lists import AGES, COUNTED, Filter
 from stocksync.store.states import STATUSES, can_be_cancelled, can_be_retried
 from stocksync.store.values import check_word
