@@ -1,8 +1,6 @@
 """The worker process, the same as `stocksync worker`."""
 
-import sys
-
 from stocksync.queue.process import main, work
 
 if __name__ == "__main__":
-    sys.exit(main("worker", work))
+    raise SystemExit(main("worker", work))

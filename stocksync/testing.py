@@ -63,6 +63,9 @@ class RecordedWakeups:
         """Remember it."""
         self.planned[lane] = moment
 
+    def again(self, task_name: str, job_id: str | None = None) -> None:
+        """Do nothing: the task's next run goes on."""
+
 
 class Remote:
     """The orders microservice: accepts what it is told until `fail` says otherwise, and keeps it."""

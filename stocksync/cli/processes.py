@@ -18,7 +18,7 @@ from stocksync.config import PREFIX
 from stocksync.errors import StockSyncError, needs_extra
 from stocksync.queue import process
 from stocksync.queue.embedded import EmbeddedRedis
-from stocksync.queue.stopping import Stop
+from stocksync.queue.stopping import Stop, on_stop_signals
 from stocksync.runtime import current
 from stocksync.store.migrate import migrate, pending
 
@@ -96,7 +96,7 @@ def _said(ask: Any) -> str:
 @click.option("--sandbox-port", type=_PORT, default=8900, show_default=True)
 def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None:
     """Run every process of the Procfile here, with embedded SQLite and Redis where no URL is set."""
-    from stocksync.sandbox.supervisor import Supervisor, free_port, on_stop_signals, pid_file, read_procfile
+    from stocksync.sandbox.supervisor import Supervisor, free_port, pid_file, read_procfile
 
     runtime = current()
     commands = read_procfile(procfile)
@@ -139,7 +139,6 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
 def sandbox(host: str, port: int, token: str, **faults: Any) -> None:
     """Run the stand-in microservice; its faults are changed over HTTP, see /_sandbox/faults."""
     from stocksync.sandbox import FaultPlan, Sandbox
-    from stocksync.sandbox.supervisor import on_stop_signals
 
     stop = Stop()
     on_stop_signals(stop.set)

@@ -13,22 +13,19 @@ from stocksync.delivery.engine import DeliveryEngine
 from stocksync.errors import SessionUnsuitable, TablesMissing, needs_extra
 from stocksync.runtime import Runtime, current
 from stocksync.store.database import Database
-from stocksync.store.dialects import SQLITE, Parameters, Statement, postgres_dialect, postgres_json
+from stocksync.store.dialects import POSTGRES, SQLITE, Parameters, Statement
 
 with needs_extra("sqlalchemy"):
     from sqlalchemy import Connection, CursorResult, event
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-# By driver. JSON goes as text, which psycopg 2 and 3 take alike and the column's type reads; SQLAlchemy sees to ids.
+# By driver. SQLAlchemy sees to ids.
 _DIALECTS = {
     **dict.fromkeys(("pysqlite", "aiosqlite"), SQLITE),
-    **dict.fromkeys(("psycopg", "psycopg_async", "psycopg2"), postgres_dialect(postgres_json)),
+    **dict.fromkeys(("psycopg", "psycopg_async", "psycopg2"), POSTGRES),
 }
 _HOOKS = "stocksync.after_commit"
-# PostgreSQL's undefined_table and undefined_column.
-_MISSING_STATES = ("42P01", "42703")
-_MISSING_WORDS = re.compile(r"no such (?:table|column): |has no column named ")
 
 
 class SessionSync(Runtime):
@@ -154,7 +151,8 @@ class _SessionDatabase:
         except DBAPIError as error:
             # psycopg 3 and psycopg2 name it differently; SQLite has words alone.
             state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-            if state in _MISSING_STATES or _MISSING_WORDS.search(str(error.orig)):
+            undefined = state in ("42P01", "42703")  # table, column
+            if undefined or re.search("no such (?:table|column): |has no column named ", str(error.orig)):
                 raise TablesMissing(connection.engine.url.render_as_string(hide_password=True)) from error
             raise
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from stocksync.errors import IdempotencyConflict, InDoubt, LineTaken, RefundExceedsSale
 from stocksync.store.context import Context, Part
-from stocksync.store.database import after_commit, rows_of, uuid_of
+from stocksync.store.database import rows_of, uuid_of
 from stocksync.store.inventory import StockLedger
 from stocksync.store.operations import (
     ADD_KEYS,
@@ -233,7 +233,7 @@ class Recorder(Part):
             except Exception:  # raised here, it would report a committed transaction as failed
                 log.exception("waking lane %s failed; the sweep will deliver it", lane)
 
-        after_commit(self._database, hook)
+        self._database.after_commit(hook)
 
 
 def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSale:

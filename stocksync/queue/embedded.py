@@ -23,7 +23,6 @@ from stocksync.errors import StockSyncError
 SERVERS = Path(sys.prefix, "servers")
 _START_SECONDS, _STOP_SECONDS = 10.0, 5.0
 _PING_SECONDS, _POLL_SECONDS = 1.0, 0.02
-_PR_SET_PDEATHSIG = 1
 
 
 class EmbeddedServerError(StockSyncError):
@@ -65,7 +64,7 @@ def die_with_parent(number: int = signal.SIGTERM) -> Callable[[], None] | None:
     parent = os.getpid()
 
     def ask_kernel() -> None:
-        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        prctl(1, number, 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
 

@@ -27,13 +27,14 @@ from rq.worker import SimpleWorker, WorkerStatus
 
 from stocksync.config import StockSyncConfig
 from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
+from stocksync.queue.stopping import on_stop_signals
 from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob, connect_redis
 from stocksync.runtime import Runtime, current
 from stocksync.store.values import printable
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("lane", "order", "operation", "attempt", "task")
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # not SIGHUP, which `nohup` ignores
 
 
 def main(name: str, run: Callable[[Runtime], None]) -> int:
@@ -41,7 +42,7 @@ def main(name: str, run: Callable[[Runtime], None]) -> int:
     try:
         runtime = current()
         set_up_log(runtime.config)
-        _stop_on_signals(runtime)
+        on_stop_signals(runtime.stop.set, _STOP_SIGNALS)
         log.info("%s started", name)
         run(runtime)
         runtime.close()
@@ -77,13 +78,8 @@ def work(runtime: Runtime) -> None:
             log.debug("told to stop outside of RQ's loop")  # where it raises this from its handler, too
         finally:
             # RQ's handlers stay behind its loop; a signal during the wait must still end it.
-            _stop_on_signals(runtime)
+            on_stop_signals(runtime.stop.set, _STOP_SIGNALS)
         runtime.stop.wait(1.0)
-
-
-def _stop_on_signals(runtime: Runtime) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: runtime.stop.set())
 
 
 def _is_news(record: logging.LogRecord, runtime: Runtime) -> bool:
@@ -156,8 +152,9 @@ class StockSyncWorker(SimpleWorker):
     @cached_property
     def _quick_connection(self) -> redis.Redis:
         # RQ has several steps at the end of a job, and SIGTERM must end the worker in ten seconds though Redis hangs.
-        config = self.runtime.config
-        return connect_redis(self.runtime.redis_url, timeout=1.0, self_signed=config.redis_ssl_self_signed)
+        return connect_redis(
+            self.runtime.redis_url, timeout=1.0, self_signed=self.runtime.config.redis_ssl_self_signed
+        )
 
 
 class EventFormatter(logging.Formatter):
@@ -174,13 +171,17 @@ class EventFormatter(logging.Formatter):
         for secret in self._secrets:
             said = said.replace(secret, "***")
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        fields = {name: record.__dict__[name] for name in FIELDS if name in record.__dict__}
+        fields = {
+            name: record.__dict__[name]
+            for name in ("lane", "order", "operation", "attempt", "task")
+            if name in record.__dict__
+        }
         if self._as_json:
             event = {"time": at, "level": record.levelname, "logger": record.name, "message": said}
             return json.dumps(event | fields, ensure_ascii=False, default=str)
-        about = "".join(f" {name}={_word(value)}" for name, value in fields.items())
         line = printable(said.replace("\n", " ⏎ "))
-        return f"{at} {record.levelname:<7} {line}{about}"
+        about = (f"{name}={_word(value)}" for name, value in fields.items())
+        return " ".join((at, f"{record.levelname:<7}", line, *about))
 
 
 def set_up_log(config: StockSyncConfig, stream: TextIO | None = None) -> None:

@@ -98,9 +98,9 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
 
     def acquire_lock(self) -> bool:
         """Hold the lock, or renew it where it is ours already."""
-        taken = self.connection.set(self.scheduler_lock_key, self.name, nx=True, ex=_LOCK_SECONDS)
         return bool(
-            taken or (self._holds_lock() and self.connection.expire(self.scheduler_lock_key, _LOCK_SECONDS))
+            self.connection.set(self.scheduler_lock_key, self.name, nx=True, ex=_LOCK_SECONDS)
+            or (self._holds_lock() and self.connection.expire(self.scheduler_lock_key, _LOCK_SECONDS))
         )
 
     def remove_lock(self) -> None:
@@ -133,8 +133,9 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         """Queue what a due entry stands for, and set its next time or remove it."""
         if job.id in self._tasks:
             # The next time first: a crash between the two steps costs one run, not the entry.
-            next_time = math.floor(self._now()) + self._tasks[job.id][0]
-            self.connection.zadd(self.scheduled_jobs_key, {job.id: next_time})
+            self.connection.zadd(
+                self.scheduled_jobs_key, {job.id: math.floor(self._now()) + self._tasks[job.id][0]}
+            )
             if self.connection.lpos(self._queue.key, job.id) is None:
                 self._queue.enqueue_job(job)
             return

@@ -2,6 +2,8 @@
 
 import contextlib
 import queue
+import signal
+from collections.abc import Callable, Iterable
 
 
 class Stop:
@@ -26,3 +28,12 @@ class Stop:
         with contextlib.suppress(queue.Empty):
             self._asked.put(self._asked.get(timeout=timeout))  # it stays asked for
         return self.is_set()
+
+
+def on_stop_signals(
+    stop: Callable[[], None],
+    numbers: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+) -> None:
+    """From now on these signals call `stop`, in the main thread and in the middle of anything."""
+    for number in numbers:
+        signal.signal(number, lambda *_: stop())

@@ -43,8 +43,9 @@ class StockSyncJob(Job):
         found = _OUR_FUNCTION.fullmatch(str(self.func_name))
         callbacks = (self._success_callback_name, self._failure_callback_name, self._stopped_callback_name)
         if found is None or self.instance is not None or any(isinstance(each, str) for each in callbacks):
-            only = f"only functions of {TASKS}* are run, without callbacks"
-            raise DeserializationError(f"job {self.id} asks for {self.func_name!r}; {only}")
+            raise DeserializationError(
+                f"job {self.id} asks for {self.func_name!r}; only functions of {TASKS}* are run, without callbacks"
+            )
         self.func_name = TASKS + found[1]
         return super().func
 
@@ -56,8 +57,11 @@ def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool =
         timeout: seconds for connecting and for each command. None: as the worker and the scheduler need it.
         self_signed: accept any certificate of a `rediss://` server (an explicit choice of who deploys).
     """
-    any_certificate: dict[str, Any] = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    options = any_certificate if self_signed and url.startswith("rediss") else {}
+    options: dict[str, Any] = (
+        {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+        if self_signed and url.startswith("rediss")
+        else {}
+    )
     return Redis.from_url(url, socket_timeout=timeout or BLOCKING_SECONDS, retry=None, **options)
 
 
@@ -71,8 +75,10 @@ def heard_from(connection: Redis, queue_name: str, prefix: str, now: datetime) -
 
     A worker notes when it was last heard; the scheduler renews a lock of some seconds at every tick.
     """
-    keys = worker_registration.get_keys(Queue(queue_name, connection=connection))
-    beats = [cast(bytes | None, connection.hget(key, "last_heartbeat")) for key in keys]
+    beats = [
+        cast(bytes | None, connection.hget(key, "last_heartbeat"))
+        for key in worker_registration.get_keys(Queue(queue_name, connection=connection))
+    ]
     # Idle, a worker is heard every few seconds; during a job it is not.
     silent_since = now - timedelta(seconds=_JOB_TIMEOUT + 60)
     worker = any(
@@ -114,6 +120,7 @@ class RedisWakeups:
         self._pause = pause
         self._monotonic = monotonic
         self._resting_until = -math.inf
+        self._last_lane: str | None = None
 
     def push(self, lane: str, *, force: bool = False) -> None:
         """Queue the job that drains the lane, unless one waits. `force`: as for `wake`. Raises RedisError."""
@@ -133,9 +140,26 @@ class RedisWakeups:
         """
         return self._attempt(lambda: self.push(lane, force=force))
 
-    def again(self, function: str, job_id: str | None = None) -> bool:
-        """Queue one of our functions behind what waits, for what is left of its work."""
-        return self._attempt(lambda: self.queue.enqueue_call(function, job_id=job_id, **_TTL))
+    def again(self, task_name: str, job_id: str | None = None) -> None:
+        """Queue one of `tasks` behind what waits, for what is left of its work."""
+        self._attempt(lambda: self.queue.enqueue_call(TASKS + task_name.removeprefix(TASKS), job_id=job_id, **_TTL))
+
+    def take_turn(self, lane: str) -> bool:
+        """Called by the lane's job before it looks for work: from here on a new wake-up makes a new job.
+
+        False: the lane was the last one to ask as well, and another job waits. Then that one goes first, and the
+        lane's own wake-up is queued behind it. Without Redis: True.
+        """
+        again, self._last_lane = self._last_lane == lane, lane
+
+        def begin() -> None:
+            self._redis.delete(self.marker(lane))
+            if again and self.queue.count:
+                self.push(lane)
+                self._last_lane = None  # once: the one that waits may be this lane's too
+
+        self._attempt(begin)
+        return self._last_lane is not None
 
     def clear_marker(self, lane: str) -> None:
         """From here on a new wake-up makes a new job: called by the job before it looks for work."""
@@ -201,3 +225,6 @@ class NoWakeups:
 
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Do nothing."""
+
+    def again(self, task_name: str, job_id: str | None = None) -> None:
+        """Do nothing: the task's next run goes on."""

@@ -16,13 +16,14 @@ import urllib3
 from stocksync.config import PREFIX, StockSyncConfig
 from stocksync.orders.checkout_form import READY
 from stocksync.queue.embedded import EmbeddedRedis
+from stocksync.queue.stopping import on_stop_signals
 from stocksync.runtime import Runtime
 from stocksync.store.audit import audit
 from stocksync.store.migrate import migrate
 from stocksync.store.models import DEFAULT_WAREHOUSE
 
 from .server import Sandbox
-from .supervisor import Supervisor, free_port, on_stop_signals
+from .supervisor import Supervisor, free_port
 
 _DATA = Path(__file__).parent / "data"
 _HOST, _TOKEN = "127.0.0.1", "demo"
@@ -123,10 +124,9 @@ def _play(forms: list[dict[str, Any]], runtime: Runtime, sandbox: Sandbox, page:
 
 def _take(forms: list[dict[str, Any]], runtime: Runtime) -> None:
     """Process `forms`, with a progress bar on a terminal. Raises click.Abort when told to stop."""
-    piped = not sys.stderr.isatty()
     with (
         runtime.database.scope(),
-        click.progressbar(forms, label="orders", file=sys.stderr, hidden=piped) as bar,
+        click.progressbar(forms, label="orders", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar,
     ):
         for form in bar:
             runtime.orders.process_order_stock_update(form)
@@ -140,8 +140,9 @@ def _watch_delivery(runtime: Runtime, total: int, enough: float, seconds: float)
     Raises click.Abort when told to stop.
     """
     ends, done = time.monotonic() + seconds, 0
-    piped = not sys.stderr.isatty()
-    with click.progressbar(length=total, label="delivered", file=sys.stderr, hidden=piped) as bar:
+    with click.progressbar(
+        length=total, label="delivered", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
         while done < enough and time.monotonic() < ends:
             if runtime.stop.wait(_POLL_SECONDS):
                 raise click.Abort

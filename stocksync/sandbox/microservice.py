@@ -245,9 +245,9 @@ class Microservice:
             orders = self._listings[token_id] = sorted(
                 (order for order in self._orders.values() if order.token_id == token_id), key=Order.position
             )
-        since = _text(updated_since) if updated_since else ""
         start = max(
-            bisect_left(orders, since, key=Order.position), bisect_right(orders, cursor, key=Order.position)
+            bisect_left(orders, _text(updated_since) if updated_since else "", key=Order.position),
+            bisect_right(orders, cursor, key=Order.position),
         )
         listed = orders[start : start + limit]
         next_cursor = listed[-1].position() if start + limit < len(orders) else None

@@ -92,8 +92,9 @@ class Sandbox(Microservice):
             with contextlib.suppress(OSError):
                 connection, address = self._listener.accept()
                 self._connections.add(connection)
-                parts = (connection, address, self, self._closing)
-                threading.Thread(target=_Exchange, args=parts, daemon=True).start()
+                threading.Thread(
+                    target=_Exchange, args=(connection, address, self, self._closing), daemon=True
+                ).start()
 
 
 class _Exchange(BaseHTTPRequestHandler):
@@ -129,10 +130,11 @@ class _Exchange(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        answer = plan.answer_instead(fault) or self._sandbox.answer(
-            self.command, path, dict(parse_qsl(query)), self.headers, body
+        self._send_spoiled(
+            plan.answer_instead(fault)
+            or self._sandbox.answer(self.command, path, dict(parse_qsl(query)), self.headers, body),
+            fault,
         )
-        self._send_spoiled(answer, fault)
 
     do_PUT = do_GET
 

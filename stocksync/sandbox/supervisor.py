@@ -49,10 +49,11 @@ def read_procfile(path: Path) -> dict[str, str]:
 
 def free_port(host: str, port: int = 0) -> int:
     """`port` of `host` if a server could listen on it; 0 finds one. Raises CannotStart, which says why not."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         # It sets SO_REUSEADDR, as servers do, so that the connections of one that has just ended do not count.
-        with socket.create_server((host, port), family=family) as server:
+        with socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        ) as server:
             return int(server.getsockname()[1])
     except OSError as error:
         trouble = {errno.EADDRINUSE: "is taken", errno.EACCES: "is not allowed to this user"}.get(
@@ -87,12 +88,6 @@ def pid_file(path: Path) -> Iterator[None]:
         finally:
             # Emptied, not removed: a name removed here could be one that the next process has just locked.
             file.truncate(0)
-
-
-def on_stop_signals(stop: Callable[[], None]) -> None:
-    """From now on SIGTERM, SIGINT and SIGHUP call `stop`, in the main thread and in the middle of anything."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop())
 
 
 class Supervisor:

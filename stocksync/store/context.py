@@ -24,6 +24,9 @@ class Wakeups(Protocol):
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Have the lane drained at `moment` (aware UTC) and at no other planned time; None: at no time."""
 
+    def again(self, task_name: str, job_id: str | None = None) -> None:
+        """Have a periodic task go on soon with what is left of its work."""
+
 
 @dataclass(frozen=True)
 class Context:

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -197,14 +197,6 @@ def _open_postgresql(parts: SplitResult, pool: dict[str, Any]) -> PostgresDataba
 def bind_models(database: Database) -> None:
     """Have the models query `database`. Called by the composition root alone."""
     database.bind(MODELS, bind_refs=False, bind_backrefs=False)
-
-
-def after_commit(database: Database, hook: Callable[[], None]) -> None:
-    """Call `hook` once the outermost transaction of this thread has committed, at once when there is none.
-
-    The hook must not raise: peewee would report a committed transaction as failed.
-    """
-    database.after_commit(hook)
 
 
 def _first_line(error: BaseException) -> str:

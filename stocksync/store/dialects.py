@@ -53,15 +53,13 @@ class Dialect:
 
     def bound(self, parameters: Parameters) -> dict[str, Any]:
         """Each parameter as the driver takes it."""
-        adapters = self.adapters
-        return {name: adapters[type(value)](value) for name, value in parameters.items()}
+        return {name: self.adapters[type(value)](value) for name, value in parameters.items()}
 
 
 @lru_cache(1000)  # more than there are: the texts of lists vary with their filters
 def _sqlite_sql(text: str) -> str:
     def rows(match: re.Match[str]) -> str:
-        columns = [column.split()[0] for column in match[2].split(",")]
-        picked = ", ".join(f"json_extract(value, '$.{column}') AS {column}" for column in columns)
+        picked = re.sub(r"(\w+) [^,]+", r"json_extract(value, '$.\1') AS \1", match[2])
         # The LIMIT keeps SQLite from flattening this into the join and reading the JSON once per joined row.
         return f"(SELECT {picked} FROM json_each(:{match[1]}) LIMIT -1)"
 
@@ -93,35 +91,27 @@ SQLITE: Dialect = Dialect(
 
 @lru_cache(1000)
 def _postgres_sql(text: str) -> str:
-    text = text.replace("%", "%%")
-    text = _ROWS.sub(r"(SELECT * FROM jsonb_to_recordset(:\1) AS given(\2))", text)
-    text = _LIST.sub(r"= ANY(:\1::\2[])", text)
-    text = text.replace("{skip_locked}", "FOR NO KEY UPDATE SKIP LOCKED")
-    text = text.replace("{for_update}", "FOR NO KEY UPDATE").replace("{no_index}", "")
+    text = _ROWS.sub(r"(SELECT * FROM jsonb_to_recordset(:\1) AS given(\2))", text.replace("%", "%%"))
+    text = (
+        _LIST.sub(r"= ANY(:\1::\2[])", text)
+        .replace("{skip_locked}", "FOR NO KEY UPDATE SKIP LOCKED")
+        .replace("{for_update}", "FOR NO KEY UPDATE")
+        .replace("{no_index}", "")
+    )
     return _NAME.sub(r"%(\1)s", text)
 
 
-def postgres_dialect(as_json: Callable[[Any], Any]) -> Dialect:
-    """PostgreSQL: own types, arrays for lists, jsonb_to_recordset for rows. `as_json`: what the driver takes as JSON."""
-
-    def as_list(value: Sequence[Any]) -> Any:
-        return as_json(value) if value and isinstance(value[0], dict) else list(value)
-
-    return Dialect(
-        "postgresql",
-        "REPEATABLE READ",
-        _postgres_sql,
-        Adapters({dict: as_json, list: as_list, tuple: as_list}),
-    )
+_postgres_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
-postgres_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
+def _postgres_list(value: Sequence[Any]) -> Any:
+    return _postgres_json(value) if value and isinstance(value[0], dict) else list(value)
 
 
-def _jsonb(value: Any) -> Any:
-    from psycopg.types.json import Jsonb  # only where PostgreSQL is in use
-
-    return Jsonb(value, dumps=postgres_json)
-
-
-POSTGRES = postgres_dialect(_jsonb)
+POSTGRES = Dialect(
+    "postgresql",
+    "REPEATABLE READ",
+    _postgres_sql,
+    Adapters({dict: _postgres_json, list: _postgres_list, tuple: _postgres_list}),
+)
+"""PostgreSQL: own types, arrays for lists, jsonb_to_recordset for rows. JSON goes as text, which every driver takes."""

@@ -154,9 +154,9 @@ def test_more_work_is_queued_when_the_run_of_the_task_is_over(
         real = Runtime(shop.runtime.config, clock=shop.clock)
         again, when = RedisWakeups.again, list[str]()
 
-        def seen(wakeups: RedisWakeups, function: str) -> bool:
+        def seen(wakeups: RedisWakeups, task_name: str) -> None:
             when.append(real.task_runs.latest("reconcile")[0]["status"])
-            return again(wakeups, function)
+            again(wakeups, task_name)
 
         monkeypatch.setattr(RedisWakeups, "again", seen)
         try:
