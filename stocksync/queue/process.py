@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
 from types import FrameType
 from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
@@ -28,7 +27,7 @@ from rq.worker import SimpleWorker, WorkerStatus
 from stocksync.config import StockSyncConfig
 from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
 from stocksync.queue.stopping import on_stop_signals
-from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob, connect_redis
+from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob
 from stocksync.runtime import Runtime, current
 from stocksync.store.values import printable
 
@@ -107,7 +106,9 @@ class StockSyncWorker(SimpleWorker):
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM: the slice under way claims nothing more, settles what it sent, and the loop ends."""
         self.runtime.stop.set()
-        self.connection = self.runtime.connect_redis()  # it hardly waits
+        # RQ has several steps before the end, and they must take less than ten seconds though Redis hangs. The pool is
+        # replaced, not the client, because the queue and the job under way have the same client.
+        self.connection.connection_pool = self.runtime.connect_redis().connection_pool
         with contextlib.suppress(redis.RedisError, OSError):  # RQ also notes the request in Redis
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
@@ -137,24 +138,9 @@ class StockSyncWorker(SimpleWorker):
         """Nothing. RQ's listens for commands that come through Redis, with a thread and a connection of its own."""
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """RQ's, with a short wait for Redis before and after the job; then the database connection goes back to the pool."""
-        blocking, self.connection = self.connection, self._quick_connection
+        """RQ's; then the database connection goes back to the pool."""
         super().execute_job(job, queue)
         self.runtime.database.close()
-        if not self.runtime.stop.is_set():
-            self.connection = blocking
-
-    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
-        """RQ's, with the wait for Redis that the worker has by now."""
-        job.connection = self.connection
-        super().handle_execution_ended(job, queue, heartbeat_ttl)
-
-    @cached_property
-    def _quick_connection(self) -> redis.Redis:
-        # RQ has several steps at the end of a job, and SIGTERM must end the worker in ten seconds though Redis hangs.
-        return connect_redis(
-            self.runtime.redis_url, timeout=1.0, self_signed=self.runtime.config.redis_ssl_self_signed
-        )
 
 
 class EventFormatter(logging.Formatter):
@@ -162,7 +148,13 @@ class EventFormatter(logging.Formatter):
 
     def __init__(self, config: StockSyncConfig) -> None:
         super().__init__()
-        self._secrets = sorted(secrets_of(config), key=len, reverse=True)  # a URL before the password in it
+        # Every secret setting, its parts where it is a list, and passwords inside URLs.
+        secrets = {value.get_secret_value() for _, value in config if isinstance(value, SecretStr)}
+        secrets |= {*config.messengers, config.jwt_token() or ""}
+        passwords = [urlsplit(url).password or "" for url in secrets if "://" in url]
+        secrets.update(passwords, map(unquote, passwords))
+        # Short ones would take ordinary words out; a URL comes before the password in it.
+        self._secrets = sorted((secret for secret in secrets if len(secret) >= 6), key=len, reverse=True)
         self._as_json = config.log_format == "json" or (config.log_format == "auto" and "DYNO" in os.environ)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -189,15 +181,6 @@ def set_up_log(config: StockSyncConfig, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(EventFormatter(config))
     logging.basicConfig(level=config.log_level, handlers=[handler], force=True)
-
-
-def secrets_of(config: StockSyncConfig) -> set[str]:
-    """What must never be shown: every secret setting, its parts where it is a list, and passwords inside URLs."""
-    found = {value.get_secret_value() for _, value in config if isinstance(value, SecretStr)}
-    found |= {*config.messengers, config.jwt_token() or ""}
-    passwords = [urlsplit(url).password or "" for url in found if "://" in url]
-    found.update(passwords, map(unquote, passwords))
-    return {secret for secret in found if len(secret) >= 6}  # shorter ones would take ordinary words out
 
 
 def _word(value: object) -> str:

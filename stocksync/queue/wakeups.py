@@ -81,10 +81,12 @@ def heard_from(connection: Redis, queue_name: str, prefix: str, now: datetime) -
     ]
     # Idle, a worker is heard every few seconds; during a job it is not.
     silent_since = now - timedelta(seconds=_JOB_TIMEOUT + 60)
-    worker = any(
-        datetime.fromisoformat(beat.decode()).astimezone(UTC) > silent_since for beat in beats if beat
-    )
-    return {"worker": worker, "scheduler": bool(connection.exists(scheduler_lock(prefix)))}
+    return {
+        "worker": any(
+            datetime.fromisoformat(beat.decode()).astimezone(UTC) > silent_since for beat in beats if beat
+        ),
+        "scheduler": bool(connection.exists(scheduler_lock(prefix))),
+    }
 
 
 def scheduler_lock(prefix: str) -> str:
@@ -142,7 +144,9 @@ class RedisWakeups:
 
     def again(self, task_name: str, job_id: str | None = None) -> None:
         """Queue one of `tasks` behind what waits, for what is left of its work."""
-        self._attempt(lambda: self.queue.enqueue_call(TASKS + task_name.removeprefix(TASKS), job_id=job_id, **_TTL))
+        self._attempt(
+            lambda: self.queue.enqueue_call(TASKS + task_name.removeprefix(TASKS), job_id=job_id, **_TTL)
+        )
 
     def take_turn(self, lane: str) -> bool:
         """Called by the lane's job before it looks for work: from here on a new wake-up makes a new job.

@@ -19,7 +19,6 @@ from uuid import UUID
 
 from stocksync.store.values import to_text
 
-_NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 _LIST = re.compile(r"IN \{(\w+):(\w+)\}")
 _ROWS = re.compile(r"\{rows:(\w+)\(([^)]*)\)\}")
 
@@ -98,7 +97,7 @@ def _postgres_sql(text: str) -> str:
         .replace("{for_update}", "FOR NO KEY UPDATE")
         .replace("{no_index}", "")
     )
-    return _NAME.sub(r"%(\1)s", text)
+    return re.sub(r"(?<![:\w]):([a-z_][a-z0-9_]*)", r"%(\1)s", text)
 
 
 _postgres_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
