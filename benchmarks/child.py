@@ -65,10 +65,10 @@ def _drain(count: int, bound: float, profile: str | None) -> dict[str, Any]:
     """Our engine, slice after slice, until nothing is due."""
     from benchmarks.shop import LANE
     from stocksync.config import StockSyncConfig
-    from stocksync.queue.wakeups import NoWakeups
     from stocksync.runtime import Runtime
+    from stocksync.store.context import Wakeups
 
-    runtime = Runtime(StockSyncConfig.load(), wakeups=NoWakeups())
+    runtime = Runtime(StockSyncConfig.load(), wakeups=Wakeups())
     concurrency = []
     profiler = None
     if profile:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stocksync.config import StockSyncConfig
-from stocksync.queue.wakeups import NoWakeups
 from stocksync.runtime import Runtime
 from stocksync.store.context import Wakeups
 from stocksync.store.database import Database
@@ -62,7 +61,7 @@ _FILL_OURS = (
 def open_runtime(url: str, wakeups: Wakeups | None = None, **settings: str) -> Iterator[Runtime]:
     """Our parts on a migrated database; lanes are woken by nobody unless `wakeups` says how."""
     config = StockSyncConfig.load({"DATABASE_URL": url, **settings})
-    runtime = Runtime(config, wakeups=wakeups or NoWakeups())
+    runtime = Runtime(config, wakeups=wakeups or Wakeups())
     migrate(runtime.database)
     try:
         yield runtime

@@ -26,6 +26,7 @@ from stocksync.config import StockSyncConfig
 from stocksync.delivery.answers import Answer, RemoteOrder, RemotePage, Verdict, understand
 from stocksync.errors import RemoteError
 from stocksync.runtime import Runtime, use
+from stocksync.store.context import Wakeups
 from stocksync.store.database import open_database
 from stocksync.store.migrate import migrate
 from stocksync.store.operation_lists import Filter
@@ -48,7 +49,7 @@ class Clock:
 
 
 @dataclass
-class RecordedWakeups:
+class RecordedWakeups(Wakeups):
     """Wakes nobody: `woken` is every lane that was to be woken, `planned` when a lane is to be (None: at no time)."""
 
     woken: list[str] = field(default_factory=list)
@@ -62,9 +63,6 @@ class RecordedWakeups:
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Remember it."""
         self.planned[lane] = moment
-
-    def again(self, task_name: str, job_id: str | None = None) -> None:
-        """Do nothing: the task's next run goes on."""
 
 
 class Remote:

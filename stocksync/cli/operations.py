@@ -8,8 +8,8 @@ import click
 
 from stocksync.cli.frame import Answer, actor, cli, command, names_and_values, table
 from stocksync.errors import StockSyncError
-from stocksync.queue.wakeups import NoWakeups
 from stocksync.runtime import Runtime
+from stocksync.store.context import Wakeups
 from stocksync.store.operation_lists import Filter
 from stocksync.store.states import STATUSES
 
@@ -139,7 +139,7 @@ def resume(runtime: Runtime, token: str) -> Answer:
 )
 def deliver(runtime: Runtime, wait: float) -> Answer:
     """Deliver what is due in this process, without RQ."""
-    runtime = Runtime(runtime.config, wakeups=NoWakeups())
+    runtime = Runtime(runtime.config, wakeups=Wakeups())
     engine = runtime.engine  # a missing address is said before anything else
     until = runtime.clock() + timedelta(seconds=wait)
     totals = Counter(succeeded=0, failed=0, max_retries_reached=0)

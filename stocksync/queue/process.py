@@ -47,12 +47,10 @@ def main(name: str, run: Callable[[Runtime], None]) -> int:
         runtime.close()
         log.info("%s stopped", name)
         return 0
-    except (ConfigurationError, MissingExtra) as error:
-        print(error, file=sys.stderr)
-        return 2
     except StockSyncError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 1
+        misconfigured = isinstance(error, (ConfigurationError, MissingExtra))
+        print(error if misconfigured else f"{name}: {error}", file=sys.stderr)
+        return 2 if misconfigured else 1
 
 
 def schedule(runtime: Runtime) -> None:

@@ -115,11 +115,13 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         """Schedule every periodic task whose entry is missing or has another interval; leave the others as they are."""
         for id, (interval, purpose) in self._tasks.items():
             description = f"{purpose}, every {interval} s"
-            said = self.connection.hget(StockSyncJob.key_for(id), "description")
             score = self.connection.zscore(self.scheduled_jobs_key, id)
             # Further ahead than its interval: the clock went back since, and it would rest all that time.
             in_time = score is not None and score <= self._now() + interval + 1
-            if not in_time or said != description.encode():
+            if (
+                not in_time
+                or self.connection.hget(StockSyncJob.key_for(id), "description") != description.encode()
+            ):
                 self.schedule(
                     datetime.fromtimestamp(self._now(), UTC),
                     TASKS + id.removeprefix(_PERIODIC),

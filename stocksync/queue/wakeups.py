@@ -14,6 +14,7 @@ from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from stocksync.store.context import Wakeups
 from stocksync.store.outages import REDIS, Outage
 
 TASKS = "stocksync.queue.tasks."
@@ -94,7 +95,7 @@ def scheduler_lock(prefix: str) -> str:
     return f"{prefix}:scheduler:lock"
 
 
-class RedisWakeups:
+class RedisWakeups(Wakeups):
     """Wakes lanes through RQ and rq-scheduler. Without Redis it says so once and rests a while; only `push` raises."""
 
     def __init__(
@@ -151,8 +152,8 @@ class RedisWakeups:
     def take_turn(self, lane: str) -> bool:
         """Called by the lane's job before it looks for work: from here on a new wake-up makes a new job.
 
-        False: the lane was the last one to ask as well, and another job waits. Then that one goes first, and the
-        lane's own wake-up is queued behind it. Without Redis: True.
+        A lane that asks twice running while another job waits lets that one go first, with its own wake-up queued
+        behind it. Without Redis it does not wait.
         """
         again, self._last_lane = self._last_lane == lane, lane
 
@@ -218,17 +219,3 @@ class RedisWakeups:
                 self._resting_until = self._monotonic() + self._pause
                 self.outage.begins(error)
         return False
-
-
-class NoWakeups:
-    """For callers that drain by themselves: nothing is woken."""
-
-    def wake(self, lane: str, *, force: bool = False) -> bool:  # noqa: ARG002
-        """Do nothing."""
-        return True
-
-    def wake_at(self, lane: str, moment: datetime | None) -> None:
-        """Do nothing."""
-
-    def again(self, task_name: str, job_id: str | None = None) -> None:
-        """Do nothing: the task's next run goes on."""

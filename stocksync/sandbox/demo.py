@@ -70,8 +70,10 @@ def run_demo(exit_after: bool, port: int) -> int:
                 figures, all_is_well = _report(forms, runtime, sandbox, page, seconds)
                 if not all_is_well:
                     said = Path(log.name).read_text(encoding="utf-8").splitlines()
-                    complaints = [line for line in said if " INFO " not in line]
-                    _say("not all is well; the processes said last:", *complaints[-15:])
+                    _say(
+                        "not all is well; the processes said last:",
+                        *[line for line in said if " INFO " not in line][-15:],
+                    )
                 if not exit_after:
                     _say(f"the page stays at {page}   (Ctrl-C stops everything)")
                     runtime.stop.wait()

@@ -250,8 +250,13 @@ class Microservice:
             bisect_right(orders, cursor, key=Order.position),
         )
         listed = orders[start : start + limit]
-        next_cursor = listed[-1].position() if start + limit < len(orders) else None
-        return json_answer(200, {"orders": [order.content() for order in listed], "next_cursor": next_cursor})
+        return json_answer(
+            200,
+            {
+                "orders": [order.content() for order in listed],
+                "next_cursor": listed[-1].position() if start + limit < len(orders) else None,
+            },
+        )
 
 
 def _text(moment: datetime) -> str:

@@ -144,13 +144,16 @@ class _Exchange(BaseHTTPRequestHandler):
     def _control(self, name: str, body: bytes) -> Answer:
         if self.client_address[0] not in ("127.0.0.1", "::1"):
             return json_answer(403, {"error": "only this machine may change the sandbox"})
-        sandbox = self._sandbox
         try:
             if (self.command, name) == ("PUT", "faults"):
-                sandbox.set_faults(**json.loads(body))
+                self._sandbox.set_faults(**json.loads(body))
         except (TypeError, ValueError) as error:
             return json_answer(400, {"error": str(error)})
-        shown = {"faults": sandbox.faults.model_dump(), "stats": sandbox.stats(), "orders": sandbox.orders()}
+        shown = {
+            "faults": self._sandbox.faults.model_dump(),
+            "stats": self._sandbox.stats(),
+            "orders": self._sandbox.orders(),
+        }
         return (
             json_answer(200, shown[name])
             if name in shown

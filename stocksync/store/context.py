@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from stocksync.config import StockSyncConfig
 from stocksync.store.database import Database
@@ -15,17 +15,25 @@ from stocksync.store.identifiers import Clock, NewId
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class Wakeups(Protocol):
-    """Brings a lane's next delivery about. Never raises: the row is the truth, and the sweep finds what is missed."""
+class Wakeups:
+    """Brings a lane's next delivery about. Never raises: the row is the truth, and the sweep finds what is missed.
 
-    def wake(self, lane: str, *, force: bool = False) -> bool:
+    This one wakes nobody: for callers that drain by themselves.
+    """
+
+    def wake(self, lane: str, *, force: bool = False) -> bool:  # noqa: ARG002
         """Have the lane drained soon. `force`: even if a wake-up seems to wait. False: nobody could be told."""
+        return True
 
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Have the lane drained at `moment` (aware UTC) and at no other planned time; None: at no time."""
 
     def again(self, task_name: str, job_id: str | None = None) -> None:
         """Have a periodic task go on soon with what is left of its work."""
+
+    def take_turn(self, lane: str) -> bool:  # noqa: ARG002
+        """Whether the lane's job may begin. False: others go first, and it is woken again behind them."""
+        return True
 
 
 @dataclass(frozen=True)

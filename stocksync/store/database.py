@@ -83,13 +83,12 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
     field_types: ClassVar[dict[str, str]] = {**peewee.SqliteDatabase.field_types, "UTCTIME": "TEXT"}
     dialect = SQLITE
 
-    def _add_conn_hooks(self, conn: Any) -> None:
+    def _add_conn_hooks(self, conn: Any) -> Any:
         # Of two that switch a new file to WAL, SQLite turns one away at once, whatever its busy_timeout.
         deadline = time.monotonic() + self._wait_timeout
         while True:
             try:
-                super()._add_conn_hooks(conn)
-                return
+                return super()._add_conn_hooks(conn)
             except sqlite3.OperationalError as error:
                 if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
                     raise

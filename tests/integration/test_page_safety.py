@@ -17,7 +17,7 @@ from peewee import OperationalError
 from stocksync import Runtime, StockSyncConfig
 from stocksync.delivery.answers import Answer, Verdict
 from stocksync.errors import SchemaBehind
-from stocksync.queue.wakeups import NoWakeups
+from stocksync.store.context import Wakeups
 from stocksync.web import create_app
 from tests.integration.test_web_page import HOSTILE, UNKNOWN, give_up, on_sqlite, press, shown
 from tests.integration.test_who_gets_in import ELSEWHERE, SETTINGS
@@ -238,7 +238,7 @@ def test_a_page_that_does_not_exist_is_a_page_like_the_others(page: FlaskClient)
 
 
 def test_on_a_schema_that_is_behind_it_does_not_start(database_url: str) -> None:
-    runtime = Runtime(StockSyncConfig.load({"DATABASE_URL": database_url}), wakeups=NoWakeups())
+    runtime = Runtime(StockSyncConfig.load({"DATABASE_URL": database_url}), wakeups=Wakeups())
 
     with pytest.raises(SchemaBehind, match="stocksync migrate"):
         create_app(runtime)
