@@ -136,9 +136,7 @@ class InsufficientStock(StockSyncError):
     order_id: str | None = None
 
     def __str__(self) -> str:
-        lines = ", ".join(
-            f"{short.sku} needs {short.needed}, has {short.available}" for short in self.shortages
-        )
+        lines = ", ".join(f"{one.sku} needs {one.needed}, has {one.available}" for one in self.shortages)
         where = " and ".join(dict.fromkeys(short.warehouse for short in self.shortages)) or "?"
         return f"too little stock in warehouse {where}: {lines}"
 
