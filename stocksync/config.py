@@ -247,10 +247,8 @@ class StockSyncConfig(BaseModel):
                 if not wrong:
                     break
                 values = {name: value for name, value in values.items() if name not in wrong}
-        ephemeral = (
-            config is not None and config.database.startswith("sqlite") and not config.allow_ephemeral_sqlite
-        )
-        if ephemeral and "DYNO" in environment:
+        wiped = config is not None and "DYNO" in environment and not config.allow_ephemeral_sqlite
+        if wiped and config and config.database.startswith("sqlite"):
             faults.append(
                 "DATABASE_URL: this platform's disk is wiped at every restart, and SQLite with it; "
                 f"use PostgreSQL, or set {PREFIX}ALLOW_EPHEMERAL_SQLITE=true if that is meant"
