@@ -145,9 +145,7 @@ class RedisWakeups(Wakeups):
 
     def again(self, task_name: str, job_id: str | None = None) -> None:
         """Queue one of `tasks` behind what waits, for what is left of its work."""
-        self._attempt(
-            lambda: self.queue.enqueue_call(TASKS + task_name.removeprefix(TASKS), job_id=job_id, **_TTL)
-        )
+        self._attempt(lambda: self.queue.enqueue_call(TASKS + task_name, job_id=job_id, **_TTL))
 
     def take_turn(self, lane: str) -> bool:
         """Called by the lane's job before it looks for work: from here on a new wake-up makes a new job.
@@ -165,16 +163,6 @@ class RedisWakeups(Wakeups):
 
         self._attempt(begin)
         return self._last_lane is not None
-
-    def clear_marker(self, lane: str) -> None:
-        """From here on a new wake-up makes a new job: called by the job before it looks for work."""
-        self._attempt(lambda: self._redis.delete(self.marker(lane)))
-
-    def others_wait(self) -> bool:
-        """Whether more jobs wait in the queue. Without Redis: no."""
-        waiting = [0]
-        self._attempt(lambda: waiting.append(self.queue.count))
-        return waiting[-1] > 0
 
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Have the lane's one entry at `moment`, rounded up to the second; None: have none."""

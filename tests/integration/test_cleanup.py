@@ -39,7 +39,7 @@ def shop(database_url: str) -> Iterator[Shop]:
 
 def clean(shop: Shop, days: float = 31, *, dry_run: bool = False) -> dict[str, Any]:
     shop.clock.advance(days * DAY)
-    return shop.runtime.cleanup(dry_run=dry_run)
+    return shop.runtime.periodic.cleanup(dry_run=dry_run)
 
 
 def count(shop: Shop, model: Any) -> int:
@@ -82,11 +82,11 @@ def difference(shop: Shop, status: str, resolved_days_ago: int | None = None) ->
     now = shop.clock.now
     with shop.runtime.database.transaction_scope():
         run = models.Reconciliation.create(
-            id=shop.runtime._new_id(), token_id=SELLER, status="complete", started_at=now, finished_at=now,
+            id=shop.runtime.new_id(), token_id=SELLER, status="complete", started_at=now, finished_at=now,
             since=now, buckets={}, details={},
         )  # fmt: skip
         models.Discrepancy.create(
-            id=shop.runtime._new_id(), run=run, token_id=SELLER, order_id="order-1", kind="missing_remote",
+            id=shop.runtime.new_id(), run=run, token_id=SELLER, order_id="order-1", kind="missing_remote",
             status=status, first_seen_at=now, last_seen_at=now,
             resolved_at=None if resolved_days_ago is None else now + timedelta(days=100 - resolved_days_ago),
         )  # fmt: skip
@@ -366,7 +366,7 @@ def test_finished_reports_alerts_and_runs_go_after_ninety_days(shop: Shop) -> No
     ]
     with shop.runtime.database.transaction_scope():
         for model, values in rows:
-            model.create(id=shop.runtime._new_id(), **values)
+            model.create(id=shop.runtime.new_id(), **values)
     difference(shop, "gone", 100)
     difference(shop, "open")
     difference(shop, "fixed", 1)
@@ -471,8 +471,8 @@ def test_the_job_does_one_slice_and_queues_the_next(database_url: str, redis_url
     runtime.use(at)
     try:
         assert tasks.cleanup()["more"]
-        assert [job.func_name for job in at.worker_queue().jobs] == ["stocksync.queue.tasks.cleanup"]
-        assert "cleanup" in {task["task"] for task in at.tasks()}
+        assert [job.func_name for job in at.queue().jobs] == ["stocksync.queue.tasks.cleanup"]
+        assert "cleanup" in {task["task"] for task in at.periodic.latest()}
     finally:
         runtime.use(None)
         at.close()
@@ -535,7 +535,7 @@ def test_beside_running_deliveries_and_reconciliation_nothing_is_lost(database_u
             wrong = [fault for faults in pool.map(trade, range(3)) for fault in faults]
             for _ in range(3):
                 shop.clock.advance(61)
-                shop.runtime.sweep()
+                shop.runtime.periodic.sweep()
                 shop.drain()
             done.set()
             gone, more, compared = (task.result() for task in beside)

@@ -129,7 +129,7 @@ def test_tags_say_what_ails_the_delivery(shop: Shop) -> None:
             SELLER, 5, shop.runtime.service.context.new_id(), now, now + timedelta(seconds=60)
         )
     shop.clock.advance(61)
-    shop.runtime.sweep()
+    shop.runtime.periodic.sweep()
     assert listed(shop.runtime)[0]["tags"] == ["rescued"]
 
 

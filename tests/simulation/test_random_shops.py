@@ -327,7 +327,7 @@ class ShopMachine(RuleBasedStateMachine):
 
     @rule()
     def the_sweep_runs(self) -> None:
-        self.shop.runtime.sweep()
+        self.shop.runtime.periodic.sweep()
 
     @rule()
     def old_operations_are_cleaned_up(self) -> None:
@@ -401,14 +401,14 @@ class ShopMachine(RuleBasedStateMachine):
             self.shop.remote.answer = lambda _: DELIVERED
             for _ in range(3):
                 self.shop.clock.advance(4000)
-                self.shop.runtime.sweep()
+                self.shop.runtime.periodic.sweep()
                 self.shop.drain()
             for operation, status in self.statuses().items():  # a person retries what was given up
                 if status == "failed":
                     self.shop.service.retry(operation, actor="Anna")
             for _ in range(30):
                 self.shop.clock.advance(4000)
-                self.shop.runtime.sweep()
+                self.shop.runtime.periodic.sweep()
                 self.shop.drain()
             self.no_promise_is_broken()
             self.everything_is_told()
