@@ -16,7 +16,7 @@ from stocksync.store.database import Database
 from stocksync.store.dialects import POSTGRES, SQLITE, Parameters, Statement
 
 with needs_extra("sqlalchemy"):
-    from sqlalchemy import Connection, CursorResult, event
+    from sqlalchemy import CursorResult, event
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
@@ -111,7 +111,15 @@ class _SessionDatabase:
     def transaction_scope(self) -> Iterator[None]:
         """A savepoint, so that a refused call leaves the caller's rows as they are."""
         connection = self._session.connection()
-        self._begin(connection)
+        driver_connection = cast(Any, connection.connection.driver_connection)
+        if self.dialect.name == "postgresql":
+            if driver_connection.autocommit:
+                raise SessionUnsuitable(
+                    "its engine is in AUTOCOMMIT mode, where nothing is atomic; use another isolation level"
+                )
+        elif not driver_connection.in_transaction:
+            # sqlite3 begins before INSERT, not before SAVEPOINT: releasing a savepoint that stands alone would commit.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         hooks = self._session.info.setdefault(_HOOKS, [])
         before = len(hooks)
         try:
@@ -132,17 +140,6 @@ class _SessionDatabase:
         # Listening again with the same function changes nothing.
         event.listen(self._session, "after_commit", _call_hooks)
         event.listen(self._session, "after_transaction_end", _forget_hooks)
-
-    def _begin(self, connection: Connection) -> None:
-        driver_connection = cast(Any, connection.connection.driver_connection)
-        if self.dialect.name == "postgresql":
-            if driver_connection.autocommit:
-                raise SessionUnsuitable(
-                    "its engine is in AUTOCOMMIT mode, where nothing is atomic; use another isolation level"
-                )
-        elif not driver_connection.in_transaction:
-            # sqlite3 begins before INSERT, not before SAVEPOINT: releasing a savepoint that stands alone would commit.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _execute(self, statement: Statement, bound: Any) -> CursorResult[Any]:
         connection = self._session.connection()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from uuid import UUID
 
@@ -80,7 +80,6 @@ class _Executing(peewee.Database):  # type: ignore[misc]
 class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
     """SQLite with WAL, synchronous=FULL, foreign keys, and every write transaction IMMEDIATE."""
 
-    field_types: ClassVar[dict[str, str]] = {**peewee.SqliteDatabase.field_types, "UTCTIME": "TEXT"}
     dialect = SQLITE
 
     def _add_conn_hooks(self, conn: Any) -> Any:
@@ -110,11 +109,6 @@ class PostgresDatabase(_Executing, PooledPostgresqlDatabase):  # type: ignore[mi
     """PostgreSQL through psycopg 3, directly or through a pooler of transactions, so no session is set up."""
 
     psycopg3_adapter = _Psycopg
-
-    field_types: ClassVar[dict[str, str]] = {
-        **peewee.PostgresqlDatabase.field_types,
-        "UTCTIME": "TIMESTAMPTZ",
-    }
     dialect = POSTGRES
 
 
@@ -161,6 +155,7 @@ def _open_sqlite(path: str, pool: dict[str, Any]) -> SqliteDatabase:
         },
         lock_type="IMMEDIATE",
         check_same_thread=False,
+        field_types={"UTCTIME": "TEXT"},
         **pool,
     )
 
@@ -188,6 +183,7 @@ def _open_postgresql(parts: SplitResult, pool: dict[str, Any]) -> PostgresDataba
         port=parts.port or 5432,
         stale_timeout=300,
         prefer_psycopg3=True,
+        field_types={"UTCTIME": "TIMESTAMPTZ"},
         **pool,
         **usual | said | dict(parse_qsl(parts.query)),
     )
