@@ -140,12 +140,12 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
             )
             if self.connection.lpos(self._queue.key, job.id) is None:
                 self._queue.enqueue_job(job)
-            return
-        # Removed first, because the drain that the wake-up brings about plans the lane's next time. If we crash in
-        # between, the sweep wakes the lane.
-        self.connection.delete(job.key)
-        self.cancel(job)
-        if lane := job.meta.get("lane"):
-            self._wakeups.push(lane)
         else:
-            log.info("periodic task %s is no more", job.id)
+            # Removed first, because the drain that the wake-up brings about plans the lane's next time. If we crash in
+            # between, the sweep wakes the lane.
+            self.connection.delete(job.key)
+            self.cancel(job)
+            if lane := job.meta.get("lane"):
+                self._wakeups.push(lane)
+            else:
+                log.info("periodic task %s is no more", job.id)

@@ -191,8 +191,11 @@ class Supervisor:
             if self._stops_asked:
                 return
             now = self._clock()
-            lived_long = now - started_at >= _LONG_LIFE_SECONDS
-            delay = _FIRST_DELAY if lived_long else min(max(delay * 2, _FIRST_DELAY), _LONGEST_DELAY)
+            delay = (
+                _FIRST_DELAY
+                if now - started_at >= _LONG_LIFE_SECONDS
+                else min(max(delay * 2, _FIRST_DELAY), _LONGEST_DELAY)
+            )
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             self._print("system", f"{name} {how}; starting it again in {delay:g} s")
             while self._clock() < now + delay and not self._stops_asked:
