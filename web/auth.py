@@ -44,19 +44,7 @@ log = logging.getLogger(__name__)
 blueprint = Blueprint("auth", __name__)
 
 SESSION_LASTS = timedelta(hours=12)
-_FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via")
-_FROM_BROWSER = ("Origin", "Referer", "Cookie", "Sec-Fetch-Site")
 _BEFORE_LOGIN = frozenset({"auth.login", "auth.logout", "static"})
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class Attempts:
@@ -101,8 +89,9 @@ class Access:
     """
 
     def __init__(self, config: StockSyncConfig) -> None:
-        people, _ = read_credentials(config.users.get_secret_value(), PASSWORD_HASH)
-        self.users = {user.name: user for user in people}
+        self.users = {
+            user.name: user for user in read_credentials(config.users.get_secret_value(), PASSWORD_HASH)[0]
+        }
         self.keys = read_credentials(config.api_keys.get_secret_value(), KEY_HASH)[0]
         self.only_here = not self.users and not self.keys
         self.attempts = Attempts()
@@ -161,7 +150,9 @@ def guard() -> Any:
         _refuse_elsewhere()
         g.user = Credential("page", Role.ADMIN, hash="")
         # A program here needs no token; a browser says that it is one, whatever site sends it.
-        trusted = program and not any(header in request.headers for header in _FROM_BROWSER)
+        trusted = program and not any(
+            header in request.headers for header in ("Origin", "Referer", "Cookie", "Sec-Fetch-Site")
+        )
     else:
         trusted = program and "Authorization" in request.headers
         g.user = access.user_of_key() if trusted else access.user_of_session()
@@ -206,7 +197,17 @@ def csrf_token() -> str:
 def secure(response: Response) -> Response:
     """Headers that keep other sites and injected scripts out."""
     response.headers.update(
-        _HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {})
+        {
+            "Content-Security-Policy": (
+                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+                "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+            ),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            **({"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {}),
+        }
     )
     response.headers.setdefault("Cache-Control", "no-store")
     return response
@@ -259,8 +260,9 @@ def _refuse_unknown(program: bool) -> Any:
         abort(401, "A key is needed: Authorization: Bearer KEY.")
     if "HX-Request" in request.headers:
         return Response(status=401, headers={"HX-Redirect": url_for("auth.login")})
-    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
-    return redirect(url_for("auth.login", next=wanted), 303)
+    return redirect(
+        url_for("auth.login", next=request.full_path.rstrip("?") if request.method == "GET" else None), 303
+    )
 
 
 def _refuse_elsewhere() -> None:
@@ -268,7 +270,8 @@ def _refuse_elsewhere() -> None:
     # checked because a name that somebody else points at 127.0.0.1 would carry their page's scripts here.
     if not _is_here(request.remote_addr or "") or not _is_here(_host()):
         abort(403, "No users are set up, so this page is open only at the machine it runs on.")
-    if any(header in request.headers for header in _FORWARDING):
+    forwarding = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via")
+    if any(header in request.headers for header in forwarding):
         abort(403, "No users are set up, so this page is not served through a proxy.")
 
 

@@ -119,8 +119,14 @@ def select_language() -> str:
 
 def _chosen(name: str) -> str | None:
     """What the address says, else the cookie; None: neither says anything that there is."""
-    given = (request.args.get(name), request.cookies.get(f"stocksync_{name}"))
-    return next((text for text in given if text in _CHOICES[name]), None)
+    return next(
+        (
+            text
+            for text in (request.args.get(name), request.cookies.get(f"stocksync_{name}"))
+            if text in _CHOICES[name]
+        ),
+        None,
+    )
 
 
 @blueprint.after_app_request
@@ -189,8 +195,10 @@ def _handle_our_error(error: errors.StockSyncError) -> Any:
         return jsonify(detail=str(error)), code
     if isinstance(error, errors.InvalidInput) and error.field == "reason":
         said = _("Please give a reason, of at most 200 characters.")
-    fields = {"status": words.word("STATUS", getattr(error, "status", None)), "why": error}
-    message = str(said) % fields if said else str(error)
+    message = str(said or "%(why)s") % {
+        "status": words.word("STATUS", getattr(error, "status", None)),
+        "why": error,
+    }
     if request.method == "POST" and code not in (404, 503) and "back" in request.form:
         return back(message, "bad")  # it is said on the page that the form is on
     return _page(message, code), code
@@ -225,5 +233,8 @@ def _handle_http_error(error: HTTPException) -> Any:
 
 def _page(message: Any, code: int) -> str:
     """A page with a message, and what its code means."""
-    other = _("Out of order") if code >= 500 else _("That did not work")
-    return render_template("error.html", title=_TITLES.get(code, other), message=message)
+    return render_template(
+        "error.html",
+        title=_TITLES.get(code) or (_("Out of order") if code >= 500 else _("That did not work")),
+        message=message,
+    )

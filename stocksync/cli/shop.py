@@ -51,14 +51,16 @@ def import_(runtime: Runtime, file: BinaryIO) -> Answer:
         )
     skus = sum(map(len, counted.values()))
     units = sum(sum(levels.values()) for levels in counted.values())
-    document = {
-        "imported": skus,
-        "changed": changed,
-        "units": units,
-        "warehouses": sorted(counted),
-        "refused": [],
-    }
-    return Answer(document, [f"{skus} SKUs counted, {units} units; {changed} levels changed"])
+    return Answer(
+        {
+            "imported": skus,
+            "changed": changed,
+            "units": units,
+            "warehouses": sorted(counted),
+            "refused": [],
+        },
+        [f"{skus} SKUs counted, {units} units; {changed} levels changed"],
+    )
 
 
 @command(stock)

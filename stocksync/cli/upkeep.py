@@ -36,13 +36,16 @@ def run_audit(runtime: Runtime) -> Answer:
     for finding in findings:
         lines.append(f"{finding.check}: {finding.meaning}")
         lines += [f"  {', '.join(map(str, row))}" for row in finding.rows]
-    lines += [
-        f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}"
-        for lane, numbers in lanes.items()
-    ]
     return Answer(
         {"ok": not findings, "findings": [asdict(finding) for finding in findings], "lanes": lanes},
-        [*lines, f"{len(findings)} promise(s) broken" if findings else "every promise holds"],
+        [
+            *lines,
+            *(
+                f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}"
+                for lane, numbers in lanes.items()
+            ),
+            f"{len(findings)} promise(s) broken" if findings else "every promise holds",
+        ],
         not findings,
     )
 
