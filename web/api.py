@@ -87,10 +87,9 @@ def call(
                 if name == "wanted"
                 else {name: (each.annotation, ... if each.default is each.empty else each.default)}
             )
-        models = {"body": fields.pop("body")[0]} if "body" in fields else {}
+        body_model = {"body": fields.pop("body")[0]} if "body" in fields else {}
         _PARAMETERS[view.__name__] = sorted(fields)
         in_path = {name: fields.pop(name) for name in re.findall(r"(\w+)>", rule)}
-        models |= {"path": create_model("Path", **in_path), "query": create_model("Query", **fields)}
 
         @wraps(view)
         def shown(path: BaseModel, query: BaseModel, **body: BaseModel) -> Response:
@@ -102,7 +101,10 @@ def call(
                 mimetype="application/json",
             )
 
-        shown.__annotations__ = models
+        shown.__annotations__ = body_model | {
+            "path": create_model("Path", **in_path),
+            "query": create_model("Query", **fields),
+        }
         return route(rule, responses={200: answer, **dict.fromkeys(faults, Fault)})(shown)
 
     return decorate

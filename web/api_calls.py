@@ -168,11 +168,15 @@ def _to_all(
     wanted: Filter, cursor: UUID | None, dry_run: bool, act: Callable[[UUID], None]
 ) -> dict[str, Any]:
     matched, more = runtime.operation_lists.count(wanted)
-    answer = {"matched": matched, "matched_is_more": more, "dry_run": dry_run}
-    if dry_run:
-        return answer
-    report = act_on(matching(runtime.operation_lists, wanted, cursor), act)
-    return answer | {"done": report.done, "skipped": report.skipped, "next": report.next}
+    report = act_on(() if dry_run else matching(runtime.operation_lists, wanted, cursor), act)
+    return {
+        "matched": matched,
+        "matched_is_more": more,
+        "dry_run": dry_run,
+        "done": report.done,
+        "skipped": report.skipped,
+        "next": report.next,
+    }
 
 
 @call(

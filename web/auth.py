@@ -62,8 +62,9 @@ class Attempts:
     def begin(self, address: str, name: str | None, now: datetime) -> bool:
         """Count one more, before it is looked at; False: there were too many."""
         with self._lock:
-            allowed = self._count("address", _network(address), self.per_address, now)
-            return allowed and (name is None or self._count("name", name, self.per_name, now))
+            return self._count("address", _network(address), self.per_address, now) and (
+                name is None or self._count("name", name, self.per_name, now)
+            )
 
     def forgive(self, address: str, name: str) -> None:
         """It was the right password."""
@@ -198,10 +199,9 @@ def secure(response: Response) -> Response:
     """Headers that keep other sites and injected scripts out."""
     response.headers.update(
         {
-            "Content-Security-Policy": (
-                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-                "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-            ),
+            "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+            "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+            "frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cross-Origin-Opener-Policy": "same-origin",
@@ -260,9 +260,8 @@ def _refuse_unknown(program: bool) -> Any:
         abort(401, "A key is needed: Authorization: Bearer KEY.")
     if "HX-Request" in request.headers:
         return Response(status=401, headers={"HX-Redirect": url_for("auth.login")})
-    return redirect(
-        url_for("auth.login", next=request.full_path.rstrip("?") if request.method == "GET" else None), 303
-    )
+    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("auth.login", next=wanted), 303)
 
 
 def _refuse_elsewhere() -> None:
@@ -270,7 +269,7 @@ def _refuse_elsewhere() -> None:
     # checked because a name that somebody else points at 127.0.0.1 would carry their page's scripts here.
     if not _is_here(request.remote_addr or "") or not _is_here(_host()):
         abort(403, "No users are set up, so this page is open only at the machine it runs on.")
-    forwarding = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via")
+    forwarding = {"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via"}
     if any(header in request.headers for header in forwarding):
         abort(403, "No users are set up, so this page is not served through a proxy.")
 

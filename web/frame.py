@@ -167,9 +167,12 @@ def own_path(path: str) -> str:
 @blueprint.app_template_global()
 def order_url(token_id: str, order_id: str) -> str:
     """The address of an order's page, whatever its id is made of."""
-    if all(re.fullmatch(r"[\w-][\w.:@-]*", text) for text in (token_id, order_id)):
-        return url_for("pages.order", token_id=token_id, order_id=order_id)
-    return url_for("pages.order", token_id="-", order_id="-", seller=token_id, id=order_id)
+    plain = all(re.fullmatch(r"[\w-][\w.:@-]*", text) for text in (token_id, order_id))
+    return (
+        url_for("pages.order", token_id=token_id, order_id=order_id)
+        if plain
+        else url_for("pages.order", token_id="-", order_id="-", seller=token_id, id=order_id)
+    )
 
 
 def back(said: str, kind: str = "good") -> Any:

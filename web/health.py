@@ -108,10 +108,11 @@ def _histogram(
     name: str, said: str, counts: Counts, prefix: str, bounds: Sequence[int], per_second: int
 ) -> HistogramMetricFamily:
     reached = accumulate(counts[f"{prefix}_le_{bound}"] for bound in (*bounds, "inf"))
-    names = [*(str(bound / per_second) for bound in bounds), "+Inf"]
     return HistogramMetricFamily(
         f"stocksync_{name}",
         said,
-        buckets=[(name, float(total)) for name, total in zip(names, reached, strict=True)],
+        buckets=list(
+            zip([*(str(bound / per_second) for bound in bounds), "+Inf"], map(float, reached), strict=True)
+        ),
         sum_value=counts[f"{prefix}_ms"] / 1000,
     )

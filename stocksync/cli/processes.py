@@ -46,14 +46,11 @@ def web(**bind: Any) -> None:
     """Serve the page and the HTTP API with gunicorn, until told to stop."""
     with needs_extra("web"):
         import_module("gunicorn")
-    environment = {name.upper(): str(value) for name, value in bind.items() if value is not None}
+    gunicorn = (sys.executable, "-m", "gunicorn", "--config", "python:stocksync.web.server")
     os.execve(
         sys.executable,
-        (
-            *(sys.executable, "-m", "gunicorn"),
-            *("--config", "python:stocksync.web.server", "stocksync.web:create_app()"),
-        ),
-        os.environ | environment,
+        (*gunicorn, "stocksync.web:create_app()"),
+        os.environ | {name.upper(): str(value) for name, value in bind.items() if value is not None},
     )
 
 

@@ -76,9 +76,8 @@ def _filter_of_address() -> tuple[Filter, dict[str, str]]:
 @blueprint.app_template_global()
 def actions_of(row: Mapping[str, Any]) -> list[str]:
     """What may be done with an operation now."""
-    if row["applied"] == "unknown":
-        return ["confirm"]
-    return [name for name, allowed in ACTIONS.items() if allowed(row["status"])]
+    possible = [name for name, allowed in ACTIONS.items() if allowed(row["status"])]
+    return ["confirm"] if row["applied"] == "unknown" else possible
 
 
 @blueprint.get("/operations/<operation_id>")
@@ -137,8 +136,10 @@ def all_of(action: str) -> Any:
         if ACTIONS[action](status) and wanted.status in (None, status)
     ]
     if request.method == "POST":
-        found = (matching(runtime.operation_lists, one) for one in filters)
-        return _act(action, islice(chain.from_iterable(found), COUNTED))
+        return _act(
+            action,
+            islice(chain.from_iterable(matching(runtime.operation_lists, one) for one in filters), COUNTED),
+        )
     counts = [(one.status, *runtime.operation_lists.count(one)) for one in filters]
     return render_template(
         "all.html",
@@ -164,8 +165,11 @@ def _act(action: str, ids: Iterable[UUID]) -> Any:
     else:
         abort(404)
     if report.skipped:
-        skipped = [f"{words.word('SKIPPED', why)}: {count}" for why, count in report.skipped.most_common()]
-        said += " " + _("Skipped: %(n)s (%(why)s).", n=report.skipped.total(), why=", ".join(skipped))
+        said += " " + _(
+            "Skipped: %(n)s (%(why)s).",
+            n=report.skipped.total(),
+            why=", ".join(f"{words.word('SKIPPED', why)}: {n}" for why, n in report.skipped.most_common()),
+        )
     if report.next:
         said += " " + _("There are more: the time for one go was over, so do it once more.")
     return back(said, "good" if report.done else "wait")
@@ -185,8 +189,10 @@ def story(log: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 @blueprint.get("/orders/<token_id>/<order_id>")
 def order(token_id: str, order_id: str) -> str:
     """An order; ids that an address can't carry as a part of its path come in its query."""
-    found = runtime.queries.order(request.args.get("seller", token_id), request.args.get("id", order_id))
-    return render_template("order.html", order=found)
+    return render_template(
+        "order.html",
+        order=runtime.queries.order(request.args.get("seller", token_id), request.args.get("id", order_id)),
+    )
 
 
 @blueprint.post("/orders/tell")
