@@ -84,17 +84,14 @@ class Attempts:
 
 
 class Access:
-    """The people and keys of the settings, and what is remembered of attempts.
-
-    `only_here`: nobody is set up, so only somebody at this machine gets in.
-    """
+    """The people and keys of the settings, and what is remembered of attempts."""
 
     def __init__(self, config: StockSyncConfig) -> None:
         self.users = {
             user.name: user for user in read_credentials(config.users.get_secret_value(), PASSWORD_HASH)[0]
         }
         self.keys = read_credentials(config.api_keys.get_secret_value(), KEY_HASH)[0]
-        self.only_here = not self.users and not self.keys
+        self.only_here = not self.users and not self.keys  # then only somebody at this machine gets in
         self.attempts = Attempts()
         self.hashing = threading.Lock()  # one password at a time, because each takes 32 MB
 
@@ -226,9 +223,11 @@ def login() -> Any:
             closed=True,
         ), 403
     fault, code = _begin_session() if request.method == "POST" else (None, 200)
-    if code == 303:
-        return redirect(target, 303)
-    return render_template("login.html", fault=fault, target=target, closed=not access.users), code
+    return (
+        redirect(target, 303)
+        if code == 303
+        else (render_template("login.html", fault=fault, target=target, closed=not access.users), code)
+    )
 
 
 def _begin_session() -> tuple[str | None, int]:
