@@ -82,12 +82,14 @@ def call(
         parameters = inspect.signature(view).parameters
         fields: dict[str, Any] = {}
         for name, each in parameters.items():
-            default = ... if each.default is each.empty else each.default
-            fields |= _FILTER if name == "wanted" else {name: (each.annotation, default)}
-        models = {"body": fields.pop("body")[0]} if "body" in fields else {}
+            fields |= (
+                _FILTER
+                if name == "wanted"
+                else {name: (each.annotation, ... if each.default is each.empty else each.default)}
+            )
+        body_model = {"body": fields.pop("body")[0]} if "body" in fields else {}
         _PARAMETERS[view.__name__] = sorted(fields)
         in_path = {name: fields.pop(name) for name in re.findall(r"(\w+)>", rule)}
-        models |= {"path": create_model("Path", **in_path), "query": create_model("Query", **fields)}
 
         @wraps(view)
         def shown(path: BaseModel, query: BaseModel, **body: BaseModel) -> Response:
@@ -99,7 +101,10 @@ def call(
                 mimetype="application/json",
             )
 
-        shown.__annotations__ = models
+        shown.__annotations__ = body_model | {
+            "path": create_model("Path", **in_path),
+            "query": create_model("Query", **fields),
+        }
         return route(rule, responses={200: answer, **dict.fromkeys(faults, Fault)})(shown)
 
     return decorate
@@ -145,11 +150,11 @@ class Json(DefaultJSONProvider):
     """JSON in which 5.0 is 5, as the standard has it: it knows numbers, not kinds of them."""
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
-        return super().loads(s, parse_float=_number, **kwargs)
-
-
-def _number(text: str) -> float:
-    return int(float(text)) if float(text).is_integer() else float(text)
+        return super().loads(
+            s,
+            parse_float=lambda text: int(float(text)) if float(text).is_integer() else float(text),
+            **kwargs,
+        )
 
 
 # What there is to read about them

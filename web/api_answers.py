@@ -85,9 +85,6 @@ PendingOperation: Any = answer(
     )
     | {"status": Status},
 )
-PendingAnswer: Any = answer(
-    "PendingAnswer", operations=list[PendingOperation], total=int, limit=int, offset=int
-)
 ShownOperation: Any = answer(
     "ShownOperation",
     base=PendingOperation,

@@ -51,24 +51,17 @@ def breaker() -> Any:
 @call(
     stock_sync.get,
     "/pending",
-    answers.PendingAnswer,
+    answers.answer(
+        "PendingAnswer", operations=list[answers.PendingOperation], total=int, limit=int, offset=int
+    ),
 )
 def pending(limit: Limit = 50, offset: Offset = 0, status: answers.Status = "pending") -> Any:
     """Operations of one status, the newest first."""
     found = runtime.operation_lists.page(Filter(status=status), runtime.clock(), limit=limit, offset=offset)
-    return {
-        "operations": found.operations,
-        "total": found.total,
-        "limit": limit,
-        "offset": offset,
-    }
+    return {"operations": found.operations, "total": found.total, "limit": limit, "offset": offset}
 
 
-@call(
-    stock_sync.get,
-    "/operations",
-    answers.OperationsAnswer,
-)
+@call(stock_sync.get, "/operations", answers.OperationsAnswer)
 def operations(
     *,
     limit: Limit = 50,
@@ -175,11 +168,15 @@ def _to_all(
     wanted: Filter, cursor: UUID | None, dry_run: bool, act: Callable[[UUID], None]
 ) -> dict[str, Any]:
     matched, more = runtime.operation_lists.count(wanted)
-    answer = {"matched": matched, "matched_is_more": more, "dry_run": dry_run}
-    if dry_run:
-        return answer
-    report = act_on(matching(runtime.operation_lists, wanted, cursor), act)
-    return answer | {"done": report.done, "skipped": report.skipped, "next": report.next}
+    report = act_on(() if dry_run else matching(runtime.operation_lists, wanted, cursor), act)
+    return {
+        "matched": matched,
+        "matched_is_more": more,
+        "dry_run": dry_run,
+        "done": report.done,
+        "skipped": report.skipped,
+        "next": report.next,
+    }
 
 
 @call(
@@ -221,8 +218,7 @@ def discrepancies(
 ) -> Any:
     """Orders of which we and the remote say different things, the first seen first."""
     rows = runtime.reconciliation.records.differences(status=status, after=cursor, limit=limit + 1)
-    following = rows[limit - 1]["id"] if len(rows) > limit else None
-    return {"discrepancies": rows[:limit], "next": following}
+    return {"discrepancies": rows[:limit], "next": rows[limit - 1]["id"] if len(rows) > limit else None}
 
 
 @call(stock_sync.post, "/discrepancies/<difference_id>/fix", answers.Outcome, 502, 409)

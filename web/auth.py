@@ -44,19 +44,7 @@ log = logging.getLogger(__name__)
 blueprint = Blueprint("auth", __name__)
 
 SESSION_LASTS = timedelta(hours=12)
-_FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via")
-_FROM_BROWSER = ("Origin", "Referer", "Cookie", "Sec-Fetch-Site")
 _BEFORE_LOGIN = frozenset({"auth.login", "auth.logout", "static"})
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class Attempts:
@@ -74,8 +62,9 @@ class Attempts:
     def begin(self, address: str, name: str | None, now: datetime) -> bool:
         """Count one more, before it is looked at; False: there were too many."""
         with self._lock:
-            allowed = self._count("address", _network(address), self.per_address, now)
-            return allowed and (name is None or self._count("name", name, self.per_name, now))
+            return self._count("address", _network(address), self.per_address, now) and (
+                name is None or self._count("name", name, self.per_name, now)
+            )
 
     def forgive(self, address: str, name: str) -> None:
         """It was the right password."""
@@ -95,16 +84,14 @@ class Attempts:
 
 
 class Access:
-    """The people and keys of the settings, and what is remembered of attempts.
-
-    `only_here`: nobody is set up, so only somebody at this machine gets in.
-    """
+    """The people and keys of the settings, and what is remembered of attempts."""
 
     def __init__(self, config: StockSyncConfig) -> None:
-        people, _ = read_credentials(config.users.get_secret_value(), PASSWORD_HASH)
-        self.users = {user.name: user for user in people}
+        self.users = {
+            user.name: user for user in read_credentials(config.users.get_secret_value(), PASSWORD_HASH)[0]
+        }
         self.keys = read_credentials(config.api_keys.get_secret_value(), KEY_HASH)[0]
-        self.only_here = not self.users and not self.keys
+        self.only_here = not self.users and not self.keys  # then only somebody at this machine gets in
         self.attempts = Attempts()
         self.hashing = threading.Lock()  # one password at a time, because each takes 32 MB
 
@@ -161,7 +148,9 @@ def guard() -> Any:
         _refuse_elsewhere()
         g.user = Credential("page", Role.ADMIN, hash="")
         # A program here needs no token; a browser says that it is one, whatever site sends it.
-        trusted = program and not any(header in request.headers for header in _FROM_BROWSER)
+        trusted = program and not any(
+            header in request.headers for header in ("Origin", "Referer", "Cookie", "Sec-Fetch-Site")
+        )
     else:
         trusted = program and "Authorization" in request.headers
         g.user = access.user_of_key() if trusted else access.user_of_session()
@@ -206,7 +195,16 @@ def csrf_token() -> str:
 def secure(response: Response) -> Response:
     """Headers that keep other sites and injected scripts out."""
     response.headers.update(
-        _HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {})
+        {
+            "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+            "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+            "frame-ancestors 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            **({"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {}),
+        }
     )
     response.headers.setdefault("Cache-Control", "no-store")
     return response
@@ -225,9 +223,11 @@ def login() -> Any:
             closed=True,
         ), 403
     fault, code = _begin_session() if request.method == "POST" else (None, 200)
-    if code == 303:
-        return redirect(target, 303)
-    return render_template("login.html", fault=fault, target=target, closed=not access.users), code
+    return (
+        redirect(target, 303)
+        if code == 303
+        else (render_template("login.html", fault=fault, target=target, closed=not access.users), code)
+    )
 
 
 def _begin_session() -> tuple[str | None, int]:
@@ -268,7 +268,8 @@ def _refuse_elsewhere() -> None:
     # checked because a name that somebody else points at 127.0.0.1 would carry their page's scripts here.
     if not _is_here(request.remote_addr or "") or not _is_here(_host()):
         abort(403, "No users are set up, so this page is open only at the machine it runs on.")
-    if any(header in request.headers for header in _FORWARDING):
+    forwarding = {"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via"}
+    if any(header in request.headers for header in forwarding):
         abort(403, "No users are set up, so this page is not served through a proxy.")
 
 

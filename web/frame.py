@@ -119,8 +119,14 @@ def select_language() -> str:
 
 def _chosen(name: str) -> str | None:
     """What the address says, else the cookie; None: neither says anything that there is."""
-    given = (request.args.get(name), request.cookies.get(f"stocksync_{name}"))
-    return next((text for text in given if text in _CHOICES[name]), None)
+    return next(
+        (
+            text
+            for text in (request.args.get(name), request.cookies.get(f"stocksync_{name}"))
+            if text in _CHOICES[name]
+        ),
+        None,
+    )
 
 
 @blueprint.after_app_request
@@ -161,9 +167,12 @@ def own_path(path: str) -> str:
 @blueprint.app_template_global()
 def order_url(token_id: str, order_id: str) -> str:
     """The address of an order's page, whatever its id is made of."""
-    if all(re.fullmatch(r"[\w-][\w.:@-]*", text) for text in (token_id, order_id)):
-        return url_for("pages.order", token_id=token_id, order_id=order_id)
-    return url_for("pages.order", token_id="-", order_id="-", seller=token_id, id=order_id)
+    plain = all(re.fullmatch(r"[\w-][\w.:@-]*", text) for text in (token_id, order_id))
+    return (
+        url_for("pages.order", token_id=token_id, order_id=order_id)
+        if plain
+        else url_for("pages.order", token_id="-", order_id="-", seller=token_id, id=order_id)
+    )
 
 
 def back(said: str, kind: str = "good") -> Any:
@@ -189,8 +198,10 @@ def _handle_our_error(error: errors.StockSyncError) -> Any:
         return jsonify(detail=str(error)), code
     if isinstance(error, errors.InvalidInput) and error.field == "reason":
         said = _("Please give a reason, of at most 200 characters.")
-    fields = {"status": words.word("STATUS", getattr(error, "status", None)), "why": error}
-    message = str(said) % fields if said else str(error)
+    message = str(said or "%(why)s") % {
+        "status": words.word("STATUS", getattr(error, "status", None)),
+        "why": error,
+    }
     if request.method == "POST" and code not in (404, 503) and "back" in request.form:
         return back(message, "bad")  # it is said on the page that the form is on
     return _page(message, code), code
@@ -225,5 +236,8 @@ def _handle_http_error(error: HTTPException) -> Any:
 
 def _page(message: Any, code: int) -> str:
     """A page with a message, and what its code means."""
-    other = _("Out of order") if code >= 500 else _("That did not work")
-    return render_template("error.html", title=_TITLES.get(code, other), message=message)
+    return render_template(
+        "error.html",
+        title=_TITLES.get(code) or (_("Out of order") if code >= 500 else _("That did not work")),
+        message=message,
+    )

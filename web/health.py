@@ -18,9 +18,6 @@ from stocksync.web.frame import runtime
 
 blueprint = Blueprint("health", __name__)
 
-_NOT_TAKEN = timedelta(minutes=10)
-"""An order that is due for longer while the remote is asked, and that nobody takes, is a fault."""
-
 
 @blueprint.get("/healthz")
 def healthz() -> Any:
@@ -36,7 +33,8 @@ def readyz() -> Any:
     redis, alive = asked(runtime.heard_from)
     deliveries, oldest = asked(lambda: runtime.queries.oldest_due(now))
     waits = max(now - oldest, timedelta()) if oldest else timedelta()
-    if waits > _NOT_TAKEN and runtime.breaker.open_until() is None:
+    # An order that is due for longer while the remote is asked, and that nobody takes, is a fault.
+    if waits > timedelta(minutes=10) and runtime.breaker.open_until() is None:
         deliveries = "not taken"
     silent = "silent" if alive else "unknown"
     parts: dict[str, dict[str, Any]] = {
@@ -110,10 +108,11 @@ def _histogram(
     name: str, said: str, counts: Counts, prefix: str, bounds: Sequence[int], per_second: int
 ) -> HistogramMetricFamily:
     reached = accumulate(counts[f"{prefix}_le_{bound}"] for bound in (*bounds, "inf"))
-    names = [*(str(bound / per_second) for bound in bounds), "+Inf"]
     return HistogramMetricFamily(
         f"stocksync_{name}",
         said,
-        buckets=[(name, float(total)) for name, total in zip(names, reached, strict=True)],
+        buckets=list(
+            zip([*(str(bound / per_second) for bound in bounds), "+Inf"], map(float, reached), strict=True)
+        ),
         sum_value=counts[f"{prefix}_ms"] / 1000,
     )

@@ -43,22 +43,21 @@ def cli(verbose: bool) -> None:
 
 def main() -> None:
     """Run the command of `sys.argv`; errors are said in words, with the exit code they stand for."""
-    code = 1
     try:
-        code = cli.main(standalone_mode=False) or 0
+        sys.exit(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone
     except click.Abort:
         print("stopped", file=sys.stderr)
     except (ConfigurationError, MissingExtra) as error:
         print(error, file=sys.stderr)
-        code = 2
+        sys.exit(2)
     except (StockSyncError, PeeweeException, OSError) as error:
         print(f"error: {in_words(error)}", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(1)
 
 
 def command(
@@ -82,7 +81,17 @@ def command(
 
 def show(answer: Answer, as_json: bool) -> None:
     """Print `answer`. Raises click's Exit unless it is `ok`."""
-    lines = [json.dumps(answer.document, ensure_ascii=False, default=_plain)] if as_json else answer.lines
+    lines = (
+        [
+            json.dumps(
+                answer.document,
+                ensure_ascii=False,
+                default=lambda value: value.isoformat() if isinstance(value, datetime) else str(value),
+            )
+        ]
+        if as_json
+        else answer.lines
+    )
     for line in lines:
         # Half a surrogate pair has no UTF-8; it is shown as its escape.
         click.echo(line.encode("utf-8", "backslashreplace").decode())
@@ -127,14 +136,8 @@ def in_words(error: Exception) -> str:
     return str(error)
 
 
-def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
-    text = "".join(char if char.isprintable() else "�" for char in str(value))
+    text = "".join(char if char.isprintable() else "�" for char in str("-" if value is None else value))
     return text if len(text) <= 60 else f"{text[:59]}…"

@@ -51,8 +51,14 @@ def list_(
 def show(runtime: Runtime, operation_id: str) -> Answer:
     """One operation and what happened to it."""
     row = runtime.queries.operation(operation_id)
-    about = [f"{name:>16}: {value}" for name, value in row.items() if name != "log" and value is not None]
-    return Answer(row, [*about, "", *table(row["log"], "timestamp action status execution_time_ms details")])
+    return Answer(
+        row,
+        [
+            *(f"{name:>16}: {value}" for name, value in row.items() if name != "log" and value is not None),
+            "",
+            *table(row["log"], "timestamp action status execution_time_ms details"),
+        ],
+    )
 
 
 @command(operations)

@@ -46,9 +46,12 @@ def web(**bind: Any) -> None:
     """Serve the page and the HTTP API with gunicorn, until told to stop."""
     with needs_extra("web"):
         import_module("gunicorn")
-    environment = {name.upper(): str(value) for name, value in bind.items() if value is not None}
     gunicorn = (sys.executable, "-m", "gunicorn", "--config", "python:stocksync.web.server")
-    os.execve(sys.executable, (*gunicorn, "stocksync.web:create_app()"), os.environ | environment)
+    os.execve(
+        sys.executable,
+        (*gunicorn, "stocksync.web:create_app()"),
+        os.environ | {name.upper(): str(value) for name, value in bind.items() if value is not None},
+    )
 
 
 @cli.command("migrate", params=[JSON])
@@ -167,10 +170,11 @@ def users() -> None:
 @click.option("--role", type=_ROLE, default="operator", show_default=True)
 def hash_password(name: str, role: str, as_json: bool) -> None:
     """Ask for NAME's password (on a pipe: read it) and print the line for STOCK_SYNC_USERS."""
-    if sys.stdin.isatty():
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    else:
-        password = sys.stdin.readline().rstrip("\r\n")
+    password: str = (
+        click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        if sys.stdin.isatty()
+        else sys.stdin.readline().rstrip("\r\n")
+    )
     if not 10 <= len(password) <= credentials.MAX_PASSWORD:
         raise click.UsageError(f"a password of 10 to {credentials.MAX_PASSWORD} characters is needed")
     line = f"{name}:{role}:{credentials.hash_password(password)}"

@@ -51,14 +51,16 @@ def import_(runtime: Runtime, file: BinaryIO) -> Answer:
         )
     skus = sum(map(len, counted.values()))
     units = sum(sum(levels.values()) for levels in counted.values())
-    document = {
-        "imported": skus,
-        "changed": changed,
-        "units": units,
-        "warehouses": sorted(counted),
-        "refused": [],
-    }
-    return Answer(document, [f"{skus} SKUs counted, {units} units; {changed} levels changed"])
+    return Answer(
+        {
+            "imported": skus,
+            "changed": changed,
+            "units": units,
+            "warehouses": sorted(counted),
+            "refused": [],
+        },
+        [f"{skus} SKUs counted, {units} units; {changed} levels changed"],
+    )
 
 
 @command(stock)
@@ -69,10 +71,19 @@ def show(runtime: Runtime, sku: str | None) -> Answer:
     if sku is not None and not rows:
         raise StockSyncError(f"SKU {sku} was never seen; `stock show` lists all")
     units = sum(row["on_hand"] for row in rows)
-    lines = list(table(rows, "warehouse sku on_hand"))
-    for row in rows if sku is not None else ():
-        lines += ["", *table(row["movements"], "created_at delta balance_after cause actor reason")]
-    return Answer({"levels": rows, "units": units}, [*lines, f"{len(rows)} levels, {units} units"])
+    movements = (row["movements"] for row in rows if sku is not None)
+    return Answer(
+        {"levels": rows, "units": units},
+        [
+            *table(rows, "warehouse sku on_hand"),
+            *(
+                line
+                for moved in movements
+                for line in ("", *table(moved, "created_at delta balance_after cause actor reason"))
+            ),
+            f"{len(rows)} levels, {units} units",
+        ],
+    )
 
 
 @command(stock)
@@ -221,19 +232,17 @@ def _take_lines(
                         "reason": in_words(error),
                     }
                 )
-    document = {what: found.total(), **found, "operations": operations, "refused": refused}
-    said = f"{found.total()} {what} taken, {operations} operations recorded, {len(refused)} lines refused"
-    if what == "returns":
-        document["orphans"] = sum(fault["error"] == OrphanRefund.__name__ for fault in refused)
-        said += f", {document['orphans']} of them without a known sale" if document["orphans"] else ""
+    orphans = sum(fault["error"] == OrphanRefund.__name__ for fault in refused)  # none of orders
     return Answer(
-        document,
+        {what: found.total(), **found, "operations": operations, "refused": refused}
+        | ({"orphans": orphans} if what == "returns" else {}),
         [
             *(
                 f"line {fault['line']}: {_with_order(fault['order_id'], fault['reason'])}"
                 for fault in refused
             ),
-            said,
+            f"{found.total()} {what} taken, {operations} operations recorded, {len(refused)} lines refused"
+            + (f", {orphans} of them without a known sale" if orphans else ""),
             *(f"  {status}: {count}" for status, count in sorted(found.items())),
         ],
         not refused,

@@ -32,17 +32,23 @@ def cleanup(runtime: Runtime, dry_run: bool) -> Answer:
 def run_audit(runtime: Runtime) -> Answer:
     """Prove that nothing was lost and nothing happened twice; exit code 1 and the rows when not."""
     findings, lanes = audit(runtime.database), per_lane(runtime.database)
-    lines = []
-    for finding in findings:
-        lines.append(f"{finding.check}: {finding.meaning}")
-        lines += [f"  {', '.join(map(str, row))}" for row in finding.rows]
-    lines += [
-        f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}"
-        for lane, numbers in lanes.items()
-    ]
     return Answer(
         {"ok": not findings, "findings": [asdict(finding) for finding in findings], "lanes": lanes},
-        [*lines, f"{len(findings)} promise(s) broken" if findings else "every promise holds"],
+        [
+            *(
+                line
+                for finding in findings
+                for line in (
+                    f"{finding.check}: {finding.meaning}",
+                    *(f"  {', '.join(map(str, row))}" for row in finding.rows),
+                )
+            ),
+            *(
+                f"{lane}: {', '.join(f'{number} {name}' for name, number in numbers.items() if number)}"
+                for lane, numbers in lanes.items()
+            ),
+            f"{len(findings)} promise(s) broken" if findings else "every promise holds",
+        ],
         not findings,
     )
 

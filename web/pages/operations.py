@@ -55,10 +55,13 @@ def operations() -> Any:
 
 def _filter_of_address() -> tuple[Filter, dict[str, str]]:
     """The filter that the address names, and its parts as they go into the next address."""
-    parts = {name: request.args.get(name, "").strip() for name in ("status", "q", "error", "age", "doubt")}
-    kept = {name: text for name, text in parts.items() if text}
+    kept = {
+        name: text
+        for name in ("status", "q", "error", "age", "doubt")
+        if (text := request.args.get(name, "").strip())
+    }
     stale = timedelta(hours=runtime.config.monitoring_stale_operation_hours)
-    newest, oldest = {**_AGES, "stale": (stale, None)}.get(parts["age"], (None, None))
+    newest, oldest = {**_AGES, "stale": (stale, None)}.get(kept.get("age", ""), (None, None))
     now = runtime.clock()
     wanted = Filter(
         status=kept.get("status"),
@@ -73,9 +76,8 @@ def _filter_of_address() -> tuple[Filter, dict[str, str]]:
 @blueprint.app_template_global()
 def actions_of(row: Mapping[str, Any]) -> list[str]:
     """What may be done with an operation now."""
-    if row["applied"] == "unknown":
-        return ["confirm"]
-    return [name for name, allowed in ACTIONS.items() if allowed(row["status"])]
+    possible = [name for name, allowed in ACTIONS.items() if allowed(row["status"])]
+    return ["confirm"] if row["applied"] == "unknown" else possible
 
 
 @blueprint.get("/operations/<operation_id>")
@@ -134,8 +136,10 @@ def all_of(action: str) -> Any:
         if ACTIONS[action](status) and wanted.status in (None, status)
     ]
     if request.method == "POST":
-        found = chain.from_iterable(matching(runtime.operation_lists, one) for one in filters)
-        return _act(action, islice(found, COUNTED))
+        return _act(
+            action,
+            islice(chain.from_iterable(matching(runtime.operation_lists, one) for one in filters), COUNTED),
+        )
     counts = [(one.status, *runtime.operation_lists.count(one)) for one in filters]
     return render_template(
         "all.html",
@@ -161,8 +165,11 @@ def _act(action: str, ids: Iterable[UUID]) -> Any:
     else:
         abort(404)
     if report.skipped:
-        skipped = [f"{words.word('SKIPPED', why)}: {count}" for why, count in report.skipped.most_common()]
-        said += " " + _("Skipped: %(n)s (%(why)s).", n=report.skipped.total(), why=", ".join(skipped))
+        said += " " + _(
+            "Skipped: %(n)s (%(why)s).",
+            n=report.skipped.total(),
+            why=", ".join(f"{words.word('SKIPPED', why)}: {n}" for why, n in report.skipped.most_common()),
+        )
     if report.next:
         said += " " + _("There are more: the time for one go was over, so do it once more.")
     return back(said, "good" if report.done else "wait")
@@ -182,8 +189,10 @@ def story(log: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 @blueprint.get("/orders/<token_id>/<order_id>")
 def order(token_id: str, order_id: str) -> str:
     """An order; ids that an address can't carry as a part of its path come in its query."""
-    seller, number = request.args.get("seller", token_id), request.args.get("id", order_id)
-    return render_template("order.html", order=runtime.queries.order(seller, number))
+    return render_template(
+        "order.html",
+        order=runtime.queries.order(request.args.get("seller", token_id), request.args.get("id", order_id)),
+    )
 
 
 @blueprint.post("/orders/tell")

@@ -113,8 +113,10 @@ def _point(at: datetime, counts: Counts) -> dict[str, Any]:
     mean, most = success["mean_wait_seconds"], 0.95 * success["delivered_operations"]
     wait = 0.0 if mean is None else round(mean, 1)
     delivered = accumulate(counts[f"wait_le_{bound}"] for bound in WAIT_BOUNDS)
-    bounds = (bound for bound, number in zip(WAIT_BOUNDS, delivered, strict=True) if number >= most)
-    slow = next(bounds, max(WAIT_BOUNDS[-1], wait))
+    slow = next(
+        (bound for bound, number in zip(WAIT_BOUNDS, delivered, strict=True) if number >= most),
+        max(WAIT_BOUNDS[-1], wait),
+    )
     return {
         "at": at,
         "delivered": counts["delivered"],
