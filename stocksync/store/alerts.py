@@ -11,18 +11,6 @@ from stocksync.store.context import Part, atomic, connected
 from stocksync.store.database import Statement
 from stocksync.store.models import Alert
 
-# The partial unique index decides who raises; an acknowledged one is not repeated.
-_SEEN = Statement("""
-    INSERT INTO stock_sync_alerts (id, kind, subject, details, raised_at, last_seen_at, owed, tries)
-    VALUES (:id, :kind, :subject, :details, :now, :now, 'raised', 0)
-    ON CONFLICT (kind, subject) WHERE resolved_at IS NULL DO UPDATE
-    SET last_seen_at = excluded.last_seen_at, details = excluded.details,
-        owed = CASE WHEN stock_sync_alerts.owed IS NULL AND stock_sync_alerts.acknowledged_at IS NULL
-                         AND stock_sync_alerts.told_at <= :repeat_before
-                    THEN 'repeated' ELSE stock_sync_alerts.owed END""")
-_OVER = Statement("""
-    UPDATE stock_sync_alerts SET resolved_at = :now, owed = 'resolved', tries = 0
-    WHERE resolved_at IS NULL AND last_seen_at < :now AND kind IN {kinds:text}""")
 Condition = tuple[str, str, Mapping[str, Any]]
 """Kind, subject, details."""
 
@@ -41,19 +29,43 @@ class Alerts(Part):
             judged: kinds of which that could be told; others stay as they are.
             repeat_before: what was told last until then, and still is the case, is told again.
         """
-        times = {"now": now, "repeat_before": repeat_before}
         rows = [
-            {"id": self._new_id(), "kind": kind, "subject": subject, "details": dict(details), **times}
+            {
+                "id": self._new_id(),
+                "kind": kind,
+                "subject": subject,
+                "details": dict(details),
+                "now": now,
+                "repeat_before": repeat_before,
+            }
             for kind, subject, details in present
         ]
-        self._database.run_many(_SEEN, rows)
-        self._database.run(_OVER, now=now, kinds=list(judged))
+        # The partial unique index decides who raises; an acknowledged one is not repeated.
+        self._database.run_many(
+            Statement("""
+                INSERT INTO stock_sync_alerts (id, kind, subject, details, raised_at, last_seen_at, owed, tries)
+                VALUES (:id, :kind, :subject, :details, :now, :now, 'raised', 0)
+                ON CONFLICT (kind, subject) WHERE resolved_at IS NULL DO UPDATE
+                SET last_seen_at = excluded.last_seen_at, details = excluded.details,
+                    owed = CASE WHEN stock_sync_alerts.owed IS NULL AND stock_sync_alerts.acknowledged_at IS NULL
+                                     AND stock_sync_alerts.told_at <= :repeat_before
+                                THEN 'repeated' ELSE stock_sync_alerts.owed END"""),
+            rows,
+        )
+        self._database.run(
+            Statement("""
+                UPDATE stock_sync_alerts SET resolved_at = :now, owed = 'resolved', tries = 0
+                WHERE resolved_at IS NULL AND last_seen_at < :now AND kind IN {kinds:text}"""),
+            now=now,
+            kinds=list(judged),
+        )
 
     @connected
     def owed(self, limit: int = 20) -> list[dict[str, Any]]:
         """Alerts with a message to be sent, the oldest first."""
-        owed = Alert.select().where(Alert.owed.is_null(False)).order_by(Alert.raised_at)
-        return list(owed.limit(limit).dicts())
+        return list(
+            Alert.select().where(Alert.owed.is_null(False)).order_by(Alert.raised_at).limit(limit).dicts()
+        )
 
     @atomic
     def told(self, alerts: Collection[Mapping[str, Any]], now: datetime) -> None:
@@ -70,8 +82,9 @@ class Alerts(Part):
     @atomic
     def acknowledge(self, alert: UUID, actor: str, now: datetime) -> bool:
         """A person has seen it: it is not repeated. False: unknown, or seen before."""
-        owed = fn.NULLIF(Alert.owed, "repeated")
-        seen = Alert.update(acknowledged_at=now, acknowledged_by=actor, owed=owed)
+        seen = Alert.update(
+            acknowledged_at=now, acknowledged_by=actor, owed=fn.NULLIF(Alert.owed, "repeated")
+        )
         return bool(seen.where(Alert.id == alert, Alert.acknowledged_at.is_null()).execute())
 
     @connected
@@ -83,5 +96,10 @@ class Alerts(Part):
     @connected
     def kinds_open(self) -> dict[str, int]:
         """How many alerts of each kind are open, the one that was raised first in front."""
-        counted = Alert.select(Alert.kind, fn.COUNT(Alert.id)).where(Alert.resolved_at.is_null())
-        return dict(counted.group_by(Alert.kind).order_by(fn.MIN(Alert.raised_at)).tuples())
+        return dict(
+            Alert.select(Alert.kind, fn.COUNT(Alert.id))
+            .where(Alert.resolved_at.is_null())
+            .group_by(Alert.kind)
+            .order_by(fn.MIN(Alert.raised_at))
+            .tuples()
+        )

@@ -45,8 +45,11 @@ class TaskRuns(Part):
     def begin(self, task: str, lease_seconds: float) -> UUID | None:
         """Note that a run begins; None: another one is under way, and its lease holds."""
         run, now = self._new_id(), self._clock()
-        overdue = (TaskRun.task == task) & (TaskRun.lease_until < now)
-        self._end(overdue, "interrupted", error="its worker died, or ran out of time")
+        self._end(
+            (TaskRun.task == task) & (TaskRun.lease_until < now),
+            "interrupted",
+            error="its worker died, or ran out of time",
+        )
         begun = TaskRun.insert(
             id=run, task=task, started_at=now, lease_until=now + timedelta(seconds=lease_seconds), result={}
         ).on_conflict("nothing", conflict_target=[TaskRun.task], conflict_where=SQL("status = 'running'"))
@@ -58,11 +61,17 @@ class TaskRuns(Part):
         self._end(TaskRun.id == run, "failed" if error else "done", result=dict(result), error=error)
 
     def _end(self, which: Any, status: str, **how: Any) -> None:
-        ended = TaskRun.update(lease_until=None, status=status, finished_at=self._clock(), **how)
-        ended.where(which, TaskRun.status == "running").execute()
+        TaskRun.update(lease_until=None, status=status, finished_at=self._clock(), **how).where(
+            which, TaskRun.status == "running"
+        ).execute()
 
     @connected
     def latest(self, task: str, limit: int = 1) -> list[dict[str, Any]]:
         """The newest runs of a task, the newest first."""
-        newest = TaskRun.select().where(TaskRun.task == task).order_by(TaskRun.started_at.desc())
-        return list(newest.limit(limit).dicts())
+        return list(
+            TaskRun.select()
+            .where(TaskRun.task == task)
+            .order_by(TaskRun.started_at.desc())
+            .limit(limit)
+            .dicts()
+        )

@@ -1,14 +1,13 @@
 """What a comparison of an order here and at the remote means: exactly one class, and what may be done about it. Pure."""
 
 from datetime import datetime, timedelta
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from stocksync.store.reconciliation import OurSide
 
 Kind = Literal[
     "agrees", "missing_remote", "cancel_mismatch", "extra_remote", "partial_local", "in_flight", "given_up", "missing_order"
 ]  # fmt: skip
-CLASSES: Final[tuple[Kind, ...]] = get_args(Kind)
 MENDABLE: Final = frozenset({"missing_remote", "cancel_mismatch"})
 """What telling the remote again puts right."""
 DIFFERING: Final = MENDABLE | {"extra_remote", "partial_local", "missing_order"}
@@ -37,13 +36,8 @@ def classify(ours: OurSide | None, remote: bool | None) -> Kind:
     return "missing_remote" if ours.state else "cancel_mismatch"
 
 
-def may_mend(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
-    """Whether the difference is mended without a person: it is of the kind, and our last completion is young enough."""
-    return kind in MENDABLE and is_young(ours, now, threshold)
-
-
 def is_young(ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
-    """Whether our last completion is young enough: a difference may end by itself, or be mended without a person."""
+    """Whether our last completion is young enough: a difference may end by itself; a MENDABLE one needs no person."""
     return ours is not None and ours.completed_at is not None and now - ours.completed_at < threshold
 
 

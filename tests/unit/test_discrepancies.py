@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stocksync.store.reconciliation import OurSide
-from stocksync.upkeep.discrepancies import CLASSES, MENDABLE, classify, is_suspicious, may_mend
+from stocksync.upkeep.discrepancies import DIFFERING, MENDABLE, classify, is_suspicious, is_young
 from tests.shop import START
 
 sides = st.builds(
@@ -59,12 +59,21 @@ def test_an_order_unknown_here_is_extra_only_if_the_remote_has_it_updated() -> N
     assert [classify(None, remote) for remote in (True, False)] == ["extra_remote", "agrees"]
 
 
-@given(st.sampled_from(CLASSES), st.one_of(st.none(), sides))
-def test_only_what_telling_again_mends_and_was_told_lately_is_mended(kind: str, ours: OurSide | None) -> None:
+@given(sides, remotes)
+def test_telling_again_mends_only_a_flag_that_is_the_other_one(ours: OurSide, remote: bool | None) -> None:
+    kind = classify(ours, remote)
+
+    assert (kind in MENDABLE) is (
+        kind in DIFFERING and {ours.state, remote} == {True, False} and ours.settled
+    )
+
+
+@given(st.one_of(st.none(), sides))
+def test_only_what_was_told_lately_is_young(ours: OurSide | None) -> None:
     threshold = timedelta(hours=24)
     young = ours is not None and ours.completed_at is not None and START - ours.completed_at < threshold
 
-    assert may_mend(kind, ours, START, threshold) is (kind in MENDABLE and young)
+    assert is_young(ours, START, threshold) is young
 
 
 @given(st.integers(0, 200), st.integers(1, 200))
