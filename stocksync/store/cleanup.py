@@ -161,10 +161,16 @@ class CleanUp(Part):
         with database.snapshot() if dry_run else database.transaction_scope():
             if kind in _OPERATIONS:
                 # Nothing is written to an operation after it was completed or cancelled: `updated_at` is when that was.
-                page = Statement("""
-                    SELECT id, order_ref, updated_at < :before AND applied <> 'unknown' FROM pending_stock_operations
-                    WHERE status = :status AND id > :after AND id < :floor ORDER BY id LIMIT :limit""")
-                rows = rows_of(database.run(page, status=kind, **bounds))
+                rows = rows_of(
+                    database.run(
+                        Statement("""
+                            SELECT id, order_ref, updated_at < :before AND applied <> 'unknown'
+                            FROM pending_stock_operations
+                            WHERE status = :status AND id > :after AND id < :floor ORDER BY id LIMIT :limit"""),
+                        status=kind,
+                        **bounds,
+                    )
+                )
                 went = self._operations(kind, [row[:2] for row in rows if row[2]], now, dry_run=dry_run)
             else:
                 page, removal = _KINDS[kind]

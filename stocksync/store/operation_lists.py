@@ -22,8 +22,6 @@ from stocksync.store.values import is_storable
 
 COUNTED = 10_000
 """Matches are counted up to here."""
-OVERDUE = timedelta(minutes=5)
-"""An order that is due for longer, and free, is one that nobody takes."""
 AGES = (("hour", timedelta(hours=1)), ("day", timedelta(days=1)), ("week", timedelta(days=7)))
 """Of the matrix of error classes; what is older is `older`."""
 
@@ -140,8 +138,13 @@ class OperationLists(Part):
         if not 1 <= limit <= 200 or not 0 <= offset <= 100_000:
             raise InvalidInput("limit", "1 to 200 rows from an offset of at most 100000")
         total, more = self.count(wanted)
-        found = self.matching(wanted, before, *_COLUMNS).join(Order, JOIN.LEFT_OUTER)
-        rows = list(found.limit(limit + 1).offset(offset).dicts())
+        rows = list(
+            self.matching(wanted, before, *_COLUMNS)
+            .join(Order, JOIN.LEFT_OUTER)
+            .limit(limit + 1)
+            .offset(offset)
+            .dicts()
+        )
         operations = [_document(row, now) for row in rows[:limit]]
         return Page(operations, total, more, operations[-1]["id"] if len(rows) > limit else None)
 
@@ -227,7 +230,8 @@ def _document(row: dict[str, Any], now: datetime) -> dict[str, Any]:
         row.pop(name) for name in ("due_at", "claim_id", "is_stock_updated", "remote_flag")
     )
     tags = {
-        "overdue": due is not None and claim is None and due < now - OVERDUE,
+        # An order that is due for longer, and free, is one that nobody takes.
+        "overdue": due is not None and claim is None and due < now - timedelta(minutes=5),
         "rescued": row["waiting"] == "rescued",
         "in_doubt": row["applied"] == "unknown",
         "differs": due is None and None not in (ours, remote) and ours is not remote,

@@ -113,9 +113,12 @@ class ReconciliationRecords(Part):
         step = Reconciliation.update(
             finished_at=None if run.status == "running" else now,
             **{name: getattr(run, name) for name in names},
+        ).where(
+            Reconciliation.id == run.id,
+            Reconciliation.step == run.step - 1,
+            Reconciliation.status == "running",
         )
-        unchanged = (Reconciliation.id == run.id) & (Reconciliation.step == run.step - 1)
-        return bool(step.where(unchanged, Reconciliation.status == "running").execute())
+        return bool(step.execute())
 
     def ours(self, token_id: str, order_ids: Collection[str], changed_since: datetime) -> dict[str, OurSide]:
         """Our side of these orders, by id; one changed since then does not rest."""
@@ -168,7 +171,6 @@ class ReconciliationRecords(Part):
             differing: `order_id`, `kind`, `ours`, `remote` of every other one.
         """
         items = [{"id": self._new_id(), "token_id": run.token_id, **one} for one in differing]
-        orders = [*equal, *(one["order_id"] for one in differing)]
         if seen:
             # An order that a caller's open transaction holds is left out: waiting for it with others in hand could
             # deadlock.
@@ -184,7 +186,13 @@ class ReconciliationRecords(Part):
                 now=now,
             )
         # PostgreSQL takes no empty list for rows.
-        self._database.run(_OVER, token_id=run.token_id, ids=orders, items=items or [{}], now=now)
+        self._database.run(
+            _OVER,
+            token_id=run.token_id,
+            ids=[*equal, *(one["order_id"] for one in differing)],
+            items=items or [{}],
+            now=now,
+        )
         if items:
             self._database.run(_NOTE, run_id=run.id, items=items, now=now)
 
@@ -282,6 +290,5 @@ class ReconciliationRecords(Part):
     def runs(self, token_id: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """The newest runs first."""
         query = Reconciliation.select().order_by(Reconciliation.started_at.desc(), Reconciliation.id.desc())
-        if token_id is not None:
-            query = query.where(Reconciliation.token_id == token_id)
+        query = query if token_id is None else query.where(Reconciliation.token_id == token_id)
         return list(query.limit(limit).dicts())

@@ -54,8 +54,14 @@ class Counts(Counter[str]):
             if since_failure is None
             else {"retried": 1, "retry_ms": round(since_failure * 1000)}
         )
-        bucket = _WAITS[bisect_left(WAIT_BOUNDS, waited)]
-        self.update({"completed": 1, "wait_ms": round(waited * 1000), bucket: 1, **retried})
+        self.update(
+            {
+                "completed": 1,
+                "wait_ms": round(waited * 1000),
+                _WAITS[bisect_left(WAIT_BOUNDS, waited)]: 1,
+                **retried,
+            }
+        )
 
     def sent(self, result: str, duration_ms: int) -> None:
         """Count one order that was sent: `delivered`, `failed` or `put_off`."""

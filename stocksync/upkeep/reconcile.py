@@ -111,8 +111,14 @@ class Reconciliation(Repairs):
         """
         interval = self._config.reconciliation_interval_minutes * 60
         began = datetime.fromtimestamp(self._clock().timestamp() // interval * interval, UTC)
-        accounts = self.records.accounts()
-        return next((token for token, last, running in accounts if running or not last or last < began), None)
+        return next(
+            (
+                token
+                for token, last, running in self.records.accounts()
+                if running or not last or last < began
+            ),
+            None,
+        )
 
     def _begin(
         self, token_id: str, actor: str | None, *, dry_run: bool = False, limit: int | None = None
