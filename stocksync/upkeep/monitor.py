@@ -9,13 +9,13 @@ from redis.exceptions import RedisError
 
 from stocksync.delivery.breaker import Breaker
 from stocksync.errors import StockSyncError, needs_extra
-from stocksync.store.alerts import Alerts, Condition
 from stocksync.store.context import Context, Part
 from stocksync.store.operation_lists import Filter, OperationLists
 from stocksync.store.queries import Queries
 from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
+from stocksync.store.upkeep import Alerts, Condition
 from stocksync.upkeep.alert_texts import KINDS, message
 from stocksync.upkeep.messenger import LONGEST, Messenger
 

@@ -187,10 +187,13 @@ class Reconciliation(Repairs):
         self._take(run, said, changed_since)
         if not unlisted:
             self._judge(run)
-        elif unseen and asked >= cap:
-            self._judge(run, f"more than {cap} orders of ours are not in the remote's list")
         elif unseen and not said:
-            self._judge(run, f"ended after {run.scanned} orders, as asked")
+            self._judge(
+                run,
+                f"more than {cap} orders of ours are not in the remote's list"
+                if asked >= cap
+                else f"ended after {run.scanned} orders, as asked",
+            )
         else:
             after = unseen[len(said) - 1] if said else unlisted[-1]
             details |= {"asked": asked + len(said), "after": str(after.id)}
