@@ -184,26 +184,25 @@ class CleanUp(Part):
     def _operations(
         self, status: str, old: Sequence[tuple[Any, Any]], now: datetime, *, dry_run: bool
     ) -> Counter[str]:
-        database = self._database
         # Lock order everywhere: orders first. Whoever holds one keeps its operations; they go another day.
-        found = database.run(
+        found = self._database.run(
             Statement(_AT_REST if dry_run else _AT_REST + " {skip_locked}"),
             orders=list({uuid_of(order) for _, order in old if order is not None}),
         )
         resting = {uuid_of(row[0]) for row in rows_of(found)}
         ids = [uuid_of(id) for id, order in old if order is None or uuid_of(order) in resting]
         if dry_run:
-            logs = database.run(
+            logs = self._database.run(
                 Statement("SELECT COUNT(*) FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}"),
                 ids=ids,
             )
             return Counter(operations=len(ids), logs=logs.fetchone()[0])
-        database.run(_REMEMBER, ids=ids, now=now)
-        logs = database.run(
+        self._database.run(_REMEMBER, ids=ids, now=now)
+        logs = self._database.run(
             Statement("DELETE FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}"), ids=ids
         ).rowcount
         # What another clean-up took since the page was read is not ours to count.
-        gone = database.run(
+        gone = self._database.run(
             Statement("DELETE FROM pending_stock_operations WHERE id IN {ids:uuid}"), ids=ids
         ).rowcount
         Tallies(self.context).add(Counts(pruned=gone if status == COMPLETED else 0), now)

@@ -122,15 +122,16 @@ class ReconciliationRecords(Part):
 
     def ours(self, token_id: str, order_ids: Collection[str], changed_since: datetime) -> dict[str, OurSide]:
         """Our side of these orders, by id; one changed since then does not rest."""
-        which = "o.token_id = :token_id AND o.order_id IN {ids:text}"
-        sides = self._read(which, token_id=token_id, ids=list(order_ids), changed_since=changed_since)
+        sides = self._read(
+            "o.token_id = :token_id AND o.order_id IN {ids:text}",
+            token_id=token_id,
+            ids=list(order_ids),
+            changed_since=changed_since,
+        )
         return {ours.order_id: ours for ours in sides}
 
     def unlisted(self, run: Reconciliation, after: UUID, changed_since: datetime) -> list[OurSide]:
-        """Up to 5,000 orders told within the window and not in the remote's list, by id.
-
-        What was listed is stamped; a dry run stamps none.
-        """
+        """Up to 5,000 orders told within the window that the run has not stamped as listed, by id. A dry run stamps none."""
         return self._read(
             """o.token_id = :token_id AND o.updated_at BETWEEN :since AND :changed_since AND o.id > :after
                  AND o.due_at IS NULL AND o.claim_id IS NULL AND o.delivered_version > 0
@@ -240,8 +241,11 @@ class ReconciliationRecords(Part):
         reason: str | None = None,
     ) -> bool:
         """End an open difference. False: it is over already."""
-        ended = Discrepancy.update(status=status, resolved_at=now, actor=actor, reason=reason)
-        return bool(ended.where(Discrepancy.id == difference, Discrepancy.status == "open").execute())
+        return bool(
+            Discrepancy.update(status=status, resolved_at=now, actor=actor, reason=reason)
+            .where(Discrepancy.id == difference, Discrepancy.status == "open")
+            .execute()
+        )
 
     @connected
     def differences(

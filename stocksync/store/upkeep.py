@@ -91,10 +91,11 @@ class Alerts(Part):
     @atomic
     def acknowledge(self, alert: UUID, actor: str, now: datetime) -> bool:
         """A person has seen it: it is not repeated. False: unknown, or seen before."""
-        seen = Alert.update(
-            acknowledged_at=now, acknowledged_by=actor, owed=fn.NULLIF(Alert.owed, "repeated")
+        return bool(
+            Alert.update(acknowledged_at=now, acknowledged_by=actor, owed=fn.NULLIF(Alert.owed, "repeated"))
+            .where(Alert.id == alert, Alert.acknowledged_at.is_null())
+            .execute()
         )
-        return bool(seen.where(Alert.id == alert, Alert.acknowledged_at.is_null()).execute())
 
     @connected
     def find(self, *, open_only: bool = False, limit: int = 50, offset: int = 0) -> list[dict[str, Any]]:

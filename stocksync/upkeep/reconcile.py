@@ -236,8 +236,9 @@ class Reconciliation(Repairs):
             run.details["seen"].update(order.int for order in seen)
             run.details["differences"] = (run.details["differences"] + differing)[:_LISTED_DIFFERENCES]
         else:
-            equal = [order for order, kind in kinds.items() if kind == "agrees"]
-            self.records.note(run, seen, equal, differing, now)
+            self.records.note(
+                run, seen, [order for order, kind in kinds.items() if kind == "agrees"], differing, now
+            )
 
     def _mend(self, run: Run) -> None:
         """Repair one order; the run ends when none is left. What may not be repaired is not asked for."""

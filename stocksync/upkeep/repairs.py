@@ -48,8 +48,9 @@ class Repairs(Part):
         Raises:
             UnknownDifference, RepairRefused: it is not open.
         """
-        row = self._open(difference)
-        if not self.records.resolve(row["id"], "left", self._clock(), **_who(actor, reason)):
+        if not self.records.resolve(
+            self._open(difference)["id"], "left", self._clock(), **_who(actor, reason)
+        ):
             raise RepairRefused(f"the difference {difference}", "ended meanwhile")
 
     def look(self, token_id: str, order_id: str) -> tuple[str, bool | None, OurSide | None]:
