@@ -246,14 +246,18 @@ class Reconciliation(Repairs):
         now, after = self._clock(), UUID(details.get("mended", _NO_ID))
         rows = self.records.differences(run=run.id, after=after, kinds=rules.MENDABLE, limit=_BATCH)
         sides = self.records.ours(run.token_id, [row["order_id"] for row in rows], now)
-        young = [row for row in rows if rules.is_young(sides.get(row["order_id"]), now, self._threshold)]
-        if young and tried < _MOST_REPAIRS:
-            self._repair(young[0], run, {})
-            details |= {"mended": str(young[0]["id"]), "tried": tried + 1}
-        elif rows and not young:
+        mendable = [
+            row
+            for row in rows
+            if rules.may_mend(row["kind"], sides.get(row["order_id"]), now, self._threshold)
+        ]
+        if mendable and tried < _MOST_REPAIRS:
+            self._repair(mendable[0], run, {})
+            details |= {"mended": str(mendable[0]["id"]), "tried": tried + 1}
+        elif rows and not mendable:
             details["mended"] = str(rows[-1]["id"])
         else:
-            if young:
+            if mendable:
                 details["reason"] = f"{tried} repairs were tried, enough for one run: the next goes on"
             run.status = "incomplete" if details.get("reason") else "complete"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stocksync.store.reconciliation import OurSide
-from stocksync.upkeep.discrepancies import DIFFERING, MENDABLE, classify, is_suspicious, is_young
+from stocksync.upkeep.discrepancies import MENDABLE, Kind, classify, is_suspicious, may_mend
 from tests.shop import START
 
 sides = st.builds(
@@ -59,22 +60,12 @@ def test_an_order_unknown_here_is_extra_only_if_the_remote_has_it_updated() -> N
     assert [classify(None, remote) for remote in (True, False)] == ["extra_remote", "agrees"]
 
 
-@given(sides, remotes)
-def test_telling_again_mends_only_a_flag_that_is_the_other_one(ours: OurSide, remote: bool | None) -> None:
-    kind = classify(ours, remote)
-
-    if kind in MENDABLE:
-        assert {ours.state, remote} == {True, False}
-    elif kind in DIFFERING:
-        assert remote is None or not ours.settled or ours.state is None
-
-
-@given(st.one_of(st.none(), sides))
-def test_only_what_was_told_lately_is_young(ours: OurSide | None) -> None:
+@given(st.sampled_from(get_args(Kind)), st.one_of(st.none(), sides))
+def test_only_what_telling_again_mends_and_was_told_lately_is_mended(kind: str, ours: OurSide | None) -> None:
     threshold = timedelta(hours=24)
     young = ours is not None and ours.completed_at is not None and START - ours.completed_at < threshold
 
-    assert is_young(ours, START, threshold) is young
+    assert may_mend(kind, ours, START, threshold) is (kind in MENDABLE and young)
 
 
 @given(st.integers(0, 200), st.integers(1, 200))
