@@ -28,7 +28,6 @@ from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.queue.stopping import Stop
 from stocksync.queue.wakeups import RedisWakeups, connect_redis, heard_from, make_queue
-from stocksync.store.alerts import Alerts
 from stocksync.store.context import Context, Wakeups
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
@@ -38,6 +37,7 @@ from stocksync.store.operation_lists import OperationLists
 from stocksync.store.outages import DATABASE, REDIS, Outage, is_unavailable, utc_now
 from stocksync.store.queries import Queries
 from stocksync.store.tallies import Tallies
+from stocksync.store.upkeep import Alerts
 from stocksync.upkeep.messenger import AppriseMessenger, LogMessenger, Messenger
 from stocksync.upkeep.monitor import Monitor
 from stocksync.upkeep.periodic import PeriodicTasks

@@ -21,7 +21,7 @@ from stocksync.errors import InDoubt
 from stocksync.orders.inventory import InventoryManagerWithSync
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
-from stocksync.store.alerts import Condition
+from stocksync.store.upkeep import Condition
 from stocksync.web import create_app
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, open_shop
 

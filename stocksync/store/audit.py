@@ -156,11 +156,11 @@ def audit(database: Database, limit: int = 20) -> list[Finding]:
     All questions are asked in one transaction, so that work under way is not mistaken for damage.
     """
     with database.snapshot():
-        answers = [
-            Finding(check, meaning, [list(row) for row in rows_of(database.run(question, limit=limit))])
+        return [
+            Finding(check, meaning, [list(row) for row in rows])
             for check, (meaning, question) in QUESTIONS.items()
+            if (rows := rows_of(database.run(question, limit=limit)))
         ]
-    return [finding for finding in answers if finding.rows]
 
 
 def per_lane(database: Database) -> dict[str, dict[str, int]]:

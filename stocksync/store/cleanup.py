@@ -35,19 +35,12 @@ PAUSE = 0.025
 _SMALLEST, _FIRST, _LARGEST = 5, 50, 250
 _OPERATIONS: Final = (COMPLETED, CANCELLED)
 
-# Nothing is written to an operation after it was completed or cancelled: `updated_at` is when that was.
-_PAGE = Statement("""
-    SELECT id, order_ref, updated_at < :before AND applied <> 'unknown' FROM pending_stock_operations
-    WHERE status = :status AND id > :after AND id < :floor ORDER BY id LIMIT :limit""")
 _AT_REST = """
     SELECT r.id FROM stock_sync_orders AS r
     WHERE r.id IN {orders:uuid} AND r.due_at IS NULL AND r.claim_id IS NULL
       AND (r.is_stock_updated = r.remote_flag OR r.is_stock_updated IS NULL AND r.remote_flag IS NOT TRUE)
       AND NOT EXISTS (SELECT 1 FROM stock_sync_discrepancies AS d
                       WHERE d.token_id = r.token_id AND d.order_id = r.order_id AND d.status = 'open')"""
-_FIND_AT_REST = Statement(_AT_REST)
-# Lock order everywhere: orders first. Whoever holds one keeps its operations; they go another day.
-_LOCK_AT_REST = Statement(_AT_REST + " {skip_locked}")
 # An adjustment counts on no line; its SKU and warehouse may be too long to stand for one.
 _REMEMBER = Statement("""
     INSERT INTO stock_sync_pruned
@@ -57,9 +50,6 @@ _REMEMBER = Statement("""
            operation_type, CASE WHEN applied = 'yes' THEN quantity ELSE 0 END, moves_stock, :now
     FROM pending_stock_operations WHERE id IN {ids:uuid} AND (applied = 'yes' OR moves_stock)
     ON CONFLICT (operation_id) DO NOTHING""")
-_COUNT_LOGS = Statement("SELECT COUNT(*) FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}")
-_DELETE_LOGS = Statement("DELETE FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}")
-_DELETE_OPERATIONS = Statement("DELETE FROM pending_stock_operations WHERE id IN {ids:uuid}")
 
 
 def _kind(delete: str, goes: str, column: str = "id", scope: str = "TRUE") -> tuple[Statement, Statement]:
@@ -76,8 +66,6 @@ def _kind(delete: str, goes: str, column: str = "id", scope: str = "TRUE") -> tu
     )
 
 
-# What a person left as it is stays, or the next run would bring it up again.
-_OVER = "status <> 'left' AND COALESCE(resolved_at < :before, FALSE)"
 # In the order in which they go: a difference before the run that found it.
 _KINDS = {
     "keys": _kind(
@@ -90,7 +78,11 @@ _KINDS = {
         # Word for word the condition of the index `stock_sync_keys_passing`, or SQLite would not use it.
         "substr(key, 1, 7) NOT IN ('deduct:', 'return:')",
     ),
-    "discrepancies": _kind("DELETE FROM stock_sync_discrepancies", f"({_OVER})"),
+    # What a person left as it is stays, or the next run would bring it up again.
+    "discrepancies": _kind(
+        "DELETE FROM stock_sync_discrepancies",
+        "(status <> 'left' AND COALESCE(resolved_at < :before, FALSE))",
+    ),
     "reconciliations": _kind(
         "DELETE FROM stock_sync_reconciliations",
         """COALESCE(finished_at < :before, FALSE) AND NOT EXISTS (
@@ -168,7 +160,17 @@ class CleanUp(Part):
         bounds = {"after": after, "floor": first_id_at(before), "before": before, "limit": limit}
         with database.snapshot() if dry_run else database.transaction_scope():
             if kind in _OPERATIONS:
-                rows = rows_of(database.run(_PAGE, status=kind, **bounds))
+                # Nothing is written to an operation after it was completed or cancelled: `updated_at` is when that was.
+                rows = rows_of(
+                    database.run(
+                        Statement("""
+                            SELECT id, order_ref, updated_at < :before AND applied <> 'unknown'
+                            FROM pending_stock_operations
+                            WHERE status = :status AND id > :after AND id < :floor ORDER BY id LIMIT :limit"""),
+                        status=kind,
+                        **bounds,
+                    )
+                )
                 went = self._operations(kind, [row[:2] for row in rows if row[2]], now, dry_run=dry_run)
             else:
                 page, removal = _KINDS[kind]
@@ -182,17 +184,26 @@ class CleanUp(Part):
     def _operations(
         self, status: str, old: Sequence[tuple[Any, Any]], now: datetime, *, dry_run: bool
     ) -> Counter[str]:
-        database = self._database
-        orders = list({uuid_of(order) for _, order in old if order is not None})
-        find = _FIND_AT_REST if dry_run else _LOCK_AT_REST
-        resting = {uuid_of(row[0]) for row in rows_of(database.run(find, orders=orders))}
+        # Lock order everywhere: orders first. Whoever holds one keeps its operations; they go another day.
+        found = self._database.run(
+            Statement(_AT_REST if dry_run else _AT_REST + " {skip_locked}"),
+            orders=list({uuid_of(order) for _, order in old if order is not None}),
+        )
+        resting = {uuid_of(row[0]) for row in rows_of(found)}
         ids = [uuid_of(id) for id, order in old if order is None or uuid_of(order) in resting]
         if dry_run:
-            logs = database.run(_COUNT_LOGS, ids=ids).fetchone()[0]
-            return Counter(operations=len(ids), logs=logs)
-        database.run(_REMEMBER, ids=ids, now=now)
-        logs = database.run(_DELETE_LOGS, ids=ids).rowcount
+            logs = self._database.run(
+                Statement("SELECT COUNT(*) FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}"),
+                ids=ids,
+            )
+            return Counter(operations=len(ids), logs=logs.fetchone()[0])
+        self._database.run(_REMEMBER, ids=ids, now=now)
+        logs = self._database.run(
+            Statement("DELETE FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}"), ids=ids
+        ).rowcount
         # What another clean-up took since the page was read is not ours to count.
-        gone = database.run(_DELETE_OPERATIONS, ids=ids).rowcount
+        gone = self._database.run(
+            Statement("DELETE FROM pending_stock_operations WHERE id IN {ids:uuid}"), ids=ids
+        ).rowcount
         Tallies(self.context).add(Counts(pruned=gone if status == COMPLETED else 0), now)
         return Counter(operations=gone, logs=logs)

@@ -22,8 +22,6 @@ from stocksync.store.values import is_storable
 
 COUNTED = 10_000
 """Matches are counted up to here."""
-OVERDUE = timedelta(minutes=5)
-"""An order that is due for longer, and free, is one that nobody takes."""
 AGES = (("hour", timedelta(hours=1)), ("day", timedelta(days=1)), ("week", timedelta(days=7)))
 """Of the matrix of error classes; what is older is `older`."""
 
@@ -37,14 +35,6 @@ _COLUMNS = (
     Order.remote_flag,
 )
 # fmt: on
-# Constants, so that PostgreSQL knows how few these are.
-_BY_STATUS = Statement(f"""
-    SELECT status, COUNT(*) FROM pending_stock_operations
-    WHERE status IN {among(status for status in STATUSES if status != COMPLETED)} GROUP BY status""")
-_ERRORS = Statement(f"""
-    SELECT error_class, CASE {" ".join(f"WHEN id >= :{name} THEN '{name}'" for name, _ in AGES)} ELSE 'older' END,
-           COUNT(*) FROM pending_stock_operations
-    WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((*LIVE, FAILED))} GROUP BY 1, 2""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +80,24 @@ class Filter:
             for condition in parts[2:]:  # with a plus in front, its index is not used
                 condition.lhs = NodeList((SQL("+"), condition.lhs), glue="")
         # What is in doubt is few and has an index of its own, which SQLite would leave for a range of ids.
-        by_id = not self.in_doubt
         if self.since is not None:
             parts.append(
-                Operation.id >= first_id_at(self.since) if by_id else Operation.created_at >= self.since
+                Operation.created_at >= self.since
+                if self.in_doubt
+                else Operation.id >= first_id_at(self.since)
             )
         if self.until is not None:
             parts.append(
-                Operation.id < first_id_at(self.until) if by_id else Operation.created_at < self.until
+                Operation.created_at < self.until if self.in_doubt else Operation.id < first_id_at(self.until)
             )
         return parts
 
 
 def _orders(order_id: str | None) -> Any:
     """Ids of the orders that are called so. The accounts are few: with them the unique index finds an order by its own id."""
-    accounts = Account.select(Account.token_id)
-    return Order.select(Order.id).where(Order.order_id == order_id, Order.token.in_(accounts))
+    return Order.select(Order.id).where(
+        Order.order_id == order_id, Order.token.in_(Account.select(Account.token_id))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +138,13 @@ class OperationLists(Part):
         if not 1 <= limit <= 200 or not 0 <= offset <= 100_000:
             raise InvalidInput("limit", "1 to 200 rows from an offset of at most 100000")
         total, more = self.count(wanted)
-        found = self.matching(wanted, before, *_COLUMNS).join(Order, JOIN.LEFT_OUTER)
-        rows = list(found.limit(limit + 1).offset(offset).dicts())
+        rows = list(
+            self.matching(wanted, before, *_COLUMNS)
+            .join(Order, JOIN.LEFT_OUTER)
+            .limit(limit + 1)
+            .offset(offset)
+            .dicts()
+        )
         operations = [_document(row, now) for row in rows[:limit]]
         return Page(operations, total, more, operations[-1]["id"] if len(rows) > limit else None)
 
@@ -179,8 +176,15 @@ class OperationLists(Part):
     @connected
     def by_status(self) -> dict[str, int]:
         """Operations by status, every status named. Completed ones are not counted anew: the tallies know."""
-        counts = dict(rows_of(self._database.run(_BY_STATUS)))
-        return dict.fromkeys(STATUSES, 0) | counts | {COMPLETED: Tallies(self.context).completed()}
+        # Statuses as constants, here and in `errors`, so that PostgreSQL knows how few these are.
+        counts = rows_of(
+            self._database.run(
+                Statement(f"""
+                    SELECT status, COUNT(*) FROM pending_stock_operations
+                    WHERE status IN {among(status for status in STATUSES if status != COMPLETED)} GROUP BY status""")
+            )
+        )
+        return dict.fromkeys(STATUSES, 0) | dict(counts) | {COMPLETED: Tallies(self.context).completed()}
 
     def stale(self, now: datetime, hours: float) -> int:
         """Pending operations that were recorded longer ago than that."""
@@ -191,7 +195,18 @@ class OperationLists(Part):
         """Operations that fail or have failed: error class -> age (`hour`, `day`, `week`, `older`) -> how many."""
         ages = {name: first_id_at(now - age) for name, age in AGES}
         matrix: dict[str, dict[str, int]] = {}
-        for error_class, age, count in rows_of(self._database.run(_ERRORS, **ages)):
+        rows = rows_of(
+            self._database.run(
+                Statement(f"""
+                    SELECT error_class, COUNT(*),
+                           CASE {" ".join(f"WHEN id >= :{age} THEN '{age}'" for age in ages)} ELSE 'older' END
+                    FROM pending_stock_operations
+                    WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((*LIVE, FAILED))}
+                    GROUP BY 1, 3"""),
+                **ages,
+            )
+        )
+        for error_class, count, age in rows:
             matrix.setdefault(error_class, dict.fromkeys((*ages, "older"), 0))[age] = count
         return dict(sorted(matrix.items()))
 
@@ -201,10 +216,8 @@ class OperationLists(Part):
         if not (text := text.strip()):
             return wanted
         if is_storable(text):
-            named = Account.select(Account.token_id).where(
-                (Account.token_id == text) | (Account.name == text)
-            )
-            if lane := named.limit(1).scalar():
+            named = (Account.token_id == text) | (Account.name == text)
+            if lane := Account.select(Account.token_id).where(named).limit(1).scalar():
                 return replace(wanted, token_id=lane)
             if _orders(text).exists():
                 return replace(wanted, order_id=text)
@@ -217,7 +230,8 @@ def _document(row: dict[str, Any], now: datetime) -> dict[str, Any]:
         row.pop(name) for name in ("due_at", "claim_id", "is_stock_updated", "remote_flag")
     )
     tags = {
-        "overdue": due is not None and claim is None and due < now - OVERDUE,
+        # An order that is due for longer, and free, is one that nobody takes.
+        "overdue": due is not None and claim is None and due < now - timedelta(minutes=5),
         "rescued": row["waiting"] == "rescued",
         "in_doubt": row["applied"] == "unknown",
         "differs": due is None and None not in (ours, remote) and ours is not remote,

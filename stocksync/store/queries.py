@@ -22,17 +22,6 @@ from stocksync.store.operation_lists import OperationLists
 from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
 
-HEALTHY_PENDING = 100
-"""The plan: healthy below this many pending operations, when none is stale."""
-NEWLY_SOLD = timedelta(days=30)
-"""How far back `status` counts lines that were sold without an external id."""
-
-# As text, so that a SQLAlchemy session in the place of the database answers it too.
-_STATUS_OF = Statement("SELECT status FROM pending_stock_operations WHERE id = :id")
-_LOST = Statement("""
-    SELECT COUNT(*) FROM stock_sync_orders
-    WHERE due_at IS NULL AND claim_id IS NULL AND delivered_version < state_version
-      AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') NOT IN ('failed', 'cancelled')""")
 # The orders' partial indexes answer these two, however many were delivered.
 _WAITS = Order.due_at.is_null(False) & Order.claim_id.is_null()
 _WITHOUT_SKU = OrderLine.sku.is_null() & OrderLine.moved_to.is_null() & (OrderLine.quantity > 0)
@@ -44,7 +33,10 @@ class Queries(Part):
     @connected
     def status_of(self, operation_id: UUID) -> str | None:
         """The operation's status; None: unknown."""
-        row = self._database.run(_STATUS_OF, id=operation_id).fetchone()
+        # As text, so that a SQLAlchemy session in the place of the database answers it too.
+        row = self._database.run(
+            Statement("SELECT status FROM pending_stock_operations WHERE id = :id"), id=operation_id
+        ).fetchone()
         return None if row is None else str(row[0])
 
     @connected
@@ -58,10 +50,9 @@ class Queries(Part):
         counts, stale = lists.by_status(), lists.stale(now, stale_hours)
         waiting, oldest = Order.select(fn.COUNT(SQL("*")), fn.MIN(Order.due_at)).where(_WAITS).tuples().get()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        spans = {"day": timedelta(days=1), "week": timedelta(days=7)}
-        without_sku = OrderLine.select().where(_WITHOUT_SKU, OrderLine.created_at > now - NEWLY_SOLD)
         return {
-            "status": "healthy" if counts[PENDING] < HEALTHY_PENDING and stale == 0 else "warning",
+            # The plan: healthy below 100 pending operations, when none is stale.
+            "status": "healthy" if counts[PENDING] < 100 and stale == 0 else "warning",
             "statistics": {
                 "pending_operations": counts[PENDING],
                 "failed_operations": counts[FAILED],
@@ -71,25 +62,37 @@ class Queries(Part):
             "operations": counts,
             "orders_waiting": waiting,
             "next_due_at": oldest,
-            "lost": int(self._database.run(_LOST).fetchone()[0]),
-            "lines_without_sku": without_sku.count(),
-            "success": {name: tallies.since(now - span).success() for name, span in spans.items()},
+            "lost": int(
+                self._database.run(
+                    Statement("""
+                        SELECT COUNT(*) FROM stock_sync_orders
+                        WHERE due_at IS NULL AND claim_id IS NULL AND delivered_version < state_version
+                          AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') NOT IN ('failed', 'cancelled')""")
+                ).fetchone()[0]
+            ),
+            "lines_without_sku": OrderLine.select()
+            .where(_WITHOUT_SKU, OrderLine.created_at > now - timedelta(days=30))
+            .count(),
+            "success": {
+                name: tallies.since(now - timedelta(days=days)).success()
+                for name, days in (("day", 1), ("week", 7))
+            },
             "last_updated": now,
         }
 
     @connected
     def operation(self, operation_id: UUID | str) -> dict[str, Any]:
         """One operation with its `log`, the oldest event first. Raises UnknownOperation."""
-        operation, entry = PendingStockOperation, StockSynchronizationLog
+        entry = StockSynchronizationLog
         try:
             key = UUID(str(operation_id))
         except ValueError:
             raise UnknownOperation(operation_id) from None
-        found = next(iter(_documents(operation.select().where(operation.id == key))), None)
-        if found is None:
+        found = _documents(PendingStockOperation.select().where(PendingStockOperation.id == key))
+        if not found:
             raise UnknownOperation(operation_id)
         log = entry.select().where(entry.operation == key).order_by(entry.timestamp, entry.id)
-        return found | {"log": _documents(log)}
+        return found[0] | {"log": _documents(log)}
 
     @connected
     def order(self, token_id: str, order_id: str) -> dict[str, Any]:
@@ -97,35 +100,41 @@ class Queries(Part):
 
         `differs`: what we say is not what the remote last said or accepted.
         """
-        line, operation = OrderLine, PendingStockOperation
-        asked = Order.select().where(Order.token == token_id, Order.order_id == order_id)
-        found = next(iter(_documents(asked)), None)
-        if found is None:
+        found = _documents(Order.select().where(Order.token == token_id, Order.order_id == order_id))
+        if not found:
             raise UnknownOrder(token_id, order_id)
-        says = found["is_stock_updated"]
-        return found | {
-            "differs": says is not None and says is not found["remote_flag"],
-            "lines": _documents(line.select().where(line.order == found["id"]).order_by(line.id)),
-            "operations": _documents(
-                operation.select().where(operation.order == found["id"]).order_by(operation.id)
-            ),
+        order = found[0]
+        return {
+            **order,
+            "differs": order["is_stock_updated"] not in (None, order["remote_flag"]),
+            **{
+                name: _documents(model.select().where(model.order == order["id"]).order_by(model.id))
+                for name, model in (("lines", OrderLine), ("operations", PendingStockOperation))
+            },
         }
 
     @connected
     def lines_without_sku(self, limit: int) -> list[dict[str, Any]]:
         """Lines sold without an external id, the newest first: a product that nobody linked to a SKU."""
-        line = OrderLine
-        shown = line.select(Order.token, Order.order_id, line.line_id, line.quantity, line.created_at)
-        newest = shown.join(Order).where(_WITHOUT_SKU).order_by(line.created_at.desc(), line.id.desc())
-        return _documents(newest.limit(limit))
+        return _documents(
+            OrderLine.select(
+                Order.token, Order.order_id, OrderLine.line_id, OrderLine.quantity, OrderLine.created_at
+            )
+            .join(Order)
+            .where(_WITHOUT_SKU)
+            .order_by(OrderLine.created_at.desc(), OrderLine.id.desc())
+            .limit(limit)
+        )
 
     @connected
     def told(self) -> dict[tuple[str, str], tuple[bool | None, bool | None]]:
         """(token_id, order_id) -> (what we say, what the remote last accepted), of every order with something to say."""
-        rows = Order.select(Order.token, Order.order_id, Order.is_stock_updated, Order.remote_flag).where(
-            Order.is_stock_updated.is_null(False)
+        rows = (
+            Order.select(Order.token, Order.order_id, Order.is_stock_updated, Order.remote_flag)
+            .where(Order.is_stock_updated.is_null(False))
+            .tuples()
         )
-        return {(row[0], row[1]): (row[2], row[3]) for row in rows.tuples()}
+        return {(lane, order): (ours, remote) for lane, order, ours, remote in rows}
 
     @connected
     def lanes(self) -> list[dict[str, Any]]:
@@ -153,8 +162,11 @@ class Queries(Part):
             return list(query.dicts())
         rows = list(query.where(Level.sku == sku).dicts())
         for row in rows:
-            moved = Movement.select().where(Movement.sku == sku, Movement.warehouse == row["warehouse"])
-            newest = moved.order_by(Movement.created_at.desc(), Movement.id.desc())
+            newest = (
+                Movement.select()
+                .where(Movement.sku == sku, Movement.warehouse == row["warehouse"])
+                .order_by(Movement.created_at.desc(), Movement.id.desc())
+            )
             row["movements"] = list(newest.limit(20).dicts())
         return rows
 
@@ -164,9 +176,7 @@ class Queries(Part):
 
         `balance`: what the newest movement left; it differs from `on_hand` only where something is broken.
         """
-        query = Level.select().order_by(Level.sku, Level.warehouse)
-        if part:
-            query = query.where(Level.sku.contains(part))
+        query = Level.select().where(Level.sku.contains(part)).order_by(Level.sku, Level.warehouse)
         newest = (
             Movement.select(Movement.balance_after)
             .where((Movement.sku == Level.sku) & (Movement.warehouse == Level.warehouse))
@@ -181,13 +191,6 @@ class Queries(Part):
         """What all movements of a SKU add up to, by warehouse."""
         query = Movement.select(Movement.warehouse, fn.SUM(Movement.delta)).where(Movement.sku == sku)
         return {warehouse: int(total) for warehouse, total in query.group_by(Movement.warehouse).tuples()}
-
-    @connected
-    def on_hand(self) -> tuple[int, int]:
-        """(SKUs, units on hand) over all warehouses."""
-        sums = Level.select(fn.COUNT(SQL("*")), fn.COALESCE(fn.SUM(Level.on_hand), 0)).tuples()
-        skus, units = sums.get()
-        return int(skus), int(units)
 
 
 def _documents(query: Any) -> list[dict[str, Any]]:

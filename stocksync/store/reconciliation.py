@@ -28,31 +28,6 @@ _OURS = """
              OR o.waiting IN ('failed', 'cancelled') AND o.delivered_version < o.state_version,
            (SELECT MAX(c.completed_at) FROM pending_stock_operations AS c WHERE c.order_ref = o.id)
     FROM stock_sync_orders AS o WHERE """
-_LISTED = Statement(_OURS + "o.token_id = :token_id AND o.order_id IN {ids:text}")
-# What was told within the window and is not in the remote's list; what was listed is stamped.
-_UNLISTED = Statement(
-    _OURS
-    + """o.token_id = :token_id AND o.updated_at BETWEEN :since AND :changed_since AND o.id > :after AND o.due_at IS NULL AND o.claim_id IS NULL
-      AND o.delivered_version > 0 AND (:dry_run OR o.remote_seen_at IS NULL OR o.remote_seen_at < :started_at)
-    ORDER BY o.id LIMIT 5000"""
-)
-# An order that a caller's open transaction holds is left out: waiting for it with others in hand could deadlock.
-_STAMP = Statement("""
-    UPDATE stock_sync_orders SET remote_flag = given.flag, remote_seen_at = :now
-    FROM {rows:orders(id uuid, flag boolean)} AS given
-    WHERE stock_sync_orders.id = given.id AND stock_sync_orders.id IN (
-      SELECT id FROM stock_sync_orders WHERE id IN {ids:uuid} AND due_at IS NULL AND claim_id IS NULL {skip_locked})""")
-_ACCOUNTS = Statement("""
-    SELECT a.token_id, (SELECT MAX(r.started_at) FROM stock_sync_reconciliations AS r
-                        WHERE r.token_id = a.token_id AND NOT r.dry_run),
-           EXISTS (SELECT 1 FROM stock_sync_reconciliations AS r WHERE r.token_id = a.token_id AND r.status = 'running')
-    FROM stock_sync_accounts AS a WHERE a.active ORDER BY 2, a.token_id""")
-_UNFINISHED = Statement("""
-    SELECT r.token_id, r.details FROM stock_sync_reconciliations AS r
-    JOIN (SELECT token_id, MAX(started_at) AS newest FROM stock_sync_reconciliations
-          WHERE NOT dry_run AND status <> 'running' AND started_at >= :since GROUP BY token_id) AS last
-      ON last.token_id = r.token_id AND last.newest = r.started_at
-    WHERE r.status IN ('suspicious', 'incomplete') AND NOT r.dry_run ORDER BY r.token_id""")
 # A difference is over when both sides agree. One that a person left is over, too, once it changed: it is not brought
 # up again while it stays the same.
 _OVER = Statement("""
@@ -74,15 +49,6 @@ _NOTE = Statement("""
     ON CONFLICT (token_id, order_id) WHERE status = 'open' DO UPDATE
       SET run_id = excluded.run_id, kind = excluded.kind, ours = excluded.ours, remote = excluded.remote,
           last_seen_at = excluded.last_seen_at""")
-_TELL_AGAIN = Statement("""
-    UPDATE stock_sync_orders
-    SET state_version = state_version + 1, attempts = 0, due_at = :now, waiting = 'reconciled', updated_at = :now
-    WHERE id IN (
-      SELECT id FROM stock_sync_orders WHERE id = :id AND state_version = :version AND due_at IS NULL
-        AND claim_id IS NULL AND is_stock_updated IS NOT NULL {skip_locked})
-    RETURNING id""")
-_NEWEST_OPERATION = Statement("""
-    SELECT id, status FROM pending_stock_operations WHERE order_ref = :order ORDER BY id DESC LIMIT 1""")
 
 
 class OurSide(NamedTuple):
@@ -111,7 +77,20 @@ class ReconciliationRecords(Part):
     @connected
     def accounts(self) -> list[tuple[str, datetime | None, bool]]:
         """Active seller accounts, the longest not compared first: when a run last began, and whether one is under way."""
-        return [(row[0], as_utc(row[1]), bool(row[2])) for row in rows_of(self._database.run(_ACCOUNTS))]
+        return [
+            (row[0], as_utc(row[1]), bool(row[2]))
+            for row in rows_of(
+                self._database.run(
+                    Statement("""
+                        SELECT a.token_id,
+                               (SELECT MAX(r.started_at) FROM stock_sync_reconciliations AS r
+                                WHERE r.token_id = a.token_id AND NOT r.dry_run),
+                               EXISTS (SELECT 1 FROM stock_sync_reconciliations AS r
+                                       WHERE r.token_id = a.token_id AND r.status = 'running')
+                        FROM stock_sync_accounts AS a WHERE a.active ORDER BY 2, a.token_id""")
+                )
+            )
+        ]
 
     @atomic
     def begin(self, run: Reconciliation, finished_at: datetime | None = None) -> Reconciliation:
@@ -129,22 +108,35 @@ class ReconciliationRecords(Part):
     @atomic
     def save(self, run: Reconciliation, now: datetime) -> bool:
         """Write a step. False: another process took it first; what it wrote holds."""
-        unchanged = (Reconciliation.id == run.id) & (Reconciliation.step == run.step)
         run.step += 1
         names = ("status", "cursor", "step", "pages", "scanned", "buckets", "details")
-        written = {name: getattr(run, name) for name in names}
-        step = Reconciliation.update(finished_at=None if run.status == "running" else now, **written)
-        return bool(step.where(unchanged, Reconciliation.status == "running").execute())
+        step = Reconciliation.update(
+            finished_at=None if run.status == "running" else now,
+            **{name: getattr(run, name) for name in names},
+        ).where(
+            Reconciliation.id == run.id,
+            Reconciliation.step == run.step - 1,
+            Reconciliation.status == "running",
+        )
+        return bool(step.execute())
 
     def ours(self, token_id: str, order_ids: Collection[str], changed_since: datetime) -> dict[str, OurSide]:
         """Our side of these orders, by id; one changed since then does not rest."""
-        sides = self._read(_LISTED, token_id=token_id, ids=list(order_ids), changed_since=changed_since)
+        sides = self._read(
+            "o.token_id = :token_id AND o.order_id IN {ids:text}",
+            token_id=token_id,
+            ids=list(order_ids),
+            changed_since=changed_since,
+        )
         return {ours.order_id: ours for ours in sides}
 
     def unlisted(self, run: Reconciliation, after: UUID, changed_since: datetime) -> list[OurSide]:
-        """Up to 5,000 orders told within the window that the run has not stamped, by id. A dry run stamps none."""
+        """Up to 5,000 orders told within the window that the run has not stamped as listed, by id. A dry run stamps none."""
         return self._read(
-            _UNLISTED,
+            """o.token_id = :token_id AND o.updated_at BETWEEN :since AND :changed_since AND o.id > :after
+                 AND o.due_at IS NULL AND o.claim_id IS NULL AND o.delivered_version > 0
+                 AND (:dry_run OR o.remote_seen_at IS NULL OR o.remote_seen_at < :started_at)
+               ORDER BY o.id LIMIT 5000""",
             token_id=run.token_id,
             since=run.since,
             after=after,
@@ -154,14 +146,14 @@ class ReconciliationRecords(Part):
         )
 
     @connected
-    def _read(self, statement: Statement, **parameters: Any) -> list[OurSide]:
+    def _read(self, which: str, **parameters: Any) -> list[OurSide]:
         return [
             OurSide(
                 uuid_of(id), order_id, version, None if state is None else bool(state), int(deducted),
                 bool(settled), bool(resting), bool(stopped), as_utc(completed_at),
             )
             for id, order_id, version, state, deducted, settled, resting, stopped, completed_at
-            in rows_of(self._database.run(statement, **parameters))
+            in rows_of(self._database.run(Statement(_OURS + which), **parameters))
         ]  # fmt: skip
 
     @atomic
@@ -180,12 +172,28 @@ class ReconciliationRecords(Part):
             differing: `order_id`, `kind`, `ours`, `remote` of every other one.
         """
         items = [{"id": self._new_id(), "token_id": run.token_id, **one} for one in differing]
-        orders = [*equal, *(one["order_id"] for one in differing)]
         if seen:
-            given = [{"id": order, "flag": flag} for order, flag in seen.items()]
-            self._database.run(_STAMP, orders=given, ids=list(seen), now=now)
+            # An order that a caller's open transaction holds is left out: waiting for it with others in hand could
+            # deadlock.
+            self._database.run(
+                Statement("""
+                    UPDATE stock_sync_orders SET remote_flag = given.flag, remote_seen_at = :now
+                    FROM {rows:orders(id uuid, flag boolean)} AS given
+                    WHERE stock_sync_orders.id = given.id AND stock_sync_orders.id IN (
+                      SELECT id FROM stock_sync_orders
+                      WHERE id IN {ids:uuid} AND due_at IS NULL AND claim_id IS NULL {skip_locked})"""),
+                orders=[{"id": order, "flag": flag} for order, flag in seen.items()],
+                ids=list(seen),
+                now=now,
+            )
         # PostgreSQL takes no empty list for rows.
-        self._database.run(_OVER, token_id=run.token_id, ids=orders, items=items or [{}], now=now)
+        self._database.run(
+            _OVER,
+            token_id=run.token_id,
+            ids=[*equal, *(one["order_id"] for one in differing)],
+            items=items or [{}],
+            now=now,
+        )
         if items:
             self._database.run(_NOTE, run_id=run.id, items=items, now=now)
 
@@ -204,10 +212,19 @@ class ReconciliationRecords(Part):
             difference: ended as `fixed` with it.
             run: the run that counts it.
         """
-        if not self._database.run(_TELL_AGAIN, id=ours.id, version=ours.version, now=now).fetchone():
+        told = Statement("""
+            UPDATE stock_sync_orders
+            SET state_version = state_version + 1, attempts = 0, due_at = :now, waiting = 'reconciled', updated_at = :now
+            WHERE id IN (
+              SELECT id FROM stock_sync_orders WHERE id = :id AND state_version = :version AND due_at IS NULL
+                AND claim_id IS NULL AND is_stock_updated IS NOT NULL {skip_locked})""")
+        if not self._database.run(told, id=ours.id, version=ours.version, now=now).rowcount:
             return False
         # If the order's operations were cleaned up, the difference itself is its record.
-        if row := self._database.run(_NEWEST_OPERATION, order=ours.id).fetchone():
+        newest = Statement(
+            "SELECT id, status FROM pending_stock_operations WHERE order_ref = :order ORDER BY id DESC LIMIT 1"
+        )
+        if row := self._database.run(newest, order=ours.id).fetchone():
             OperationLog(self.context).add([LogEntry(uuid_of(row[0]), "reconciled", row[1], details)], now)
         self.resolve(difference, "fixed", now, details.get("actor"), details.get("reason"))
         # Counted with the repair itself: of two processes in one run, one alone writes the step.
@@ -224,8 +241,11 @@ class ReconciliationRecords(Part):
         reason: str | None = None,
     ) -> bool:
         """End an open difference. False: it is over already."""
-        ended = Discrepancy.update(status=status, resolved_at=now, actor=actor, reason=reason)
-        return bool(ended.where(Discrepancy.id == difference, Discrepancy.status == "open").execute())
+        return bool(
+            Discrepancy.update(status=status, resolved_at=now, actor=actor, reason=reason)
+            .where(Discrepancy.id == difference, Discrepancy.status == "open")
+            .execute()
+        )
 
     @connected
     def differences(
@@ -257,13 +277,22 @@ class ReconciliationRecords(Part):
     @connected
     def unfinished(self, since: datetime) -> list[tuple[str, Any]]:
         """Sellers whose newest run since then did not come to its end, with the run's details."""
-        rows = rows_of(self._database.run(_UNFINISHED, since=since))
+        rows = rows_of(
+            self._database.run(
+                Statement("""
+                    SELECT r.token_id, r.details FROM stock_sync_reconciliations AS r
+                    JOIN (SELECT token_id, MAX(started_at) AS newest FROM stock_sync_reconciliations
+                          WHERE NOT dry_run AND status <> 'running' AND started_at >= :since GROUP BY token_id) AS last
+                      ON last.token_id = r.token_id AND last.newest = r.started_at
+                    WHERE r.status IN ('suspicious', 'incomplete') AND NOT r.dry_run ORDER BY r.token_id"""),
+                since=since,
+            )
+        )
         return [(lane, Reconciliation.details.python_value(details)) for lane, details in rows]
 
     @connected
     def runs(self, token_id: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """The newest runs first."""
         query = Reconciliation.select().order_by(Reconciliation.started_at.desc(), Reconciliation.id.desc())
-        if token_id is not None:
-            query = query.where(Reconciliation.token_id == token_id)
+        query = query if token_id is None else query.where(Reconciliation.token_id == token_id)
         return list(query.limit(limit).dicts())

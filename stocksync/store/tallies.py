@@ -14,7 +14,7 @@ they age: to the minute, after a day to the hour, after a week to the day. `coun
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -39,14 +39,6 @@ _GRAINS = (
     (3600, 86400, timedelta(days=9)),
 )
 
-_ADD = Statement("""
-    INSERT INTO stock_sync_tallies (id, at, grain, completed, counts)
-    VALUES (:id, :at, :grain, :completed, :counts)""")
-_TAKE = Statement("""
-    DELETE FROM stock_sync_tallies WHERE id IN (
-      SELECT id FROM stock_sync_tallies WHERE grain = :grain AND at < :before ORDER BY at LIMIT :limit {skip_locked})
-    RETURNING at, counts""")
-
 
 class Counts(Counter[str]):
     """What one settlement, or a span of time, came to; names as the module says."""
@@ -62,8 +54,14 @@ class Counts(Counter[str]):
             if since_failure is None
             else {"retried": 1, "retry_ms": round(since_failure * 1000)}
         )
-        bucket = _WAITS[bisect_left(WAIT_BOUNDS, waited)]
-        self.update({"completed": 1, "wait_ms": round(waited * 1000), bucket: 1, **retried})
+        self.update(
+            {
+                "completed": 1,
+                "wait_ms": round(waited * 1000),
+                _WAITS[bisect_left(WAIT_BOUNDS, waited)]: 1,
+                **retried,
+            }
+        )
 
     def sent(self, result: str, duration_ms: int) -> None:
         """Count one order that was sent: `delivered`, `failed` or `put_off`."""
@@ -94,8 +92,16 @@ class Tallies(Part):
         """
         kept = {name: number for name, number in counts.items() if number}
         if kept:
-            completed = kept.get("completed", 0) - kept.get("pruned", 0)
-            self._database.run(_ADD, id=self._new_id(), at=at, grain=grain, completed=completed, counts=kept)
+            self._database.run(
+                Statement("""
+                    INSERT INTO stock_sync_tallies (id, at, grain, completed, counts)
+                    VALUES (:id, :at, :grain, :completed, :counts)"""),
+                id=self._new_id(),
+                at=at,
+                grain=grain,
+                completed=counts["completed"] - counts["pruned"],
+                counts=kept,
+            )
 
     @connected
     def completed(self) -> int:
@@ -112,11 +118,12 @@ class Tallies(Part):
     def series(self, since: datetime, step: int, until: datetime) -> list[tuple[datetime, Counts]]:
         """The sums of every `step` seconds from `since` (rounded down to a step) up to `until`, gaps included."""
         first, last = int(since.timestamp()) // step, int(until.timestamp()) // step
-        spans: dict[int, Counts] = {number: Counts() for number in range(first, last + 1)}
+        spans: dict[int, Counts] = defaultdict(Counts)
         for at, counts in self._rows(datetime.fromtimestamp(first * step, UTC)):
-            if (span := spans.get(int(at.timestamp()) // step)) is not None:
-                span.update(counts)
-        return [(datetime.fromtimestamp(number * step, UTC), counts) for number, counts in spans.items()]
+            spans[int(at.timestamp()) // step].update(counts)
+        return [
+            (datetime.fromtimestamp(number * step, UTC), spans[number]) for number in range(first, last + 1)
+        ]
 
     def fold(self, now: datetime, limit: int = 5000) -> int:
         """Sum up what has aged, at most `limit` rows of each grain. Returns how many rows went."""
@@ -124,11 +131,21 @@ class Tallies(Part):
         for fine, coarse, age in _GRAINS:
             before = datetime.fromtimestamp((now - age).timestamp() // coarse * coarse, UTC)
             with self._database.transaction_scope():
-                spans: dict[int, Counts] = {}
-                rows = rows_of(self._database.run(_TAKE, grain=fine, before=before, limit=limit))
+                spans: dict[int, Counts] = defaultdict(Counts)
+                rows = rows_of(
+                    self._database.run(
+                        Statement("""
+                            DELETE FROM stock_sync_tallies WHERE id IN (
+                              SELECT id FROM stock_sync_tallies WHERE grain = :grain AND at < :before ORDER BY at LIMIT :limit {skip_locked})
+                            RETURNING at, counts"""),
+                        grain=fine,
+                        before=before,
+                        limit=limit,
+                    )
+                )
                 for at, counts in rows:
                     number = int(cast(datetime, as_utc(at)).timestamp()) // coarse
-                    spans.setdefault(number, Counts()).update(Tally.counts.python_value(counts))
+                    spans[number].update(Tally.counts.python_value(counts))
                 for number, total in spans.items():
                     self.add(total, datetime.fromtimestamp(number * coarse, UTC), coarse)
             folded += len(rows)

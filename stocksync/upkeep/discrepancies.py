@@ -1,14 +1,13 @@
 """What a comparison of an order here and at the remote means: exactly one class, and what may be done about it. Pure."""
 
 from datetime import datetime, timedelta
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from stocksync.store.reconciliation import OurSide
 
 Kind = Literal[
     "agrees", "missing_remote", "cancel_mismatch", "extra_remote", "partial_local", "in_flight", "given_up", "missing_order"
 ]  # fmt: skip
-CLASSES: Final[tuple[Kind, ...]] = get_args(Kind)
 MENDABLE: Final = frozenset({"missing_remote", "cancel_mismatch"})
 """What telling the remote again puts right."""
 DIFFERING: Final = MENDABLE | {"extra_remote", "partial_local", "missing_order"}

@@ -9,13 +9,13 @@ from redis.exceptions import RedisError
 
 from stocksync.delivery.breaker import Breaker
 from stocksync.errors import StockSyncError, needs_extra
-from stocksync.store.alerts import Alerts, Condition
 from stocksync.store.context import Context, Part
 from stocksync.store.operation_lists import Filter, OperationLists
 from stocksync.store.queries import Queries
 from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
+from stocksync.store.upkeep import Alerts, Condition
 from stocksync.upkeep.alert_texts import KINDS, message
 from stocksync.upkeep.messenger import LONGEST, Messenger
 
@@ -49,16 +49,16 @@ class Monitor(Part):
         self._alerts.observe(present, judged, now, now - timedelta(hours=self._config.alert_repeat_hours))
         owed = self._alerts.owed()
         sent = self._tell(owed, now)
-        unsent = len(owed) - sent
-        if not unsent and len(judged) == len(KINDS):
+        if sent == len(owed) and len(judged) == len(KINDS):
             self._ping()
-        return {"open": self._alerts.kinds_open(), "sent": sent, "unsent": unsent}
+        return {"open": self._alerts.kinds_open(), "sent": sent, "unsent": len(owed) - sent}
 
     def _tell(self, owed: Sequence[Mapping[str, Any]], now: datetime) -> int:
         """Send alerts in as few messages as hold them, until one is not taken. Returns how many were sent."""
-        language = self._config.alert_language
         texts = [
-            message(alert["kind"], alert["subject"], alert["details"], alert["owed"], language)
+            message(
+                alert["kind"], alert["subject"], alert["details"], alert["owed"], self._config.alert_language
+            )
             for alert in owed
         ]
         told = 0
@@ -109,21 +109,21 @@ class Monitor(Part):
             ("in_doubt", doubtful, {"count": doubtful}),
             ("differences", differences, {"count": differences}),
         )
-        found: list[Condition] = [(kind, "", details) for kind, is_so, details in overall if is_so]
-        found += self._of_sellers(now)
+        found = [(kind, "", details) for kind, is_so, details in overall if is_so] + self._of_sellers(now)
         return found, set(KINDS) - self._ask_others(found)
 
     def _of_sellers(self, now: datetime) -> list[Condition]:
         """Who is paused, and whose newest reconciliation did not come to its end."""
-        paused = {
-            lane["token_id"]: lane["paused_reason"]
-            for lane in Queries(self.context).lanes()
-            if lane["paused"]
-        }
-        unfinished = self._records.unfinished(now - timedelta(days=1))
         return [
-            *(("lane_paused", seller, {"reason": why or "-"}) for seller, why in paused.items()),
-            *(("reconciliation", seller, {"reason": run.get("reason") or "-"}) for seller, run in unfinished),
+            *(
+                ("lane_paused", lane["token_id"], {"reason": lane["paused_reason"] or "-"})
+                for lane in Queries(self.context).lanes()
+                if lane["paused"]
+            ),
+            *(
+                ("reconciliation", seller, {"reason": run.get("reason") or "-"})
+                for seller, run in self._records.unfinished(now - timedelta(days=1))
+            ),
         ]
 
     def _ask_others(self, found: list[Condition]) -> set[str]:

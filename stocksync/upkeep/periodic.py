@@ -11,7 +11,7 @@ from stocksync.store.audit import audit
 from stocksync.store.cleanup import CleanUp
 from stocksync.store.context import Context, Part, connected
 from stocksync.store.tallies import Tallies
-from stocksync.store.task_runs import LONGEST_RUN, TaskRuns
+from stocksync.store.upkeep import LONGEST_RUN, TaskRuns
 from stocksync.upkeep.monitor import Monitor
 from stocksync.upkeep.reconcile import Reconciliation
 from stocksync.upkeep.sweep import sweep

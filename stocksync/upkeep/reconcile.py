@@ -46,8 +46,9 @@ class Reconciliation(Repairs):
                     if should_stop() or self._monotonic() >= ends:
                         return report | {"more": True}
                     run = self._advance(run)
-                names = ("token_id", "status", "fixed", "buckets")
-                report["runs"].append({name: getattr(run, name) for name in names})
+                report["runs"].append(
+                    {"token_id": token, "status": run.status, "fixed": run.fixed, "buckets": run.buckets}
+                )
         except RemoteError as error:  # a monolith's own client that offers no list
             report["skipped"] = str(error)
         return report
@@ -86,7 +87,22 @@ class Reconciliation(Repairs):
         if run.dry_run:
             del run.details["seen"]
             self.records.begin(run, self._clock())
-        return self._report(run)
+        kept = [
+            {name: row[name] for name in ("id", "order_id", "kind", "status", "ours", "remote")}
+            for row in self.records.differences(status=None, run=run.id, limit=_LISTED_DIFFERENCES)
+        ]
+        return {
+            "token_id": run.token_id,
+            "status": run.status,
+            "reason": run.details.get("reason"),
+            "dry_run": run.dry_run,
+            "pages": run.pages,
+            "checked": run.scanned,
+            "buckets": run.buckets,
+            "discrepancies": run.details["differences"] if run.dry_run else kept,
+            "fixed": run.fixed,
+            "complete": run.status == "complete",
+        }
 
     def _due(self) -> str | None:
         """The account that was not compared for longest: one whose run is under way, or that had none in this interval.
@@ -95,8 +111,14 @@ class Reconciliation(Repairs):
         """
         interval = self._config.reconciliation_interval_minutes * 60
         began = datetime.fromtimestamp(self._clock().timestamp() // interval * interval, UTC)
-        accounts = self.records.accounts()
-        return next((token for token, last, running in accounts if running or not last or last < began), None)
+        return next(
+            (
+                token
+                for token, last, running in self.records.accounts()
+                if running or not last or last < began
+            ),
+            None,
+        )
 
     def _begin(
         self, token_id: str, actor: str | None, *, dry_run: bool = False, limit: int | None = None
@@ -111,7 +133,7 @@ class Reconciliation(Repairs):
             actor=actor,
             dry_run=dry_run,
             buckets={},
-            details={"limit": limit, **({"seen": set(), "differences": []} if dry_run else {})},
+            details={"limit": limit} | ({"seen": set(), "differences": []} if dry_run else {}),
         )
         return run if dry_run else self.records.begin(run)
 
@@ -166,15 +188,18 @@ class Reconciliation(Repairs):
         if not unlisted:
             self._judge(run)
         elif unseen and not said:
-            ended = f"more than {cap} orders of ours are not in the remote's list"
-            self._judge(run, ended if asked >= cap else f"ended after {run.scanned} orders, as asked")
+            self._judge(
+                run,
+                f"more than {cap} orders of ours are not in the remote's list"
+                if asked >= cap
+                else f"ended after {run.scanned} orders, as asked",
+            )
         else:
             after = unseen[len(said) - 1] if said else unlisted[-1]
             details |= {"asked": asked + len(said), "after": str(after.id)}
 
     def _judge(self, run: Run, reason: str | None = None) -> None:
         """The walk is over: is what was found to be trusted? `reason`: why it ended early."""
-        run.details["phase"] = "mend"
         differing = sum(run.buckets.get(kind, 0) for kind in rules.DIFFERING)
         if rules.is_suspicious(
             differing,
@@ -184,8 +209,7 @@ class Reconciliation(Repairs):
         ):
             reason = f"{differing} of {run.scanned} orders differ: nothing is repaired"
             run.status = "suspicious"
-        if reason:
-            run.details["reason"] = reason
+        run.details |= {"phase": "mend", "reason": reason}
 
     def _take(self, run: Run, said: Mapping[str, bool | None], changed_since: datetime) -> None:
         """Class every order of which the remote said something, count it, and keep what was found.
@@ -196,8 +220,11 @@ class Reconciliation(Repairs):
         kinds = {order: rules.classify(sides.get(order), remote) for order, remote in said.items()}
         run.buckets = dict(Counter(run.buckets) + Counter(kinds.values()))
         run.scanned += len(said)
-        resting = [ours for ours in sides.values() if ours.resting]
-        seen = {ours.id: remote for ours in resting if (remote := said[ours.order_id]) is not None}
+        seen = {
+            ours.id: remote
+            for ours in sides.values()
+            if ours.resting and (remote := said[ours.order_id]) is not None
+        }
         differing = [
             {"order_id": order, "kind": kind, "ours": ours.state if ours else None, "remote": said[order]}
             for order, kind in kinds.items()
@@ -207,11 +234,11 @@ class Reconciliation(Repairs):
         ]
         if run.dry_run:
             run.details["seen"].update(order.int for order in seen)
-            listed = run.details["differences"]
-            listed += differing[: _LISTED_DIFFERENCES - len(listed)]
+            run.details["differences"] = (run.details["differences"] + differing)[:_LISTED_DIFFERENCES]
         else:
-            equal = [order for order, kind in kinds.items() if kind == "agrees"]
-            self.records.note(run, seen, equal, differing, now)
+            self.records.note(
+                run, seen, [order for order, kind in kinds.items() if kind == "agrees"], differing, now
+            )
 
     def _mend(self, run: Run) -> None:
         """Repair one order; the run ends when none is left. What may not be repaired is not asked for."""
@@ -232,24 +259,7 @@ class Reconciliation(Repairs):
         else:
             if mendable:
                 details["reason"] = f"{tried} repairs were tried, enough for one run: the next goes on"
-            run.status = "incomplete" if "reason" in details else "complete"
-
-    def _report(self, run: Run) -> dict[str, Any]:
-        rows = self.records.differences(status=None, run=run.id, limit=_LISTED_DIFFERENCES)
-        names = ("id", "order_id", "kind", "status", "ours", "remote")
-        kept = [{name: row[name] for name in names} for row in rows]
-        return {
-            "token_id": run.token_id,
-            "status": run.status,
-            "reason": run.details.get("reason"),
-            "dry_run": run.dry_run,
-            "pages": run.pages,
-            "checked": run.scanned,
-            "buckets": run.buckets,
-            "discrepancies": run.details["differences"] if run.dry_run else kept,
-            "fixed": run.fixed,
-            "complete": run.status == "complete",
-        }
+            run.status = "incomplete" if details.get("reason") else "complete"
 
 
 def _room(run: Run) -> int:

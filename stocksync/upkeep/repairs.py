@@ -36,8 +36,8 @@ class Repairs(Part):
             UnknownDifference, RepairRefused: it is not open, or telling the remote again does not mend it.
             RemoteError: the remote can't be asked now.
         """
-        row, who = self._open(difference), _who(actor, reason)
-        outcome = self._repair(row, None, who)
+        row = self._open(difference)
+        outcome = self._repair(row, None, _who(actor, reason))
         if outcome not in ("fixed", "gone"):
             raise RepairRefused(f"order {row['order_id']}", outcome)
         return outcome
@@ -48,8 +48,9 @@ class Repairs(Part):
         Raises:
             UnknownDifference, RepairRefused: it is not open.
         """
-        row, who = self._open(difference), _who(actor, reason)
-        if not self.records.resolve(row["id"], "left", self._clock(), **who):
+        if not self.records.resolve(
+            self._open(difference)["id"], "left", self._clock(), **_who(actor, reason)
+        ):
             raise RepairRefused(f"the difference {difference}", "ended meanwhile")
 
     def look(self, token_id: str, order_id: str) -> tuple[str, bool | None, OurSide | None]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stocksync.store.reconciliation import OurSide
-from stocksync.upkeep.discrepancies import CLASSES, MENDABLE, classify, is_suspicious, may_mend
+from stocksync.upkeep.discrepancies import MENDABLE, Kind, classify, is_suspicious, may_mend
 from tests.shop import START
 
 sides = st.builds(
@@ -59,7 +60,7 @@ def test_an_order_unknown_here_is_extra_only_if_the_remote_has_it_updated() -> N
     assert [classify(None, remote) for remote in (True, False)] == ["extra_remote", "agrees"]
 
 
-@given(st.sampled_from(CLASSES), st.one_of(st.none(), sides))
+@given(st.sampled_from(get_args(Kind)), st.one_of(st.none(), sides))
 def test_only_what_telling_again_mends_and_was_told_lately_is_mended(kind: str, ours: OurSide | None) -> None:
     threshold = timedelta(hours=24)
     young = ours is not None and ours.completed_at is not None and START - ours.completed_at < threshold

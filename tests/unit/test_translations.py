@@ -6,7 +6,7 @@ import io
 import re
 from gettext import GNUTranslations
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 import pytest
 from babel.messages.catalog import Catalog, Message
@@ -102,4 +102,4 @@ def test_every_code_of_the_database_has_a_word(name: str, table: str, column: st
 
 
 def test_every_class_of_a_comparison_has_a_word() -> None:
-    assert set(discrepancies.CLASSES) <= set(words.WORDS["DIFFERENCE"])
+    assert set(get_args(discrepancies.Kind)) <= set(words.WORDS["DIFFERENCE"])
