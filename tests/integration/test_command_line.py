@@ -695,8 +695,8 @@ def test_a_database_that_does_not_answer_is_said_in_words_without_its_password(
 
 
 @on_sqlite
-def test_a_file_that_is_no_database_is_said_in_words(at: CommandLine) -> None:
-    at.write("stocksync.sqlite3", "this is not a database" * 100)
+def test_a_file_that_is_no_database_is_said_in_words(at: CommandLine, sqlite_url: str) -> None:
+    Path(sqlite_url.removeprefix("sqlite:///")).write_text("this is not a database" * 100)
 
     said = at.run("status")
 

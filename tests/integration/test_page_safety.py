@@ -237,6 +237,7 @@ def test_a_page_that_does_not_exist_is_a_page_like_the_others(page: FlaskClient)
     assert "To the overview" in shown(answer)
 
 
+@pytest.mark.starts_empty
 def test_on_a_schema_that_is_behind_it_does_not_start(database_url: str) -> None:
     runtime = Runtime(StockSyncConfig.load({"DATABASE_URL": database_url}), wakeups=NoWakeups())
 

@@ -34,6 +34,7 @@ from stocksync import (
 from stocksync.store.cleanup import KINDS, CleanUpStore, clean_up
 from stocksync.store.lanes import ClaimedOrder
 from stocksync.store.models import PendingStockOperation
+from tests.memory import quick_folder
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, WAREHOUSE, Shop, form, goods
 
 FORMS = st.sampled_from([f"form-{number}" for number in range(3)])
@@ -442,8 +443,12 @@ def run(fresh_url: Any, examples: int) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_random_shops_on_sqlite(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> None:
-    run(lambda: f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path_factory.mktemp('shop'))}", 120)
+def test_random_shops_on_sqlite(migrated_sqlite: Path) -> None:
+    folder = quick_folder("stocksync-shops-")
+    try:
+        run(lambda: f"sqlite:///{shutil.copy(migrated_sqlite, folder / uuid4().hex)}", 120)
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.mark.timeout(300)
