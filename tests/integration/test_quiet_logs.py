@@ -106,13 +106,13 @@ def test_each_outage_is_a_line_at_its_begin_and_one_at_its_end_and_only_a_fault_
         log, scheduled = tmp_path / "jobs.worker-0.log", tmp_path / "jobs.scheduler-1.log"
         wait_for(log, "Listening")
 
-        sandbox.set_faults(latency_ms=40)
-        take_orders(shop, range(150))
+        sandbox.set_faults(latency_ms=100)
+        take_orders(shop, range(60))
         wait_until(sandbox.orders, message="the first delivery")
         redis_server.kill()  # in the middle of a job
         wait_for(log, BEGIN["Redis"])
         wait_for(scheduled, BEGIN["Redis"])
-        take_orders(shop, range(150, 160))
+        take_orders(shop, range(60, 70))
         redis_server.start()
         sandbox.set_faults(latency_ms=0)
         wait_for(log, END["Redis"])
@@ -132,7 +132,7 @@ def test_each_outage_is_a_line_at_its_begin_and_one_at_its_end_and_only_a_fault_
         wait_for(log, END["database"])
 
         sandbox.refuse()
-        take_orders(shop, range(160, 170))
+        take_orders(shop, range(70, 80))
         wait_for(log, BEGIN["remote"])
         sandbox.accept()
         wait_for(log, END["remote"])
