@@ -64,8 +64,8 @@ def _audit(runtime: Runtime) -> dict[str, float]:
 
 def _clean_up(runtime: Runtime, *, dry_run: bool = False) -> tuple[float, dict[str, Any]]:
     began = time.monotonic()
-    report = runtime.cleanup(dry_run=dry_run)
-    return _seconds(began), report.as_dict()
+    report = runtime.periodic.cleanup(dry_run=dry_run)
+    return _seconds(began), report
 
 
 def _beside(bench: Bench, url: str, act: Callable[[], object]) -> dict[str, Any]:

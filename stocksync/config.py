@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from stocksync.credentials import KEY_HASH, PASSWORD_HASH, Credential, read_credentials
+from stocksync.credentials import KEY_HASH, PASSWORD_HASH, read_credentials
 from stocksync.errors import ConfigurationError
 
 PREFIX = "STOCK_SYNC_"
@@ -65,10 +65,8 @@ def _url(*schemes: str) -> AfterValidator:
 
 _HttpUrl = _url("http", "https")
 _OrderPath = _checked(lambda text: None if "{order_id}" in text else "must contain {order_id}")
-_Sendable = _checked(
-    lambda text: (
-        None if text.isascii() and text.isprintable() else "holds characters that no HTTP header can carry"
-    )
+_HeaderText = _checked(
+    lambda text: None if re.fullmatch(r"[ -~]*", text) else "holds characters that no HTTP header can carry"
 )
 _AlertUrls = _checked(
     lambda text: (
@@ -89,11 +87,11 @@ class StockSyncConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    # Without the prefix, because platforms and the monolith already name them so
+    # Without the prefix
     database_url: Annotated[SecretStr, _url("sqlite", "postgres", "postgresql")] | None = None
     redis_url: Annotated[SecretStr, _url("redis", "rediss", "unix")] | None = None
     microservice_base_url: Annotated[str, _HttpUrl] | None = None
-    microservice_jwt_token: Annotated[SecretStr, _Sendable] | None = None
+    microservice_jwt_token: Annotated[SecretStr, _HeaderText] | None = None
     _token_file: Path | None = PrivateAttr(None)
 
     # The plan's
@@ -194,14 +192,6 @@ class StockSyncConfig(BaseModel):
             raise ValueError("\n".join(faults))
         return self
 
-    def known_users(self) -> list[Credential]:
-        """Who logs in with a password."""
-        return read_credentials(self.users.get_secret_value(), PASSWORD_HASH)[0]
-
-    def known_keys(self) -> list[Credential]:
-        """Who calls the API with a key."""
-        return read_credentials(self.api_keys.get_secret_value(), KEY_HASH)[0]
-
     @property
     def database(self) -> str:
         """The database's URL; SQLite under `data_dir` when none is set. Holds a secret: never print it."""
@@ -247,10 +237,8 @@ class StockSyncConfig(BaseModel):
                 if not wrong:
                     break
                 values = {name: value for name, value in values.items() if name not in wrong}
-        ephemeral = (
-            config is not None and config.database.startswith("sqlite") and not config.allow_ephemeral_sqlite
-        )
-        if ephemeral and "DYNO" in environment:
+        wiped = config is not None and "DYNO" in environment and not config.allow_ephemeral_sqlite
+        if wiped and config and config.database.startswith("sqlite"):
             faults.append(
                 "DATABASE_URL: this platform's disk is wiped at every restart, and SQLite with it; "
                 f"use PostgreSQL, or set {PREFIX}ALLOW_EPHEMERAL_SQLITE=true if that is meant"

@@ -7,10 +7,7 @@ from typing import ClassVar
 
 
 class StockSyncError(Exception):
-    """Root of all errors raised by stocksync. `str(error)` is fit to be shown to a person.
-
-    `says` is what an error with fields says, with its fields in it.
-    """
+    """Root of all errors raised by stocksync. `str(error)` is fit for a person: `says`, with the error's fields in it."""
 
     says: ClassVar[str | None] = None
 
@@ -139,9 +136,7 @@ class InsufficientStock(StockSyncError):
     order_id: str | None = None
 
     def __str__(self) -> str:
-        lines = ", ".join(
-            f"{short.sku} needs {short.needed}, has {short.available}" for short in self.shortages
-        )
+        lines = ", ".join(f"{one.sku} needs {one.needed}, has {one.available}" for one in self.shortages)
         where = " and ".join(dict.fromkeys(short.warehouse for short in self.shortages)) or "?"
         return f"too little stock in warehouse {where}: {lines}"
 
@@ -171,10 +166,7 @@ class IdempotencyConflict(StockSyncError):
 
 
 class LineTaken(IdempotencyConflict):
-    """Another order carries the line: one whose id is a UUID deducts once, whichever order it is in.
-
-    Nothing was written.
-    """
+    """Another order carries the line, whose id is a UUID: it deducts once in all orders. Nothing was written."""
 
     says = (
         "line {key} is, or was just, in order {order_id}: process the form of the order that has it now, "
@@ -195,20 +187,21 @@ class OrderHasForm(StockSyncError):
 
 
 @dataclass(eq=False)
-class OrderCancelled(StockSyncError):
-    """The order was cancelled, which is final: nothing is deducted for it any more."""
-
+class _OfOrder(StockSyncError):
     token_id: str
     order_id: str
+
+
+class OrderCancelled(_OfOrder):
+    """The order was cancelled, which is final: nothing is deducted for it any more."""
+
     says = "order {order_id} of account {token_id} was cancelled; nothing was deducted, record a new order instead"
 
 
 @dataclass(eq=False)
-class OrphanRefund(StockSyncError):
+class OrphanRefund(_OfOrder):
     """A refund without a known sale: a person must look at it. Nothing was written."""
 
-    token_id: str
-    order_id: str
     sku: str
     line_item_id: str | None = None
 
@@ -264,12 +257,9 @@ class UnknownOperation(StockSyncError):
     says = "operation {operation_id} is unknown (completed ones are removed after some weeks)"
 
 
-@dataclass(eq=False)
-class UnknownOrder(StockSyncError):
+class UnknownOrder(_OfOrder):
     """There is no order with this id for this seller account."""
 
-    token_id: str
-    order_id: str
     says = "order {order_id} of account {token_id} is unknown; check both ids"
 
 

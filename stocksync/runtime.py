@@ -1,147 +1,102 @@
-"""The composition root: settings in, ready objects out. Nobody else builds them.
+"""The composition root: settings in, ready parts out, each made at first use. Nobody else builds them.
 
-`current()` is the process's own runtime, composed at first use from the environment and composed anew after a
-fork, because a child must not use its parent's connections.
+`current()` is the process's own, from the environment, and made anew after a fork: connections are not inherited.
 """
 
 import logging
-import math
 import os
+import random
 import threading
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
+from redis import Redis
 from rq.queue import Queue
 
-from stocksync.composition import Parts
 from stocksync.config import StockSyncConfig
+from stocksync.delivery.breaker import Breaker, LocalMemory
+from stocksync.delivery.client import ForeignClient, OrdersClient, OrdersReader
+from stocksync.delivery.engine import DeliveryEngine
+from stocksync.delivery.sender_pool import Sender
 from stocksync.delivery.settlement import DrainReport
-from stocksync.errors import needs_extra
-from stocksync.queue.wakeups import TASKS, RedisWakeups, heard_from, make_queue
-from stocksync.store.audit import audit
-from stocksync.store.cleanup import KINDS, OPERATIONS, CleanUpReport, CleanUpStore, clean_up
-from stocksync.store.database import bind_models
+from stocksync.errors import ConfigurationError, RemoteError, needs_extra
+from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
+from stocksync.orders.service import StockSynchronizationService
+from stocksync.orders.whole_orders import AllegroStockService
+from stocksync.queue.embedded import EmbeddedRedis
+from stocksync.queue.stopping import Stop
+from stocksync.queue.wakeups import RedisWakeups, connect_redis, heard_from, make_queue
+from stocksync.store.alerts import Alerts
+from stocksync.store.context import Context, Wakeups
+from stocksync.store.database import Database, bind_models, open_database
+from stocksync.store.deliveries import Deliveries
+from stocksync.store.identifiers import Clock, IdFactory
 from stocksync.store.migrate import require_current
-from stocksync.store.outages import is_unavailable
-from stocksync.store.task_runs import LONGEST_RUN, run_recorded
+from stocksync.store.operation_lists import OperationLists
+from stocksync.store.outages import DATABASE, REDIS, Outage, is_unavailable, utc_now
+from stocksync.store.queries import Queries
+from stocksync.store.tallies import Tallies
 from stocksync.upkeep.messenger import AppriseMessenger, LogMessenger, Messenger
 from stocksync.upkeep.monitor import Monitor
-from stocksync.upkeep.sweep import SweepReport, sweep
+from stocksync.upkeep.periodic import PeriodicTasks
+from stocksync.upkeep.reconcile import Reconciliation
 
 if TYPE_CHECKING:
+    from requests import Session
+
     from stocksync.queue.scheduler import StockSyncScheduler
 
-
 log = logging.getLogger(__name__)
-
-_AUDIT_EVERY = timedelta(minutes=55)
-_LATE = timedelta(minutes=2)
 
 Answer = TypeVar("Answer")
 
 
-class Runtime(Parts):
-    """Every part, and what workers, the scheduler and the command line do with them."""
+class Runtime:
+    """Every part of one process. `stop` is set when the process should end."""
 
-    def queue_reconciliation(self, actor: str) -> UUID:
-        """Begin a run of every active seller and have a worker go on with them; answers with the job's id."""
-        self.reconciliation.begin_all(actor)
-        job = self._new_id()
-        if isinstance(self.wakeups, RedisWakeups):  # else the next periodic run does it
-            self.wakeups.again(f"{TASKS}reconcile", str(job))
-        return job
-
-    def reconcile_slice(self) -> dict[str, Any]:
-        """Some seconds of reconciliation."""
-        return self.reconciliation.slice(self.stop.is_set)
-
-    def deliver_lane(self, lane: str) -> DrainReport:
-        """One slice of a lane, as its wake-up asks for.
-
-        A lane whose next wake-up was queued during its own slice, before another lane's, lets that one go first.
+    def __init__(
+        self,
+        config: StockSyncConfig,
+        *,
+        clock: Clock = utc_now,
+        rng: random.Random | None = None,
+        client: Any = None,
+        session: "Session | None" = None,
+        wakeups: Wakeups | None = None,
+    ) -> None:
         """
-        if isinstance(self.wakeups, RedisWakeups):
-            self.wakeups.clear_marker(lane)
-            again, self._last_lane = self._last_lane == lane, lane
-            if again and self.wakeups.others_wait() and self.wakeups.wake(lane):
-                self._last_lane = None  # once: the one that waits may be this lane's too
-                return DrainReport(lane, held_back="turn")
-        with self.database.scope():
-            return self.engine.drain(lane, self.stop.is_set)
-
-    def sweep(self) -> SweepReport:
-        """Rescue and wake; see `upkeep.sweep`."""
-        with self.database.scope():
-            self.tallies.fold(self.clock())
-            return sweep(self.deliveries, self.wakeups, self.clock, self.config.retry_max_attempts)
-
-    def cleanup(self, *, dry_run: bool = False, seconds: float = math.inf) -> CleanUpReport:
-        """Take away what is long at an end, for at most `seconds`; see `store.cleanup`."""
-        config = self.config
-        days = dict.fromkeys(KINDS, config.cleanup_reports_after_days)
-        days |= dict.fromkeys(OPERATIONS, config.cleanup_after_days)
-        days["keys"] = config.cleanup_keys_after_days
-        store = CleanUpStore(self.context)
-        with self.database.scope():
-            return clean_up(store, days, self.clock, dry_run=dry_run, seconds=seconds, wait=self.stop.wait)
-
-    def _tasks(self) -> dict[str, tuple[int, str, Callable[[], Mapping[str, Any]]]]:
-        """What comes back by itself: name -> (seconds between runs, what it is for, what it does)."""
-        return {
-            "sweep": (
-                self.config.sweep_interval_seconds,
-                "return what dead workers left, wake lanes with due work",
-                lambda: self.sweep().as_dict(),
-            ),
-            "reconcile": (
-                self.config.reconciliation_interval_minutes * 60,
-                "compare our orders with the remote's, repair what may be",
-                self.reconcile_slice,
-            ),
-            "monitor": (
-                self.config.monitoring_interval_minutes * 60,
-                "look at everything that can go wrong, have people told",
-                self.monitor,
-            ),
-            "cleanup": (
-                86400,
-                "take away what is long at an end",
-                lambda: self.cleanup(seconds=self.config.delivery_slice_seconds).as_dict(),
-            ),
-        }
-
-    def run_task(self, name: str) -> dict[str, Any]:
-        """One run of a periodic task, recorded; nothing is done while another of the same is under way.
-
-        What is left of its work is queued again behind what waits.
+        Args:
+            rng: for jitter and ids; None: the system's, which a fork does not repeat.
+            client: the monolith's own client of the microservice; None: OrdersClient.
+            session: for OrdersClient to stand on, with the monolith's proxies, certificates, headers and auth.
+            wakeups: how lanes are woken; None: through Redis.
         """
-        interval, _, act = self._tasks()[name]
-        report = run_recorded(self.task_runs, name, act, self.clock, min(interval, LONGEST_RUN))
-        # After the end of this run, or another worker would find it under way still.
-        if report.get("more") and isinstance(self.wakeups, RedisWakeups):
-            self.wakeups.again(f"{TASKS}{name}")
-        return report
+        self.config = config
+        self.clock = clock
+        self.rng = rng or random.SystemRandom()
+        self.stop = Stop()
+        self.new_id = IdFactory(clock, self.rng)
+        self._client = client
+        self._session = session
+        if wakeups is not None:
+            self.wakeups = wakeups
 
-    def stand_in(self) -> None:
-        """Run the monitor here when its own run is late. Never raises.
+    @cached_property
+    def context(self) -> Context:
+        """What every part works with."""
+        return Context(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng)
 
-        Its job needs Redis, a scheduler that queues it and a worker that runs it: each of them may be what failed. So
-        every process that lives looks once a minute whether somebody did.
-        """
-        try:
-            self.with_database(self._run_late_monitor)
-        except Exception:  # whatever fails here, the process has its own work to do
-            log.exception("the monitor could not be run in this process", extra={"task": "monitor"})
+    # The database
 
-    def _run_late_monitor(self) -> None:
-        interval = timedelta(minutes=self.config.monitoring_interval_minutes)
-        last = next(iter(self.task_runs.latest("monitor")), None)
-        if self.clock() - (last["started_at"] if last else self.began_at) >= interval + _LATE:
-            log.warning("the monitor is late; it runs in this process", extra={"task": "monitor"})
-            self.run_task("monitor")
+    @cached_property
+    def database(self) -> Database:
+        database = open_database(self.config.database, busy_timeout=self.config.database_busy_timeout)
+        bind_models(database)
+        return database
+
+    database_outage = cached_property(lambda runtime: Outage(DATABASE, runtime.clock))
 
     def with_database(self, act: Callable[[], Answer]) -> Answer | None:
         """Call `act`. None: the database does not answer, which is no fault of ours; that it begins and ends is logged."""
@@ -159,12 +114,93 @@ class Runtime(Parts):
         outage.ends()
         return answer
 
-    def tasks(self) -> list[dict[str, Any]]:
-        """Every periodic task with its interval (seconds) and its newest run (None: it never ran)."""
-        return [
-            {"task": name, "interval": interval, "last": next(iter(self.task_runs.latest(name)), None)}
-            for name, (interval, _, _) in self._tasks().items()
-        ]
+    def require_schema(self) -> None:
+        """Raises SchemaBehind, DatabaseUnavailable."""
+        require_current(self.database)
+
+    # What is read and written
+
+    alerts = cached_property(lambda runtime: Alerts(runtime.context))
+    deliveries = cached_property(lambda runtime: Deliveries(runtime.context))
+    operation_lists = cached_property(lambda runtime: OperationLists(runtime.context))
+    queries = cached_property(lambda runtime: Queries(runtime.context))
+    tallies = cached_property(lambda runtime: Tallies(runtime.context))
+
+    # What the monolith calls
+
+    @cached_property
+    def service(self) -> StockSynchronizationService:
+        return StockSynchronizationService(
+            self.context,
+            engine=lambda: self.engine,
+            reconcile=lambda token, limit: self.reconciliation.run(token, limit=limit),
+        )
+
+    inventory = cached_property(lambda runtime: InventoryManager(runtime.context))
+
+    orders = cached_property(lambda runtime: AllegroStockService(runtime.service))
+
+    @cached_property
+    def inventory_with_sync(self) -> InventoryManagerWithSync:
+        """Around our own stock; for an inventory kept elsewhere make `InventoryManagerWithSync(it, service)`."""
+        return InventoryManagerWithSync(self.inventory, self.service)
+
+    # Delivery and comparison
+
+    @cached_property
+    def sender(self) -> Sender:
+        if isinstance(self._client, OrdersClient):
+            return self._client
+        if self._client is not None:
+            return ForeignClient(self._client, self.config.microservice_timeout)
+        config = self.config
+        if config.microservice_base_url is None:
+            missing = "ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"
+            raise ConfigurationError([missing])
+        return OrdersClient(
+            config.microservice_base_url,
+            config.jwt_token,
+            connect_timeout=config.microservice_connect_timeout,
+            timeout=config.microservice_timeout,
+            status_path=config.microservice_status_path,
+            health_path=config.microservice_health_path,
+            orders_path=config.microservice_orders_path,
+            order_path=config.microservice_order_path,
+            session=self._session,
+        )
+
+    @cached_property
+    def breaker(self) -> Breaker:
+        memory = self.connect_redis() if isinstance(self.wakeups, RedisWakeups) else LocalMemory()
+        return Breaker(memory, self.config.redis_prefix, self.clock)
+
+    @cached_property
+    def engine(self) -> DeliveryEngine:
+        return DeliveryEngine(self.context, self.sender, self.breaker, self.database_outage)
+
+    def deliver_lane(self, lane: str) -> DrainReport:
+        """One slice of a lane, as its wake-up asks for, unless it is another lane's turn."""
+        if isinstance(self.wakeups, RedisWakeups) and not self.wakeups.take_turn(lane):
+            return DrainReport(lane, held_back="turn")
+        with self.database.scope():
+            return self.engine.drain(lane, self.stop.is_set)
+
+    reconciliation = cached_property(lambda runtime: Reconciliation(runtime.context, runtime._reader))
+
+    def _reader(self) -> OrdersReader:
+        reader = self.sender if self._client is None else self._client
+        if not (hasattr(reader, "list_orders") and hasattr(reader, "find_order")):
+            raise RemoteError(
+                "NotOffered", "this client offers no list_orders and find_order: nothing can be compared"
+            )
+        return cast(OrdersReader, self.sender)  # around a foreign one: within a time, and checked
+
+    def queue_reconciliation(self, actor: str) -> UUID:
+        """Begin a run of every active seller and have a worker go on with them; answers with the job's id."""
+        self.reconciliation.begin_all(actor)
+        job = self.new_id()
+        self.wakeups.again("reconcile", str(job))
+        return job
 
     @cached_property
     def messenger(self) -> Messenger:
@@ -173,13 +209,46 @@ class Runtime(Parts):
         return AppriseMessenger(urls, self.config.telegram_api_url) if urls else LogMessenger()
 
     @cached_property
-    def _monitor(self) -> Monitor:
-        return Monitor(self.context, self.messenger, self.breaker, self.heard_from, self.audited)
+    def monitor(self) -> Monitor:
+        return Monitor(self.context, self.messenger, self.breaker, self.heard_from, self.periodic.audited)
 
-    def monitor(self) -> dict[str, Any]:
-        """Look at everything that can go wrong, and have people told; see `upkeep.monitor`."""
-        with self.database.scope():
-            return self._monitor.run()
+    @cached_property
+    def periodic(self) -> PeriodicTasks:
+        return PeriodicTasks(self.context, self.reconciliation, lambda: self.monitor, self.stop)
+
+    def run_overdue_monitor(self) -> None:
+        """Run the monitor here if its own run is overdue; every process that lives looks once a minute. Never raises."""
+        try:
+            self.with_database(self.periodic.run_overdue_monitor)
+        except Exception:  # whatever fails here, the process has its own work to do
+            log.exception("the monitor could not be run in this process", extra={"task": "monitor"})
+
+    # Redis
+
+    redis_outage = cached_property(lambda runtime: Outage(REDIS, runtime.clock))
+
+    @cached_property
+    def redis_url(self) -> str:
+        """Holds a secret: never print it."""
+        url = self.config.redis_url
+        return url.get_secret_value() if url else EmbeddedRedis(self.config.data_dir).url
+
+    def connect_redis(self, *, blocking: bool = False) -> Redis:
+        """A new client: short timeouts for callers, or (`blocking`) for a worker's waiting calls."""
+        return connect_redis(
+            self.redis_url,
+            timeout=None if blocking else self.config.caller_redis_timeout,
+            self_signed=self.config.redis_ssl_self_signed,
+        )
+
+    def queue(self, *, blocking: bool = False) -> Queue:
+        """The queue, on a new client."""
+        return make_queue(self.connect_redis(blocking=blocking), self.config.queue_name)
+
+    @cached_property
+    def wakeups(self) -> Wakeups:
+        pause = self.config.caller_redis_pause
+        return RedisWakeups(self.queue(), self.config.redis_prefix, self.redis_outage, pause=pause)
 
     def heard_from(self) -> dict[str, bool]:
         """Whether a worker and a scheduler live. Raises RedisError."""
@@ -187,32 +256,13 @@ class Runtime(Parts):
             self.connect_redis(), self.config.queue_name, self.config.redis_prefix, self.clock()
         )
 
-    def audited(self) -> list[str]:
-        """The promises that the audit found broken; it is run at most once an hour for this."""
-        last = next(iter(self.task_runs.latest("audit")), None)
-        if last is None or last["status"] == "failed" or self.clock() - last["started_at"] >= _AUDIT_EVERY:
-            broken = lambda: {"broken": [finding.check for finding in audit(self.database)]}  # noqa: E731
-            run_recorded(self.task_runs, "audit", broken, self.clock, LONGEST_RUN)
-            last = next(iter(self.task_runs.latest("audit")))
-        found: list[str] = last["result"].get("broken", [])
-        return found
-
-    def worker_queue(self) -> Queue:
-        """The queue on a connection for blocking calls."""
-        return make_queue(self.connect_redis(blocking=True), self.config.queue_name)
-
     def scheduler(self) -> "StockSyncScheduler":
         """rq-scheduler, hardened, with the periodic tasks."""
         with needs_extra("worker"):
             from stocksync.queue.scheduler import StockSyncScheduler  # the worker has no need of its memory
 
-        wakeups = RedisWakeups(self.worker_queue(), self.config.redis_prefix, self.redis_outage)
-        tasks = {name: (interval, purpose) for name, (interval, purpose, _) in self._tasks().items()}
-        return StockSyncScheduler(wakeups, tasks)
-
-    def require_schema(self) -> None:
-        """Raises SchemaBehind, DatabaseUnavailable."""
-        require_current(self.database)
+        wakeups = RedisWakeups(self.queue(blocking=True), self.config.redis_prefix, self.redis_outage)
+        return StockSyncScheduler(wakeups, self.periodic.table)
 
     def close(self) -> None:
         """End the sender threads and close the connections of this thread and the idle ones."""

@@ -22,7 +22,7 @@ PROCESSES = ("stocksync.queue.process", "stocksync.queue.tasks")
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("jobs", "stocksync.web", "stocksync.__main__", "stocksync.cli", "stocksync.sandbox"),
     ("stocksync", "stocksync.aio", "stocksync.contrib", "stocksync.testing", *PROCESSES),
-    ("stocksync.runtime", "stocksync.composition"),
+    ("stocksync.runtime",),
     ("stocksync.orders", "stocksync.delivery", "stocksync.queue", "stocksync.upkeep"),
     ("stocksync.store",),
     ("stocksync.config",),
@@ -32,8 +32,8 @@ TOGETHER = {
     *((one, other) for one in PROCESSES for other in PROCESSES),
     ("stocksync.__main__", "stocksync.cli"),
     ("stocksync.cli", "stocksync.sandbox"),
-    ("stocksync.runtime", "stocksync.composition"),
     ("stocksync.orders", "stocksync.delivery"),  # a call with `immediate=True` delivers
+    ("stocksync.upkeep", "stocksync.queue"),  # a task ends when its process is to stop
     ("stocksync.upkeep", "stocksync.delivery"),  # the breaker's state, and who reads the remote's lists
 }
 # Decisions without any effect.
@@ -138,6 +138,23 @@ def wrong_arrows(sources: Sources) -> list[str]:
             if RANKS[there] < RANKS[here] or sideways:
                 wrong.append(f"{module} -> {target}")
     return wrong
+
+
+def floors_of(sources: Sources) -> int:
+    """On how many floors the rooms stand, each above all that it imports."""
+    arrows: dict[str, set[str]] = {room: set() for room in RANKS}
+    for module, text in sources.items():
+        here = room_of(module)
+        for target, _ in imports_of(module, text, sources):
+            there = room_of(target)
+            if here and there and here != there:
+                arrows[here].add(there)
+
+    @cache
+    def floor(room: str) -> int:
+        return 1 + max((floor(below) for below in arrows[room] if RANKS[below] >= RANKS[room]), default=0)
+
+    return max(map(floor, arrows))
 
 
 def forbidden_packages(sources: Sources) -> list[str]:

@@ -65,8 +65,8 @@ def fill(shop: Shop) -> dict[str, UUID]:
     found["doubt"] = _in_doubt(shop)
     for token in (PAUSED, SNOOZED):
         _sell(shop, f"order-{token}", token=token)
-    shop.runtime.lanes.pause(PAUSED, "anna: аккаунт переезжает")
-    shop.runtime.lanes.snooze(SNOOZED, shop.clock.now + timedelta(minutes=10))
+    shop.runtime.deliveries.pause(PAUSED, "anna: аккаунт переезжает")
+    shop.runtime.deliveries.snooze(SNOOZED, shop.clock.now + timedelta(minutes=10))
     _compare(shop)
     shop.clock.advance(3 * 3600)
     for number in range(16):

@@ -277,8 +277,8 @@ def lanes() -> Any:
 def pause(token_id: ShortText, reason: OneLine) -> Any:
     """Deliver nothing of a seller until it is resumed."""
     with runtime.database.scope():
-        changed = runtime.lanes.pause(token_id, f"{reason} ({actor()})")
-        if not changed and not runtime.lanes.state(token_id).paused:
+        changed = runtime.deliveries.pause(token_id, f"{reason} ({actor()})")
+        if not changed and not runtime.deliveries.state(token_id).paused:
             abort(404, f"lane {token_id} is unknown")
     return {"token_id": token_id, "paused": True}
 
@@ -286,7 +286,7 @@ def pause(token_id: ShortText, reason: OneLine) -> Any:
 @call(stock_sync.post, "/lanes/<token_id>/resume", answers.LaneAnswer)
 def resume(token_id: ShortText) -> Any:
     """Deliver a seller's orders again, at once."""
-    if not runtime.lanes.resume(token_id):
+    if not runtime.deliveries.resume(token_id):
         abort(404, f"lane {token_id} is unknown")
     log.info("%s resumed lane %s", actor(), token_id)
     runtime.wakeups.wake(token_id, force=True)

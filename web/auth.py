@@ -29,7 +29,15 @@ from werkzeug.local import LocalProxy
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from stocksync.config import StockSyncConfig
-from stocksync.credentials import Credential, Role, owner_of, password_fits
+from stocksync.credentials import (
+    KEY_HASH,
+    PASSWORD_HASH,
+    Credential,
+    Role,
+    owner_of,
+    password_fits,
+    read_credentials,
+)
 from stocksync.web.frame import FOR_ALL, for_program, own_path, runtime
 
 log = logging.getLogger(__name__)
@@ -93,8 +101,9 @@ class Access:
     """
 
     def __init__(self, config: StockSyncConfig) -> None:
-        self.users = {user.name: user for user in config.known_users()}
-        self.keys = config.known_keys()
+        people, _ = read_credentials(config.users.get_secret_value(), PASSWORD_HASH)
+        self.users = {user.name: user for user in people}
+        self.keys = read_credentials(config.api_keys.get_secret_value(), KEY_HASH)[0]
         self.only_here = not self.users and not self.keys
         self.attempts = Attempts()
         self.hashing = threading.Lock()  # one password at a time, because each takes 32 MB

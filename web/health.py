@@ -13,7 +13,6 @@ from prometheus_client.exposition import choose_encoder
 from redis.exceptions import RedisError
 
 from stocksync.errors import SchemaBehind, StockSyncError
-from stocksync.store.alerts import Conditions
 from stocksync.store.tallies import TOOK_BOUNDS, WAIT_BOUNDS, Counts
 from stocksync.web.frame import runtime
 
@@ -35,7 +34,7 @@ def readyz() -> Any:
     now = runtime.clock()
     schema, _none = asked(runtime.require_schema)
     redis, alive = asked(runtime.heard_from)
-    deliveries, oldest = asked(lambda: Conditions(runtime.context).oldest_due(now))
+    deliveries, oldest = asked(lambda: runtime.queries.oldest_due(now))
     waits = max(now - oldest, timedelta()) if oldest else timedelta()
     if waits > _NOT_TAKEN and runtime.breaker.open_until() is None:
         deliveries = "not taken"
@@ -73,7 +72,7 @@ def _families() -> Iterator[Any]:
     now, config = runtime.clock(), runtime.config
     counts, lanes = runtime.tallies.since(datetime(1970, 1, 1, tzinfo=UTC)), runtime.queries.lanes()
     state = runtime.queries.status(now, config.monitoring_stale_operation_hours)
-    oldest, alerts = Conditions(runtime.context).oldest_due(now), runtime.alerts.kinds_open()
+    oldest, alerts = runtime.queries.oldest_due(now), runtime.alerts.kinds_open()
     overdue = max(0.0, (now - oldest).total_seconds()) if oldest else 0
     counter, gauge = CounterMetricFamily, GaugeMetricFamily
     figures: tuple[tuple[Any, str, str, str | None, dict[str, Any] | float], ...] = (

@@ -118,7 +118,7 @@ def list_lanes(runtime: Runtime) -> Answer:
 @click.option("--reason", required=True, help="Why, for whoever looks.")
 def pause(runtime: Runtime, token: str, reason: str) -> Answer:
     """Deliver nothing of this seller until it is resumed."""
-    if not runtime.lanes.pause(token, reason):
+    if not runtime.deliveries.pause(token, reason):
         raise StockSyncError(f"lane {token} is unknown or paused already; `lanes list` shows all")
     return Answer({"token_id": token, "paused": True}, [f"lane {token} is paused"])
 
@@ -127,7 +127,7 @@ def pause(runtime: Runtime, token: str, reason: str) -> Answer:
 @click.argument("token")
 def resume(runtime: Runtime, token: str) -> Answer:
     """Deliver this seller's orders again, at once."""
-    if not runtime.lanes.resume(token):
+    if not runtime.deliveries.resume(token):
         raise StockSyncError(f"lane {token} is unknown; `lanes list` shows all")
     runtime.wakeups.wake(token, force=True)
     return Answer({"token_id": token, "paused": False}, [f"lane {token} is worked on again"])
@@ -166,7 +166,7 @@ def deliver(runtime: Runtime, wait: float) -> Answer:
 def status(runtime: Runtime) -> Answer:
     """How things stand: counts, what waits, what needs a person."""
     found = runtime.queries.status(runtime.clock(), runtime.config.monitoring_stale_operation_hours) | {
-        "tasks": runtime.tasks()
+        "tasks": runtime.periodic.latest()
     }
     lines = [
         f"{found['status']}: {found['orders_waiting']} orders wait, next at {found['next_due_at'] or '-'}",

@@ -18,14 +18,14 @@ from stocksync.upkeep.discrepancies import DIFFERING
 @command()
 def sweep(runtime: Runtime) -> Answer:
     """Release what dead workers hold, and wake every lane with due work."""
-    return names_and_values(runtime.sweep().as_dict())
+    return names_and_values(runtime.periodic.sweep())
 
 
 @command()
 @click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
 def cleanup(runtime: Runtime, dry_run: bool) -> Answer:
     """Delete old operations that are completed or cancelled, their logs, and old reports."""
-    return names_and_values(runtime.cleanup(dry_run=dry_run).as_dict())
+    return names_and_values(runtime.periodic.cleanup(dry_run=dry_run))
 
 
 @command(name="audit")
@@ -131,7 +131,7 @@ def leave(runtime: Runtime, difference: str, reason: str) -> Answer:
 @command()
 def monitor(runtime: Runtime) -> Answer:
     """Check everything that can go wrong, and send the alerts. Exit code 1 while an alert is open."""
-    report = runtime.monitor()
+    report = runtime.periodic.monitor()
     kinds = report["open"]
     return Answer(
         report,

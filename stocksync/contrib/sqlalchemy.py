@@ -40,8 +40,8 @@ class SessionSync(Runtime):
     """
 
     def __init__(self, session: Session, runtime: Runtime) -> None:
-        super().__init__(runtime.config, clock=runtime.clock, rng=runtime._rng, wakeups=runtime.wakeups)
-        self._new_id = runtime._new_id  # one factory: ids of one moment keep their order
+        super().__init__(runtime.config, clock=runtime.clock, rng=runtime.rng, wakeups=runtime.wakeups)
+        self.new_id = runtime.new_id  # one factory: ids of one moment keep their order
         self.database = cast(Database, _SessionDatabase(session))
 
     @cached_property

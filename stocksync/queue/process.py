@@ -57,7 +57,7 @@ def main(name: str, run: Callable[[Runtime], None]) -> int:
 
 def schedule(runtime: Runtime) -> None:
     """The scheduler process: queue what is due, every second, until told to stop."""
-    runtime.scheduler().run_until(runtime.stop, runtime.stand_in)
+    runtime.scheduler().run_until(runtime.stop, runtime.run_overdue_monitor)
 
 
 def work(runtime: Runtime) -> None:
@@ -68,7 +68,7 @@ def work(runtime: Runtime) -> None:
     rq_log.addFilter(lambda record: _is_news(record, runtime))
     while not runtime.stop.is_set():
         try:
-            worker = StockSyncWorker([runtime.worker_queue()], worker_ttl=60)
+            worker = StockSyncWorker([runtime.queue(blocking=True)], worker_ttl=60)
             worker.runtime = runtime
             worker.work(logging_level=logging.getLevelName(rq_log.getEffectiveLevel()))
         except (redis.RedisError, OSError) as error:
@@ -134,7 +134,7 @@ class StockSyncWorker(SimpleWorker):
         idle = self.get_state() == WorkerStatus.IDLE and not self.runtime.stop.is_set()
         if idle and time.monotonic() >= self._next_stand_in:
             self._next_stand_in = time.monotonic() + 45
-            self.runtime.stand_in()
+            self.runtime.run_overdue_monitor()
             self.runtime.database.close()
 
     def subscribe(self) -> None:

@@ -13,22 +13,22 @@ def deliver_lane(lane: str) -> dict[str, Any]:
 
 def sweep() -> dict[str, Any]:
     """Release what dead workers hold, wake lanes with due work."""
-    return _done(lambda runtime: runtime.run_task("sweep"))
+    return _done(lambda runtime: runtime.periodic.run("sweep"))
 
 
 def reconcile() -> dict[str, Any]:
     """Compare our orders with the remote's for some seconds; queues itself again while there is more."""
-    return _done(lambda runtime: runtime.run_task("reconcile"))
+    return _done(lambda runtime: runtime.periodic.run("reconcile"))
 
 
 def monitor() -> dict[str, Any]:
     """Check everything that can go wrong, and send the alerts."""
-    return _done(lambda runtime: runtime.run_task("monitor"))
+    return _done(lambda runtime: runtime.periodic.run("monitor"))
 
 
 def cleanup() -> dict[str, Any]:
     """Remove old rows for some seconds; queues itself again while there is more."""
-    return _done(lambda runtime: runtime.run_task("cleanup"))
+    return _done(lambda runtime: runtime.periodic.run("cleanup"))
 
 
 def _done(job: Callable[[Runtime], dict[str, Any]]) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class RedisWakeups:
         self._pause = pause
         self._monotonic = monotonic
         self._resting_until = -math.inf
+        self._last_lane: str | None = None
 
     def push(self, lane: str, *, force: bool = False) -> None:
         """Queue the job that drains the lane, unless one waits. `force`: as for `wake`. Raises RedisError."""
@@ -133,19 +134,24 @@ class RedisWakeups:
         """
         return self._attempt(lambda: self.push(lane, force=force))
 
-    def again(self, function: str, job_id: str | None = None) -> bool:
-        """Queue one of our functions behind what waits, for what is left of its work."""
-        return self._attempt(lambda: self.queue.enqueue_call(function, job_id=job_id, **_TTL))
+    def again(self, task: str, job_id: str | None = None) -> bool:
+        """Queue a periodic task behind what waits, for what is left of its work."""
+        return self._attempt(lambda: self.queue.enqueue_call(f"{TASKS}{task}", job_id=job_id, **_TTL))
 
-    def clear_marker(self, lane: str) -> None:
-        """From here on a new wake-up makes a new job: called by the job before it looks for work."""
+    def take_turn(self, lane: str) -> bool:
+        """Called by the lane's job before it looks for work: from here on a new wake-up makes a new job.
+
+        A lane whose next wake-up was queued during its own slice, before another lane's, lets that one go first: False.
+        """
         self._attempt(lambda: self._redis.delete(self.marker(lane)))
-
-    def others_wait(self) -> bool:
-        """Whether more jobs wait in the queue. Without Redis: no."""
+        again, self._last_lane = self._last_lane == lane, lane
         waiting = [0]
-        self._attempt(lambda: waiting.append(self.queue.count))
-        return waiting[-1] > 0
+        if again:
+            self._attempt(lambda: waiting.append(self.queue.count))
+        if waiting[-1] and self.wake(lane):
+            self._last_lane = None  # once: the one that waits may be this lane's too
+            return False
+        return True
 
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Have the lane's one entry at `moment`, rounded up to the second; None: have none."""
@@ -201,3 +207,7 @@ class NoWakeups:
 
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Do nothing."""
+
+    def again(self, task: str, job_id: str | None = None) -> bool:  # noqa: ARG002
+        """Do nothing."""
+        return True

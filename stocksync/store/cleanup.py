@@ -14,15 +14,14 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, rows_of, uuid_of
-from stocksync.store.identifiers import Clock, first_id_at
+from stocksync.store.identifiers import first_id_at
 from stocksync.store.states import CANCELLED, COMPLETED
 from stocksync.store.tallies import Counts, Tallies
 
@@ -34,7 +33,7 @@ TOO_LONG = 0.05
 SHORT = 0.02
 PAUSE = 0.025
 _SMALLEST, _FIRST, _LARGEST = 5, 50, 250
-OPERATIONS: Final = (COMPLETED, CANCELLED)
+_OPERATIONS: Final = (COMPLETED, CANCELLED)
 
 # Nothing is written to an operation after it was completed or cancelled: `updated_at` is when that was.
 _PAGE = Statement("""
@@ -103,44 +102,82 @@ _KINDS = {
     ),
     "task_runs": _kind("DELETE FROM stock_sync_task_runs", "COALESCE(finished_at < :before, FALSE)"),
 }
-KINDS: Final = (*OPERATIONS, *_KINDS)
-"""Everything that is cleaned up, in the order in which it is."""
-START: Final = UUID(int=0)
 
 
-class CleanUpStore(Part):
-    """One page at a time; who calls remembers how far it came."""
+class CleanUp(Part):
+    """One page at a time; a run remembers how far it came."""
 
-    def page(
-        self, kind: str, after: UUID, limit: int, before: datetime, now: datetime, *, dry_run: bool
-    ) -> tuple[UUID | None, Counter[str]]:
-        """Take away what may go of the next `limit` rows above the id `after`.
+    def run(
+        self,
+        *,
+        dry_run: bool = False,
+        seconds: float = math.inf,
+        wait: Callable[[float], bool],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> dict[str, Any]:
+        """Delete what ended longer ago than the settings say, until nothing more may go.
+
+        Returns how many rows went, by what they were, with the number of batches and the milliseconds of the longest.
+        `more`: it was stopped before the end, call again. Raises DatabaseUnavailable: what was deleted stays deleted.
 
         Args:
-            kind: one of KINDS.
-            before: only what was at an end then.
             dry_run: count what would go, and write nothing.
+            seconds: stop at the end of the first batch after them.
+            wait: rests for so many seconds; True: the process has to stop.
+        """
+        gone: Counter[str] = Counter()
+        times: list[float] = []
+        until = monotonic() + seconds
+        limit, more = _FIRST, False
+        todo = [(kind, UUID(int=0)) for kind in reversed((*_OPERATIONS, *_KINDS))]
+        while todo and not more:
+            kind, after = todo.pop()
+            began = monotonic()
+            following, went = self._page(kind, after, limit, dry_run=dry_run)
+            took = monotonic() - began
+            gone += went
+            times.append(took)
+            if following is not None:
+                todo.append((kind, following))
+            if took > TOO_LONG:
+                limit = max(_SMALLEST, limit // 2)
+            elif took < SHORT:
+                limit = min(_LARGEST, limit + limit // 4 + 1)
+            stopped = not dry_run and wait(max(PAUSE, took))
+            more = bool(todo) and (stopped or began + took >= until)
+        if gone and not dry_run:
+            log.info("clean-up: %s", ", ".join(f"{number} {name}" for name, number in gone.items()))
+        return {name: gone[name] for name in ("operations", "logs", *_KINDS)} | {
+            "batches": len(times),
+            "longest_batch_ms": round(max(times) * 1000),
+            "more": more,
+            "dry_run": dry_run,
+        }
+
+    def _page(self, kind: str, after: UUID, limit: int, *, dry_run: bool) -> tuple[UUID | None, Counter[str]]:
+        """Take away what may go of the next `limit` rows above the id `after`.
 
         Returns:
             The id to go on after (None: that was the last page), and how many rows went, by kind.
-
-        Raises:
-            DatabaseUnavailable: nothing of this page was written.
         """
-        database = self._database
+        config, database, now = self._config, self._database, self._clock()
+        days = dict.fromkeys(_OPERATIONS, config.cleanup_after_days) | {
+            "keys": config.cleanup_keys_after_days
+        }
+        before = now - timedelta(days=days.get(kind, config.cleanup_reports_after_days))
+        bounds = {"after": after, "floor": first_id_at(before), "before": before, "limit": limit}
         with database.snapshot() if dry_run else database.transaction_scope():
-            bounds = {"after": after, "floor": first_id_at(before), "before": before, "limit": limit}
-            if kind in OPERATIONS:
+            if kind in _OPERATIONS:
                 rows = rows_of(database.run(_PAGE, status=kind, **bounds))
-                gone = self._operations(kind, [row[:2] for row in rows if row[2]], now, dry_run=dry_run)
+                went = self._operations(kind, [row[:2] for row in rows if row[2]], now, dry_run=dry_run)
             else:
                 page, removal = _KINDS[kind]
                 rows = rows_of(database.run(page, **bounds))
                 ids = [uuid_of(row[0]) for row in rows if row[1]]
-                gone = Counter({kind: len(ids)})
+                went = Counter({kind: len(ids)})
                 if ids and not dry_run:
-                    gone[kind] = database.run(removal, ids=ids, before=before).rowcount
-        return (uuid_of(rows[-1][0]) if len(rows) == limit else None), gone
+                    went[kind] = database.run(removal, ids=ids, before=before).rowcount
+        return (uuid_of(rows[-1][0]) if len(rows) == limit else None), went
 
     def _operations(
         self, status: str, old: Sequence[tuple[Any, Any]], now: datetime, *, dry_run: bool
@@ -159,68 +196,3 @@ class CleanUpStore(Part):
         gone = database.run(_DELETE_OPERATIONS, ids=ids).rowcount
         Tallies(self.context).add(Counts(pruned=gone if status == COMPLETED else 0), now)
         return Counter(operations=gone, logs=logs)
-
-
-@dataclass(slots=True)
-class CleanUpReport:
-    """`gone`: rows by what they were. `more`: it was stopped before the end; call again. `longest`: batch, seconds."""
-
-    dry_run: bool
-    gone: Counter[str] = field(default_factory=Counter)
-    batches: int = 0
-    longest: float = 0.0
-    more: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {name: self.gone[name] for name in ("operations", "logs", *_KINDS)} | {
-            "batches": self.batches,
-            "longest_batch_ms": round(self.longest * 1000),
-            "more": self.more,
-            "dry_run": self.dry_run,
-        }
-
-
-def clean_up(
-    store: CleanUpStore,
-    days: Mapping[str, int],
-    clock: Clock,
-    *,
-    dry_run: bool = False,
-    seconds: float = math.inf,
-    wait: Callable[[float], bool],
-    monotonic: Callable[[], float] = time.monotonic,
-) -> CleanUpReport:
-    """Delete what ended more than `days` ago, until nothing more may go.
-
-    Args:
-        days: for each of `KINDS`.
-        dry_run: count what would go, and write nothing.
-        seconds: stop at the end of the first batch after them.
-        wait: rests for so many seconds; True: the process has to stop.
-
-    Raises:
-        DatabaseUnavailable: what was deleted before it stays deleted.
-    """
-    report, until, limit = CleanUpReport(dry_run), monotonic() + seconds, _FIRST
-    todo = [(kind, START) for kind in reversed(KINDS)]
-    while todo and not report.more:
-        kind, after = todo.pop()
-        began, now = monotonic(), clock()
-        before = now - timedelta(days=days[kind])
-        following, gone = store.page(kind, after, limit, before, now, dry_run=dry_run)
-        took = monotonic() - began
-        report.gone += gone
-        report.batches += 1
-        report.longest = max(report.longest, took)
-        if following is not None:
-            todo.append((kind, following))
-        if took > TOO_LONG:
-            limit = max(_SMALLEST, limit // 2)
-        elif took < SHORT:
-            limit = min(_LARGEST, limit + limit // 4 + 1)
-        stopped = not dry_run and wait(max(PAUSE, took))
-        report.more = bool(todo) and (stopped or began + took >= until)
-    if report.gone and not dry_run:
-        log.info("clean-up: %s", ", ".join(f"{number} {name}" for name, number in report.gone.items()))
-    return report

@@ -24,6 +24,9 @@ class Wakeups(Protocol):
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Have the lane drained at `moment` (aware UTC) and at no other planned time; None: at no time."""
 
+    def again(self, task: str, job_id: str | None = None) -> bool:
+        """Have a periodic task run soon, in a job of that id. False: nobody could be told; its next time comes."""
+
 
 @dataclass(frozen=True)
 class Context:

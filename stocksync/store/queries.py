@@ -7,7 +7,7 @@ from uuid import UUID
 from peewee import SQL, fn
 
 from stocksync.errors import UnknownOperation, UnknownOrder
-from stocksync.store.context import Context, Part
+from stocksync.store.context import Part, connected
 from stocksync.store.database import Statement
 from stocksync.store.models import (
     Account,
@@ -21,174 +21,144 @@ from stocksync.store.models import (
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
-from stocksync.store.values import as_utc
 
 HEALTHY_PENDING = 100
 """The plan: healthy below this many pending operations, when none is stale."""
+NEWLY_SOLD = timedelta(days=30)
+"""How far back `status` counts lines that were sold without an external id."""
 
 # As text, so that a SQLAlchemy session in the place of the database answers it too.
 _STATUS_OF = Statement("SELECT status FROM pending_stock_operations WHERE id = :id")
-_WAITING = Statement(
-    "SELECT COUNT(*), MIN(due_at) FROM stock_sync_orders WHERE due_at IS NOT NULL AND claim_id IS NULL"
-)
 _LOST = Statement("""
     SELECT COUNT(*) FROM stock_sync_orders
     WHERE due_at IS NULL AND claim_id IS NULL AND delivered_version < state_version
       AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') NOT IN ('failed', 'cancelled')""")
-
-
-NEWLY_SOLD = timedelta(days=30)
-"""How far back `status` counts lines that were sold without an external id."""
+# The orders' partial indexes answer these two, however many were delivered.
+_WAITS = Order.due_at.is_null(False) & Order.claim_id.is_null()
 _WITHOUT_SKU = OrderLine.sku.is_null() & OrderLine.moved_to.is_null() & (OrderLine.quantity > 0)
 
 
 class Queries(Part):
     """What is asked for, as plain dictionaries with aware UTC times."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._lists, self._tallies = OperationLists(context), Tallies(context)
-
+    @connected
     def status_of(self, operation_id: UUID) -> str | None:
         """The operation's status; None: unknown."""
-        with self._database.scope():
-            row = self._database.run(_STATUS_OF, id=operation_id).fetchone()
+        row = self._database.run(_STATUS_OF, id=operation_id).fetchone()
         return None if row is None else str(row[0])
 
+    @connected
     def status(self, now: datetime, stale_hours: float) -> dict[str, Any]:
         """The plan's status document, with the work that waits and the figures of success beside it.
 
         `lost`: orders with something to tell that nobody will tell; the promise is that there are none.
         `lines_without_sku`: of the last 30 days, sold without an external id, so that nothing was deducted for them.
         """
+        lists, tallies = OperationLists(self.context), Tallies(self.context)
+        counts, stale = lists.by_status(), lists.stale(now, stale_hours)
+        waiting, oldest = Order.select(fn.COUNT(SQL("*")), fn.MIN(Order.due_at)).where(_WAITS).tuples().get()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        with self._database.scope():
-            counts, stale = self._lists.by_status(), self._lists.stale(now, stale_hours)
-            # The orders' partial indexes answer these, however many were delivered.
-            due, oldest = self._database.run(_WAITING).fetchone()
-            lost = int(self._database.run(_LOST).fetchone()[0])
-            success = {
-                name: self._tallies.since(now - span).success()
-                for name, span in (("day", timedelta(days=1)), ("week", timedelta(days=7)))
-            }
-            completed_today = self._tallies.since(midnight)["completed"]
-            lately = OrderLine.select().where(_WITHOUT_SKU & (OrderLine.created_at > now - NEWLY_SOLD))
-            without_sku = lately.count()
+        spans = {"day": timedelta(days=1), "week": timedelta(days=7)}
+        without_sku = OrderLine.select().where(_WITHOUT_SKU, OrderLine.created_at > now - NEWLY_SOLD)
         return {
             "status": "healthy" if counts[PENDING] < HEALTHY_PENDING and stale == 0 else "warning",
             "statistics": {
                 "pending_operations": counts[PENDING],
                 "failed_operations": counts[FAILED],
-                "completed_today": completed_today,
+                "completed_today": tallies.since(midnight)["completed"],
                 "stale_operations": stale,
             },
             "operations": counts,
-            "orders_waiting": due,
-            "next_due_at": as_utc(oldest),
-            "lost": lost,
-            "lines_without_sku": without_sku,
-            "success": success,
+            "orders_waiting": waiting,
+            "next_due_at": oldest,
+            "lost": int(self._database.run(_LOST).fetchone()[0]),
+            "lines_without_sku": without_sku.count(),
+            "success": {name: tallies.since(now - span).success() for name, span in spans.items()},
             "last_updated": now,
         }
 
+    @connected
     def operation(self, operation_id: UUID | str) -> dict[str, Any]:
         """One operation with its `log`, the oldest event first. Raises UnknownOperation."""
         operation, entry = PendingStockOperation, StockSynchronizationLog
         try:
-            key = operation_id if isinstance(operation_id, UUID) else UUID(operation_id)
+            key = UUID(str(operation_id))
         except ValueError:
             raise UnknownOperation(operation_id) from None
-        with self._database.scope():
-            found = operation.select().where(operation.id == key).dicts().first()
-            if found is None:
-                raise UnknownOperation(operation_id)
-            log = entry.select().where(entry.operation == key).order_by(entry.timestamp, entry.id)
-            return _columns(found) | {"log": [_columns(row) for row in log.dicts()]}
+        found = next(iter(_documents(operation.select().where(operation.id == key))), None)
+        if found is None:
+            raise UnknownOperation(operation_id)
+        log = entry.select().where(entry.operation == key).order_by(entry.timestamp, entry.id)
+        return found | {"log": _documents(log)}
 
+    @connected
     def order(self, token_id: str, order_id: str) -> dict[str, Any]:
         """One order with its `lines` and `operations`. Raises UnknownOrder.
 
         `differs`: what we say is not what the remote last said or accepted.
         """
-        with self._database.scope():
-            found = (
-                Order.select().where((Order.token == token_id) & (Order.order_id == order_id)).dicts().first()
-            )
-            if found is None:
-                raise UnknownOrder(token_id, order_id)
-            lines = OrderLine.select().where(OrderLine.order == found["id"]).order_by(OrderLine.id)
-            operations = (
-                PendingStockOperation.select()
-                .where(PendingStockOperation.order == found["id"])
-                .order_by(PendingStockOperation.id)
-            )
-            says = found["is_stock_updated"]
-            return _columns(found) | {
-                "differs": says is not None and says is not found["remote_flag"],
-                "lines": [_columns(row) for row in lines.dicts()],
-                "operations": [_columns(row) for row in operations.dicts()],
-            }
+        line, operation = OrderLine, PendingStockOperation
+        asked = Order.select().where(Order.token == token_id, Order.order_id == order_id)
+        found = next(iter(_documents(asked)), None)
+        if found is None:
+            raise UnknownOrder(token_id, order_id)
+        says = found["is_stock_updated"]
+        return found | {
+            "differs": says is not None and says is not found["remote_flag"],
+            "lines": _documents(line.select().where(line.order == found["id"]).order_by(line.id)),
+            "operations": _documents(
+                operation.select().where(operation.order == found["id"]).order_by(operation.id)
+            ),
+        }
 
+    @connected
     def lines_without_sku(self, limit: int) -> list[dict[str, Any]]:
         """Lines sold without an external id, the newest first: a product that nobody linked to a SKU."""
-        with self._database.scope():
-            rows = (
-                OrderLine.select(
-                    Order.token, Order.order_id, OrderLine.line_id, OrderLine.quantity, OrderLine.created_at
-                )
-                .join(Order)
-                .where(_WITHOUT_SKU)
-                .order_by(OrderLine.created_at.desc(), OrderLine.id.desc())
-                .limit(limit)
-            )
-            return [_columns(row) for row in rows.dicts()]
+        line = OrderLine
+        shown = line.select(Order.token, Order.order_id, line.line_id, line.quantity, line.created_at)
+        newest = shown.join(Order).where(_WITHOUT_SKU).order_by(line.created_at.desc(), line.id.desc())
+        return _documents(newest.limit(limit))
 
+    @connected
     def told(self) -> dict[tuple[str, str], tuple[bool | None, bool | None]]:
         """(token_id, order_id) -> (what we say, what the remote last accepted), of every order with something to say."""
-        with self._database.scope():
-            rows = Order.select(Order.token, Order.order_id, Order.is_stock_updated, Order.remote_flag).where(
-                Order.is_stock_updated.is_null(False)
-            )
-            return {(row[0], row[1]): (row[2], row[3]) for row in rows.tuples()}
+        rows = Order.select(Order.token, Order.order_id, Order.is_stock_updated, Order.remote_flag).where(
+            Order.is_stock_updated.is_null(False)
+        )
+        return {(row[0], row[1]): (row[2], row[3]) for row in rows.tuples()}
 
+    @connected
     def lanes(self) -> list[dict[str, Any]]:
         """Every seller account with the orders that wait for delivery, claimed ones left out."""
-        with self._database.scope():
-            waiting = (
-                Order.select(Order.token, fn.COUNT(SQL("*")), fn.MIN(Order.due_at))
-                .where(Order.due_at.is_null(False) & Order.claim_id.is_null())
-                .group_by(Order.token)
-            )
-            by_lane = {lane: (count, Order.due_at.python_value(due)) for lane, count, due in waiting.tuples()}
-            return [
-                row
-                | dict(
-                    zip(
-                        ("orders_waiting", "next_due_at"),
-                        by_lane.get(row["token_id"], (0, None)),
-                        strict=True,
-                    )
-                )
-                for row in Account.select().order_by(Account.token_id).dicts()
-            ]
+        # Apart from the accounts: a join would have SQLite read every order that waits, not its index alone.
+        counted = Order.select(Order.token, fn.COUNT(SQL("*")), fn.MIN(Order.due_at)).where(_WAITS)
+        waiting = {lane: (count, due) for lane, count, due in counted.group_by(Order.token).tuples()}
+        rows = list(Account.select().order_by(Account.token_id).dicts())
+        for row in rows:
+            row["orders_waiting"], row["next_due_at"] = waiting.get(row["token_id"], (0, None))
+        return rows
 
+    def oldest_due(self, now: datetime) -> datetime | None:
+        """Since when the order that waits longest has been due, free, and in a lane that is worked on."""
+        lanes = [
+            lane for lane in self.lanes() if not lane["paused"] and (lane["snoozed_until"] or now) <= now
+        ]
+        return min((lane["next_due_at"] for lane in lanes if lane["next_due_at"]), default=None)
+
+    @connected
     def stock(self, sku: str | None = None) -> list[dict[str, Any]]:
         """Levels by warehouse and SKU; of one SKU with its last 20 movements."""
         query = Level.select().order_by(Level.warehouse, Level.sku)
-        with self._database.scope():
-            if sku is None:
-                return [_columns(row) for row in query.dicts()]
-            rows = [_columns(row) for row in query.where(Level.sku == sku).dicts()]
-            for row in rows:
-                moved = (
-                    Movement.select()
-                    .where((Movement.sku == sku) & (Movement.warehouse == row["warehouse"]))
-                    .order_by(Movement.created_at.desc(), Movement.id.desc())
-                    .limit(20)
-                )
-                row["movements"] = [_columns(movement) for movement in moved.dicts()]
-            return rows
+        if sku is None:
+            return list(query.dicts())
+        rows = list(query.where(Level.sku == sku).dicts())
+        for row in rows:
+            moved = Movement.select().where(Movement.sku == sku, Movement.warehouse == row["warehouse"])
+            newest = moved.order_by(Movement.created_at.desc(), Movement.id.desc())
+            row["movements"] = list(newest.limit(20).dicts())
+        return rows
 
+    @connected
     def levels(self, part: str, *, limit: int, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Levels of the SKUs that contain `part`, and how many there are.
 
@@ -203,26 +173,24 @@ class Queries(Part):
             .order_by(Movement.created_at.desc(), Movement.id.desc())
             .limit(1)
         )
-        with self._database.scope():
-            shown = query.select_extend(fn.COALESCE(newest, 0).alias("balance")).limit(limit).offset(offset)
-            return list(shown.dicts()), query.count()
+        shown = query.select_extend(fn.COALESCE(newest, 0).alias("balance")).limit(limit).offset(offset)
+        return list(shown.dicts()), query.count()
 
+    @connected
     def movement_sums(self, sku: str) -> dict[str, int]:
         """What all movements of a SKU add up to, by warehouse."""
         query = Movement.select(Movement.warehouse, fn.SUM(Movement.delta)).where(Movement.sku == sku)
-        with self._database.scope():
-            return {warehouse: int(total) for warehouse, total in query.group_by(Movement.warehouse).tuples()}
+        return {warehouse: int(total) for warehouse, total in query.group_by(Movement.warehouse).tuples()}
 
+    @connected
     def on_hand(self) -> tuple[int, int]:
         """(SKUs, units on hand) over all warehouses."""
-        with self._database.scope():
-            skus, units = (
-                Level.select(fn.COUNT(SQL("*")), fn.COALESCE(fn.SUM(Level.on_hand), 0)).tuples().get()
-            )
-            return int(skus), int(units)
+        sums = Level.select(fn.COUNT(SQL("*")), fn.COALESCE(fn.SUM(Level.on_hand), 0)).tuples()
+        skus, units = sums.get()
+        return int(skus), int(units)
 
 
-def _columns(row: dict[str, Any]) -> dict[str, Any]:
-    """A row by its column names (peewee's dictionaries name a foreign key by its attribute)."""
+def _documents(query: Any) -> list[dict[str, Any]]:
+    """Rows by their columns' names (peewee's dictionaries name a foreign key by its attribute)."""
     renamed = {"order": "order_ref", "token": "token_id", "operation": "operation_id"}
-    return {renamed.get(name, name): value for name, value in row.items()}
+    return [{renamed.get(name, name): value for name, value in row.items()} for row in query.dicts()]

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from peewee import SQL
 
-from stocksync.store.context import Part
+from stocksync.store.context import Part, atomic, connected
 from stocksync.store.database import Statement, rows_of, uuid_of
 from stocksync.store.models import Discrepancy, Reconciliation
 from stocksync.store.operations import LogEntry, OperationLog
@@ -47,6 +47,12 @@ _ACCOUNTS = Statement("""
                         WHERE r.token_id = a.token_id AND NOT r.dry_run),
            EXISTS (SELECT 1 FROM stock_sync_reconciliations AS r WHERE r.token_id = a.token_id AND r.status = 'running')
     FROM stock_sync_accounts AS a WHERE a.active ORDER BY 2, a.token_id""")
+_UNFINISHED = Statement("""
+    SELECT r.token_id, r.details FROM stock_sync_reconciliations AS r
+    JOIN (SELECT token_id, MAX(started_at) AS newest FROM stock_sync_reconciliations
+          WHERE NOT dry_run AND status <> 'running' AND started_at >= :since GROUP BY token_id) AS last
+      ON last.token_id = r.token_id AND last.newest = r.started_at
+    WHERE r.status IN ('suspicious', 'incomplete') AND NOT r.dry_run ORDER BY r.token_id""")
 # A difference is over when both sides agree. One that a person left is over, too, once it changed: it is not brought
 # up again while it stays the same.
 _OVER = Statement("""
@@ -102,24 +108,25 @@ class OurSide(NamedTuple):
 class ReconciliationRecords(Part):
     """Each change a short transaction of its own. A run is its row; a dry run's row is written at its end alone."""
 
+    @connected
     def accounts(self) -> list[tuple[str, datetime | None, bool]]:
         """Active seller accounts, the longest not compared first: when a run last began, and whether one is under way."""
-        with self._database.scope():
-            return [(row[0], as_utc(row[1]), bool(row[2])) for row in rows_of(self._database.run(_ACCOUNTS))]
+        return [(row[0], as_utc(row[1]), bool(row[2])) for row in rows_of(self._database.run(_ACCOUNTS))]
 
+    @atomic
     def begin(self, run: Reconciliation, finished_at: datetime | None = None) -> Reconciliation:
         """Write a new run, or a dry one at its end. If one of the seller is under way already, return that instead."""
-        with self._database.transaction_scope():
-            Reconciliation.insert({**run.__data__, "finished_at": finished_at}).on_conflict(
-                "nothing", conflict_target=[Reconciliation.token_id], conflict_where=SQL("status = 'running'")
-            ).execute()
+        Reconciliation.insert({**run.__data__, "finished_at": finished_at}).on_conflict(
+            "nothing", conflict_target=[Reconciliation.token_id], conflict_where=SQL("status = 'running'")
+        ).execute()
         return self.find(token_id=run.token_id, status="running") or run
 
+    @connected
     def find(self, **which: Any) -> Reconciliation | None:
         """The run of this `id`, or of this `token_id` and `status`, as it stands, whichever process wrote it."""
-        with self._database.scope():
-            return cast("Reconciliation | None", Reconciliation.get_or_none(**which))
+        return cast("Reconciliation | None", Reconciliation.get_or_none(**which))
 
+    @atomic
     def save(self, run: Reconciliation, now: datetime) -> bool:
         """Write a step. False: another process took it first; what it wrote holds."""
         unchanged = (Reconciliation.id == run.id) & (Reconciliation.step == run.step)
@@ -127,13 +134,12 @@ class ReconciliationRecords(Part):
         names = ("status", "cursor", "step", "pages", "scanned", "buckets", "details")
         written = {name: getattr(run, name) for name in names}
         step = Reconciliation.update(finished_at=None if run.status == "running" else now, **written)
-        with self._database.transaction_scope():
-            return bool(step.where(unchanged, Reconciliation.status == "running").execute())
+        return bool(step.where(unchanged, Reconciliation.status == "running").execute())
 
     def ours(self, token_id: str, order_ids: Collection[str], changed_since: datetime) -> dict[str, OurSide]:
         """Our side of these orders, by id; one changed since then does not rest."""
-        asked = {"token_id": token_id, "ids": list(order_ids), "changed_since": changed_since}
-        return {ours.order_id: ours for ours in self._read(_LISTED, **asked)}
+        sides = self._read(_LISTED, token_id=token_id, ids=list(order_ids), changed_since=changed_since)
+        return {ours.order_id: ours for ours in sides}
 
     def unlisted(self, run: Reconciliation, after: UUID, changed_since: datetime) -> list[OurSide]:
         """Up to 5,000 orders told within the window that the run has not stamped, by id. A dry run stamps none."""
@@ -147,17 +153,18 @@ class ReconciliationRecords(Part):
             changed_since=changed_since,
         )
 
+    @connected
     def _read(self, statement: Statement, **parameters: Any) -> list[OurSide]:
-        with self._database.scope():
-            rows = rows_of(self._database.run(statement, **parameters))
         return [
             OurSide(
                 uuid_of(id), order_id, version, None if state is None else bool(state), int(deducted),
                 bool(settled), bool(resting), bool(stopped), as_utc(completed_at),
             )
-            for id, order_id, version, state, deducted, settled, resting, stopped, completed_at in rows
+            for id, order_id, version, state, deducted, settled, resting, stopped, completed_at
+            in rows_of(self._database.run(statement, **parameters))
         ]  # fmt: skip
 
+    @atomic
     def note(
         self,
         run: Reconciliation,
@@ -174,15 +181,15 @@ class ReconciliationRecords(Part):
         """
         items = [{"id": self._new_id(), "token_id": run.token_id, **one} for one in differing]
         orders = [*equal, *(one["order_id"] for one in differing)]
-        with self._database.transaction_scope():
-            if seen:
-                given = [{"id": order, "flag": flag} for order, flag in seen.items()]
-                self._database.run(_STAMP, orders=given, ids=list(seen), now=now)
-            # PostgreSQL takes no empty list for rows.
-            self._database.run(_OVER, token_id=run.token_id, ids=orders, items=items or [{}], now=now)
-            if items:
-                self._database.run(_NOTE, run_id=run.id, items=items, now=now)
+        if seen:
+            given = [{"id": order, "flag": flag} for order, flag in seen.items()]
+            self._database.run(_STAMP, orders=given, ids=list(seen), now=now)
+        # PostgreSQL takes no empty list for rows.
+        self._database.run(_OVER, token_id=run.token_id, ids=orders, items=items or [{}], now=now)
+        if items:
+            self._database.run(_NOTE, run_id=run.id, items=items, now=now)
 
+    @atomic
     def tell_again(
         self,
         ours: OurSide,
@@ -197,21 +204,17 @@ class ReconciliationRecords(Part):
             difference: ended as `fixed` with it.
             run: the run that counts it.
         """
-        with self._database.transaction_scope():
-            changed = self._database.run(_TELL_AGAIN, id=ours.id, version=ours.version, now=now)
-            if changed.fetchone() is None:
-                return False
-            # If the order's operations were cleaned up, the difference itself is its record.
-            if row := self._database.run(_NEWEST_OPERATION, order=ours.id).fetchone():
-                OperationLog(self.context).add(
-                    [LogEntry(uuid_of(row[0]), "reconciled", row[1], details)], now
-                )
-            self.resolve(difference, "fixed", now, details.get("actor"), details.get("reason"))
-            # Counted with the repair itself: of two processes in one run, one alone writes the step.
-            count = Reconciliation.update(fixed=Reconciliation.fixed + 1)
-            count.where(Reconciliation.id == run).execute()
-            return True
+        if not self._database.run(_TELL_AGAIN, id=ours.id, version=ours.version, now=now).fetchone():
+            return False
+        # If the order's operations were cleaned up, the difference itself is its record.
+        if row := self._database.run(_NEWEST_OPERATION, order=ours.id).fetchone():
+            OperationLog(self.context).add([LogEntry(uuid_of(row[0]), "reconciled", row[1], details)], now)
+        self.resolve(difference, "fixed", now, details.get("actor"), details.get("reason"))
+        # Counted with the repair itself: of two processes in one run, one alone writes the step.
+        Reconciliation.update(fixed=Reconciliation.fixed + 1).where(Reconciliation.id == run).execute()
+        return True
 
+    @atomic
     def resolve(
         self,
         difference: UUID | None,
@@ -221,11 +224,10 @@ class ReconciliationRecords(Part):
         reason: str | None = None,
     ) -> bool:
         """End an open difference. False: it is over already."""
-        is_open = (Discrepancy.id == difference) & (Discrepancy.status == "open")
-        with self._database.transaction_scope():
-            ended = Discrepancy.update(status=status, resolved_at=now, actor=actor, reason=reason)
-            return bool(ended.where(is_open).execute())
+        ended = Discrepancy.update(status=status, resolved_at=now, actor=actor, reason=reason)
+        return bool(ended.where(Discrepancy.id == difference, Discrepancy.status == "open").execute())
 
+    @connected
     def differences(
         self,
         *,
@@ -245,18 +247,23 @@ class ReconciliationRecords(Part):
         )
         conditions = [Discrepancy.id > (after or UUID(int=0)), *(is_so for given, is_so in asked if given)]
         query = Discrepancy.select().where(*conditions).order_by(Discrepancy.id).limit(limit)
-        with self._database.scope():
-            return [{**row, "run_id": row.pop("run")} for row in query.dicts()]
+        return [{**row, "run_id": row.pop("run")} for row in query.dicts()]
 
+    @connected
     def count_open(self) -> int:
         """How many differences wait for a person."""
-        with self._database.scope():
-            return int(Discrepancy.select().where(Discrepancy.status == "open").count())
+        return int(Discrepancy.select().where(Discrepancy.status == "open").count())
 
+    @connected
+    def unfinished(self, since: datetime) -> list[tuple[str, Any]]:
+        """Sellers whose newest run since then did not come to its end, with the run's details."""
+        rows = rows_of(self._database.run(_UNFINISHED, since=since))
+        return [(lane, Reconciliation.details.python_value(details)) for lane, details in rows]
+
+    @connected
     def runs(self, token_id: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """The newest runs first."""
         query = Reconciliation.select().order_by(Reconciliation.started_at.desc(), Reconciliation.id.desc())
         if token_id is not None:
             query = query.where(Reconciliation.token_id == token_id)
-        with self._database.scope():
-            return list(query.limit(limit).dicts())
+        return list(query.limit(limit).dicts())

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from peewee import fn
 
-from stocksync.store.context import Part
+from stocksync.store.context import Part, connected
 from stocksync.store.database import Statement, rows_of
 from stocksync.store.models import Tally
 from stocksync.store.values import as_utc
@@ -57,9 +57,11 @@ class Counts(Counter[str]):
         Args:
             since_failure: seconds since its first failed attempt; None: it never failed.
         """
-        retried = {"at_once": 1}
-        if since_failure is not None:
-            retried = {"retried": 1, "retry_ms": round(since_failure * 1000)}
+        retried = (
+            {"at_once": 1}
+            if since_failure is None
+            else {"retried": 1, "retry_ms": round(since_failure * 1000)}
+        )
         bucket = _WAITS[bisect_left(WAIT_BOUNDS, waited)]
         self.update({"completed": 1, "wait_ms": round(waited * 1000), bucket: 1, **retried})
 
@@ -95,10 +97,10 @@ class Tallies(Part):
             completed = kept.get("completed", 0) - kept.get("pruned", 0)
             self._database.run(_ADD, id=self._new_id(), at=at, grain=grain, completed=completed, counts=kept)
 
+    @connected
     def completed(self) -> int:
         """How many completed operations there are."""
-        with self._database.scope():
-            return int(Tally.select(fn.SUM(Tally.completed)).scalar() or 0)
+        return int(Tally.select(fn.SUM(Tally.completed)).scalar() or 0)
 
     def since(self, moment: datetime) -> Counts:
         """The sums since `moment` (as exact as the rows of that age: to the minute, the hour, the day)."""
@@ -132,10 +134,9 @@ class Tallies(Part):
             folded += len(rows)
         return folded
 
+    @connected
     def _rows(self, since: datetime) -> list[tuple[datetime, dict[str, int]]]:
-        query = Tally.select(Tally.at, Tally.counts).where(Tally.at >= since)
-        with self._database.scope():
-            return list(query.tuples())
+        return list(Tally.select(Tally.at, Tally.counts).where(Tally.at >= since).tuples())
 
 
 def seconds_between(written: Any, now: datetime) -> float:

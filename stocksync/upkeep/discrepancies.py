@@ -1,28 +1,20 @@
 """What a comparison of an order here and at the remote means: exactly one class, and what may be done about it. Pure."""
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal, get_args
 
 from stocksync.store.reconciliation import OurSide
 
-AGREES: Final = "agrees"
-MISSING_REMOTE: Final = "missing_remote"
-CANCEL_MISMATCH: Final = "cancel_mismatch"
-EXTRA_REMOTE: Final = "extra_remote"
-PARTIAL_LOCAL: Final = "partial_local"
-IN_FLIGHT: Final = "in_flight"
-GIVEN_UP: Final = "given_up"
-MISSING_ORDER: Final = "missing_order"
-
-CLASSES: Final = (
-    AGREES, MISSING_REMOTE, CANCEL_MISMATCH, EXTRA_REMOTE, PARTIAL_LOCAL, IN_FLIGHT, GIVEN_UP, MISSING_ORDER
-)  # fmt: skip
-MENDABLE: Final = frozenset({MISSING_REMOTE, CANCEL_MISMATCH})
+Kind = Literal[
+    "agrees", "missing_remote", "cancel_mismatch", "extra_remote", "partial_local", "in_flight", "given_up", "missing_order"
+]  # fmt: skip
+CLASSES: Final[tuple[Kind, ...]] = get_args(Kind)
+MENDABLE: Final = frozenset({"missing_remote", "cancel_mismatch"})
 """What telling the remote again puts right."""
-DIFFERING: Final = MENDABLE | {EXTRA_REMOTE, PARTIAL_LOCAL, MISSING_ORDER}
+DIFFERING: Final = MENDABLE | {"extra_remote", "partial_local", "missing_order"}
 
 
-def classify(ours: OurSide | None, remote: bool | None) -> str:
+def classify(ours: OurSide | None, remote: bool | None) -> Kind:
     """The one class of an order.
 
     Args:
@@ -30,19 +22,19 @@ def classify(ours: OurSide | None, remote: bool | None) -> str:
         remote: what the remote says; None: it does not know the order.
     """
     if ours is None:
-        return EXTRA_REMOTE if remote else AGREES
+        return "extra_remote" if remote else "agrees"
     if not ours.resting:
-        return IN_FLIGHT
+        return "in_flight"
     if ours.stopped:
-        return GIVEN_UP
+        return "given_up"
     if remote is None:
         # An order that gave all its lines to another one is gone at Allegro, and soon at the remote.
-        return MISSING_ORDER if ours.deducted else AGREES
+        return "missing_order" if ours.deducted else "agrees"
     if remote and (ours.state is None or not ours.settled):
-        return PARTIAL_LOCAL if ours.deducted > 0 and not ours.settled else EXTRA_REMOTE
+        return "partial_local" if ours.deducted > 0 and not ours.settled else "extra_remote"
     if bool(ours.state) is remote:
-        return AGREES
-    return MISSING_REMOTE if ours.state else CANCEL_MISMATCH
+        return "agrees"
+    return "missing_remote" if ours.state else "cancel_mismatch"
 
 
 def may_mend(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:

@@ -9,9 +9,10 @@ from redis.exceptions import RedisError
 
 from stocksync.delivery.breaker import Breaker
 from stocksync.errors import StockSyncError, needs_extra
-from stocksync.store.alerts import Alerts, Condition, Conditions
+from stocksync.store.alerts import Alerts, Condition
 from stocksync.store.context import Context, Part
-from stocksync.store.operation_lists import OperationLists
+from stocksync.store.operation_lists import Filter, OperationLists
+from stocksync.store.queries import Queries
 from stocksync.store.reconciliation import ReconciliationRecords
 from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
@@ -39,7 +40,7 @@ class Monitor(Part):
         """
         super().__init__(context)
         self._messenger, self._breaker, self._heard, self._audit = messenger, breaker, heard, audit
-        self._alerts, self._conditions = Alerts(context), Conditions(context)
+        self._alerts, self._records = Alerts(context), ReconciliationRecords(context)
 
     def run(self) -> dict[str, Any]:
         """Look, keep the alerts, send what is owed, ping. Returns `open` (kind -> how many), `sent`, `unsent`."""
@@ -76,7 +77,6 @@ class Monitor(Part):
         """What is the case, and the kinds of which that could be told."""
         config, lists = self._config, OperationLists(self.context)
         counts = lists.by_status()
-        pending, failed = counts[PENDING], counts[FAILED]
         stale = lists.stale(now, config.monitoring_stale_operation_hours)
         window = config.monitoring_failure_window_minutes
         tally = Tallies(self.context).since(now - timedelta(minutes=window))
@@ -84,17 +84,21 @@ class Monitor(Part):
         share = tally["failed"] / sends if sends >= config.monitoring_failure_deliveries else 0.0
         opened_at, reason = self._breaker.opened()
         away = _minutes(opened_at, now)
-        unclaimed = _minutes(self._conditions.oldest_due(now), now)
-        doubtful = self._conditions.in_doubt(now - timedelta(minutes=10))
-        differences = ReconciliationRecords(self.context).count_open()
+        unclaimed = _minutes(Queries(self.context).oldest_due(now), now)
+        doubtful = lists.count_all(Filter(in_doubt=True, until=now - timedelta(minutes=10)))
+        differences = self._records.count_open()
         overall: tuple[tuple[str, Any, dict[str, Any]], ...] = (
             (
                 "pending",
-                pending > config.monitoring_max_pending_operations,
-                {"count": pending, "time": f"{now:%Y-%m-%d %H:%M:%S}"},
+                counts[PENDING] > config.monitoring_max_pending_operations,
+                {"count": counts[PENDING], "time": f"{now:%Y-%m-%d %H:%M:%S}"},
             ),
             ("stale", stale, {"count": stale, "hours": config.monitoring_stale_operation_hours}),
-            ("failed", failed and config.monitoring_alert_on_failed_retries, {"count": failed}),
+            (
+                "failed",
+                counts[FAILED] and config.monitoring_alert_on_failed_retries,
+                {"count": counts[FAILED]},
+            ),
             ("failure_rate", share > config.monitoring_failure_share, {"share": share, "minutes": window}),
             ("breaker", away >= config.monitoring_breaker_minutes, {"minutes": int(away), "reason": reason}),
             (
@@ -106,12 +110,21 @@ class Monitor(Part):
             ("differences", differences, {"count": differences}),
         )
         found: list[Condition] = [(kind, "", details) for kind, is_so, details in overall if is_so]
-        found += [("lane_paused", lane, {"reason": why or "-"}) for lane, why in self._conditions.paused()]
-        found += [
-            ("reconciliation", lane, {"reason": details.get("reason") or "-"})
-            for lane, details in self._conditions.unfinished(now - timedelta(days=1))
-        ]
+        found += self._of_sellers(now)
         return found, set(KINDS) - self._ask_others(found)
+
+    def _of_sellers(self, now: datetime) -> list[Condition]:
+        """Who is paused, and whose newest reconciliation did not come to its end."""
+        paused = {
+            lane["token_id"]: lane["paused_reason"]
+            for lane in Queries(self.context).lanes()
+            if lane["paused"]
+        }
+        unfinished = self._records.unfinished(now - timedelta(days=1))
+        return [
+            *(("lane_paused", seller, {"reason": why or "-"}) for seller, why in paused.items()),
+            *(("reconciliation", seller, {"reason": run.get("reason") or "-"}) for seller, run in unfinished),
+        ]
 
     def _ask_others(self, found: list[Condition]) -> set[str]:
         """Add what the audit and Redis say; returns the kinds of which they could say nothing."""

@@ -38,20 +38,19 @@ class Reconciliation(Repairs):
     def slice(self, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """A few seconds of what is due of the active accounts; `more`: call again, behind other work."""
         ends = self._monotonic() + self._config.delivery_slice_seconds
-        done: list[dict[str, Any]] = []
+        report: dict[str, Any] = {"more": False, "runs": []}
         try:
             while (token := self._due()) is not None:
                 run = self.records.find(token_id=token, status="running") or self._begin(token, None)
                 while run.status == "running":
                     if should_stop() or self._monotonic() >= ends:
-                        return {"more": True, "runs": done}
+                        return report | {"more": True}
                     run = self._advance(run)
-                done.append(
-                    {"token_id": token, "status": run.status, "fixed": run.fixed, "buckets": run.buckets}
-                )
+                names = ("token_id", "status", "fixed", "buckets")
+                report["runs"].append({name: getattr(run, name) for name in names})
         except RemoteError as error:  # a monolith's own client that offers no list
-            return {"more": False, "runs": done, "skipped": str(error)}
-        return {"more": False, "runs": done}
+            report["skipped"] = str(error)
+        return report
 
     def begin_all(self, actor: str) -> None:
         """Begin a run of every active seller, for `slice` to go on with, however lately they were compared.
@@ -193,30 +192,26 @@ class Reconciliation(Repairs):
 
         Our side is read after the remote's, and does not rest if it changed since the remote was asked.
         """
-        now = self._clock()
-        sides = self.records.ours(run.token_id, said.keys(), changed_since)
-        compared = [
-            (order_id, ours := sides.get(order_id), remote, rules.classify(ours, remote))
-            for order_id, remote in said.items()
-        ]
-        run.buckets = dict(Counter(run.buckets) + Counter(kind for _, _, _, kind in compared))
+        now, sides = self._clock(), self.records.ours(run.token_id, said.keys(), changed_since)
+        kinds = {order: rules.classify(sides.get(order), remote) for order, remote in said.items()}
+        run.buckets = dict(Counter(run.buckets) + Counter(kinds.values()))
         run.scanned += len(said)
-        seen = {
-            ours.id: remote for _, ours, remote, _ in compared if ours and ours.resting and remote is not None
-        }
-        equal = [order_id for order_id, _, _, kind in compared if kind == rules.AGREES]
+        resting = [ours for ours in sides.values() if ours.resting]
+        seen = {ours.id: remote for ours in resting if (remote := said[ours.order_id]) is not None}
         differing = [
-            {"order_id": order_id, "kind": kind, "ours": ours.state if ours else None, "remote": remote}
-            for order_id, ours, remote, kind in compared
+            {"order_id": order, "kind": kind, "ours": ours.state if ours else None, "remote": said[order]}
+            for order, kind in kinds.items()
+            for ours in [sides.get(order)]
             if kind in rules.DIFFERING
-            and not (kind == rules.MISSING_ORDER and rules.is_young(ours, now, self._threshold))
+            and not (kind == "missing_order" and rules.is_young(ours, now, self._threshold))
         ]
-        if not run.dry_run:
+        if run.dry_run:
+            run.details["seen"].update(order.int for order in seen)
+            listed = run.details["differences"]
+            listed += differing[: _LISTED_DIFFERENCES - len(listed)]
+        else:
+            equal = [order for order, kind in kinds.items() if kind == "agrees"]
             self.records.note(run, seen, equal, differing, now)
-            return
-        run.details["seen"].update(order.int for order in seen)
-        listed = run.details["differences"]
-        listed += differing[: _LISTED_DIFFERENCES - len(listed)]
 
     def _mend(self, run: Run) -> None:
         """Repair one order; the run ends when none is left. What may not be repaired is not asked for."""
@@ -240,11 +235,9 @@ class Reconciliation(Repairs):
             run.status = "incomplete" if "reason" in details else "complete"
 
     def _report(self, run: Run) -> dict[str, Any]:
-        differences = run.details.get("differences")
-        if differences is None:
-            rows = self.records.differences(status=None, run=run.id, limit=_LISTED_DIFFERENCES)
-            names = ("id", "order_id", "kind", "status", "ours", "remote")
-            differences = [{name: row[name] for name in names} for row in rows]
+        rows = self.records.differences(status=None, run=run.id, limit=_LISTED_DIFFERENCES)
+        names = ("id", "order_id", "kind", "status", "ours", "remote")
+        kept = [{name: row[name] for name in names} for row in rows]
         return {
             "token_id": run.token_id,
             "status": run.status,
@@ -253,7 +246,7 @@ class Reconciliation(Repairs):
             "pages": run.pages,
             "checked": run.scanned,
             "buckets": run.buckets,
-            "discrepancies": differences,
+            "discrepancies": run.details["differences"] if run.dry_run else kept,
             "fixed": run.fixed,
             "complete": run.status == "complete",
         }

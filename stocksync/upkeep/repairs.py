@@ -87,7 +87,7 @@ class Repairs(Part):
         """
         kind, remote, ours = self.look(row["token_id"], row["order_id"])
         now = self._clock()
-        if kind == rules.AGREES:
+        if kind == "agrees":
             self.records.resolve(row["id"], "gone", now)
             return "gone"
         if (
@@ -98,7 +98,7 @@ class Repairs(Part):
             return kind
         said = {"difference": kind, "ours": ours.state, "remote": remote, **who}
         if not self.records.tell_again(ours, said, now, row["id"], run and run.id):
-            return rules.IN_FLIGHT
+            return "in_flight"
         self.context.wakeups.wake(row["token_id"])
         return "fixed"
 

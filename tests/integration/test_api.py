@@ -175,7 +175,7 @@ def test_reconciliation_of_one_account_and_of_all(database_url: str) -> None:
             assert (one["status"], one["complete"], one["discrepancies"]) == ("complete", True, [])
             assert set(everything) == {"task_id", "status"}
             assert everything["status"] == "queued"
-            shop.runtime.reconcile_slice()
+            shop.runtime.reconciliation.slice()
             assert len(shop.runtime.reconciliation.records.runs(SELLER)) == 2
             assert "unknown" in fault(api.ask("POST", "/reconcile", query_string={"token_id": "x"}), 404)
 

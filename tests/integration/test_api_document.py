@@ -47,7 +47,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         opened.orders.process_order_stock_update(form())
         for number in range(20):
             opened.deduct(f"order-{number + 2}", line_item_id="1")
-        opened.runtime.lanes.pause(SELLER, "asked for")
+        opened.runtime.deliveries.pause(SELLER, "asked for")
         opened.runtime.alerts.observe([("pending", "", {"count": 2000, "time": "now"})], [], START, START)
         yield opened
 

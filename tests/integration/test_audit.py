@@ -30,7 +30,7 @@ def shop(database_url: str) -> Iterator[Shop]:
         opened.orders.process_order_stock_update(form(GONE, {"1": ("A", 2)}))
         opened.drain()
         opened.clock.advance(31 * 86400)
-        opened.runtime.cleanup()
+        opened.runtime.periodic.cleanup()
         opened.orders.process_order_stock_update(form(KEPT, {"1": ("A", 3), "2": ("B", 1)}))
         opened.drain()
         opened.orders.process_return(goods(line="1", quantity=1, order=KEPT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -22,7 +23,7 @@ from stocksync import (
 from stocksync.queue import tasks
 from stocksync.sandbox import Sandbox
 from stocksync.store import models
-from stocksync.store.cleanup import KINDS, TOO_LONG, CleanUpStore, clean_up
+from stocksync.store.cleanup import TOO_LONG, CleanUp
 from stocksync.store.database import rows_of
 from tests.shop import REFUSED, SELLER, START, WAREHOUSE, Clock, Shop, form, goods, later, open_shop
 
@@ -38,7 +39,7 @@ def shop(database_url: str) -> Iterator[Shop]:
 
 def clean(shop: Shop, days: float = 31, *, dry_run: bool = False) -> dict[str, Any]:
     shop.clock.advance(days * DAY)
-    return shop.runtime.cleanup(dry_run=dry_run).as_dict()
+    return shop.runtime.periodic.cleanup(dry_run=dry_run)
 
 
 def count(shop: Shop, model: Any) -> int:
@@ -81,11 +82,11 @@ def difference(shop: Shop, status: str, resolved_days_ago: int | None = None) ->
     now = shop.clock.now
     with shop.runtime.database.transaction_scope():
         run = models.Reconciliation.create(
-            id=shop.runtime._new_id(), token_id=SELLER, status="complete", started_at=now, finished_at=now,
+            id=shop.runtime.new_id(), token_id=SELLER, status="complete", started_at=now, finished_at=now,
             since=now, buckets={}, details={},
         )  # fmt: skip
         models.Discrepancy.create(
-            id=shop.runtime._new_id(), run=run, token_id=SELLER, order_id="order-1", kind="missing_remote",
+            id=shop.runtime.new_id(), run=run, token_id=SELLER, order_id="order-1", kind="missing_remote",
             status=status, first_seen_at=now, last_seen_at=now,
             resolved_at=None if resolved_days_ago is None else now + timedelta(days=100 - resolved_days_ago),
         )  # fmt: skip
@@ -365,7 +366,7 @@ def test_finished_reports_alerts_and_runs_go_after_ninety_days(shop: Shop) -> No
     ]
     with shop.runtime.database.transaction_scope():
         for model, values in rows:
-            model.create(id=shop.runtime._new_id(), **values)
+            model.create(id=shop.runtime.new_id(), **values)
     difference(shop, "gone", 100)
     difference(shop, "open")
     difference(shop, "fixed", 1)
@@ -414,7 +415,7 @@ def many(shop: Shop, number: int) -> None:
     shop.clock.advance(31 * DAY)
 
 
-def batches(shop: Shop, took: float, **more: Any) -> tuple[Any, list[float]]:
+def batches(shop: Shop, took: float, **more: Any) -> tuple[dict[str, Any], list[float]]:
     """A clean-up whose every batch takes `took` seconds; answers with its report and its pauses."""
     pauses: list[float] = []
     time = iter(took * number for number in range(10_000))
@@ -425,10 +426,7 @@ def batches(shop: Shop, took: float, **more: Any) -> tuple[Any, list[float]]:
 
     database = shop.runtime.database
     with database.scope():
-        report = clean_up(
-            CleanUpStore(shop.runtime.context), dict.fromkeys(KINDS, 30), shop.clock,
-            **{"wait": wait, "monotonic": lambda: next(time), **more},
-        )  # fmt: skip
+        report = CleanUp(shop.runtime.context).run(**{"wait": wait, "monotonic": lambda: next(time), **more})
     return report, pauses
 
 
@@ -437,10 +435,10 @@ def test_slow_batches_become_small_and_rest_as_long_as_they_took(shop: Shop) -> 
     quick, _ = batches(shop, 0.0, dry_run=True)
     slow, pauses = batches(shop, 4 * TOO_LONG)
 
-    assert quick.gone["operations"] == slow.gone["operations"] == 135
-    assert slow.batches > 2 * quick.batches
-    assert pauses == pytest.approx([4 * TOO_LONG] * slow.batches)
-    assert (slow.longest, slow.more) == (pytest.approx(4 * TOO_LONG), False)
+    assert quick["operations"] == slow["operations"] == 135
+    assert slow["batches"] > 2 * quick["batches"]
+    assert pauses == pytest.approx([4 * TOO_LONG] * slow["batches"])
+    assert (slow["longest_batch_ms"], slow["more"]) == (4000 * TOO_LONG, False)
     assert shop.broken_promises() == []
 
 
@@ -449,13 +447,14 @@ def test_a_stopped_clean_up_says_that_there_is_more_and_goes_on_where_it_was(sho
     at_once, _ = batches(shop, 0.0, wait=lambda _: True)
     out_of_time, _ = batches(shop, 1.0, seconds=3.5)
 
-    assert (at_once.more, at_once.batches, at_once.gone["operations"]) == (True, 1, 45)
-    assert out_of_time.more
+    assert (at_once["more"], at_once["batches"], at_once["operations"]) == (True, 1, 45)
+    assert out_of_time["more"]
     rest, _ = batches(shop, 0.0)
-    assert (rest.more, at_once.gone + out_of_time.gone + rest.gone) == (
-        False,
-        {"operations": 135, "logs": 405},
-    )
+    assert rest["more"] is False
+    reports = (at_once, out_of_time, rest)
+    assert [sum(report[kind] for report in reports) for kind in ("operations", "logs")] == [135, 405]
+    others = ("keys", "discrepancies", "reconciliations", "alerts", "task_runs")
+    assert all(report[kind] == 0 for report in reports for kind in others)
 
 
 @pytest.mark.pgbouncer
@@ -472,8 +471,8 @@ def test_the_job_does_one_slice_and_queues_the_next(database_url: str, redis_url
     runtime.use(at)
     try:
         assert tasks.cleanup()["more"]
-        assert [job.func_name for job in at.worker_queue().jobs] == ["stocksync.queue.tasks.cleanup"]
-        assert "cleanup" in {task["task"] for task in at.tasks()}
+        assert [job.func_name for job in at.queue().jobs] == ["stocksync.queue.tasks.cleanup"]
+        assert "cleanup" in {task["task"] for task in at.periodic.latest()}
     finally:
         runtime.use(None)
         at.close()
@@ -525,9 +524,8 @@ def test_beside_running_deliveries_and_reconciliation_nothing_is_lost(database_u
                     return total
 
         def tidy() -> int:
-            ahead, store = START + timedelta(days=40), CleanUpStore(shop.runtime.context)
-            report = clean_up(store, dict.fromkeys(KINDS, 30), lambda: ahead, wait=lambda _: False)
-            return report.gone["operations"]
+            ahead = replace(shop.runtime.context, clock=lambda: START + timedelta(days=100))
+            return int(CleanUp(ahead).run(wait=lambda _: False)["operations"])
 
         def reconcile() -> int:
             return int(shop.runtime.reconciliation.run(SELLER)["checked"])
@@ -537,7 +535,7 @@ def test_beside_running_deliveries_and_reconciliation_nothing_is_lost(database_u
             wrong = [fault for faults in pool.map(trade, range(3)) for fault in faults]
             for _ in range(3):
                 shop.clock.advance(61)
-                shop.runtime.sweep()
+                shop.runtime.periodic.sweep()
                 shop.drain()
             done.set()
             gone, more, compared = (task.result() for task in beside)

@@ -222,7 +222,7 @@ def test_a_worker_that_lost_its_lease_overwrites_nothing_and_the_state_is_told_a
     shop.deduct()
     stalled = claim(shop)
     shop.clock.advance(61)
-    shop.runtime.sweep()
+    shop.runtime.periodic.sweep()
     shop.drain()
     assert shop.order().due_at is None
 
@@ -241,7 +241,7 @@ def test_the_sweep_returns_what_a_dead_worker_left_as_an_attempt(shop: Shop) -> 
     shop.clock.advance(61)
     shop.wakeups.woken.clear()
 
-    assert shop.runtime.sweep().rescued == 1
+    assert shop.runtime.periodic.sweep()["rescued"] == 1
     assert shop.wakeups.woken == [SELLER]
     assert (shop.order().attempts, shop.order().due_at) == (1, shop.clock.now)
     assert shop.actions(operation) == ["created", "rescued"]
@@ -253,7 +253,7 @@ def test_a_lease_that_still_holds_is_left_alone(shop: Shop) -> None:
     claim(shop)
     shop.clock.advance(59)
 
-    assert shop.runtime.sweep().rescued == 0
+    assert shop.runtime.periodic.sweep()["rescued"] == 0
     assert shop.order().claim_id is not None
 
 
@@ -270,7 +270,7 @@ def test_an_order_that_kills_its_worker_each_time_is_found_and_ends_as_failed_al
     for _ in range(5):
         work_until_death(shop)
         now.advance(61)
-        shop.runtime.sweep()
+        shop.runtime.periodic.sweep()
 
     assert {name: shop.operation(id)["status"] for name, id in operations.items()} == {
         "innocent": "completed",
@@ -299,7 +299,7 @@ def test_an_order_at_whose_side_workers_died_goes_out_when_nothing_else_is_out(s
     for _ in range(2):
         claim(shop)
         shop.clock.advance(61)
-        shop.runtime.sweep()
+        shop.runtime.periodic.sweep()
     for name in ("one", "two"):
         shop.deduct(name)
     out: list[str] = []

@@ -117,7 +117,7 @@ def test_the_figures_are_the_databases(page: FlaskClient, shop: Shop) -> None:
     shop.clock.advance(3600)
     shop.remote.answer = lambda _: NO_ANSWER
     shop.drain()
-    shop.runtime.lanes.pause(SELLER, "for a while")
+    shop.runtime.deliveries.pause(SELLER, "for a while")
 
     found = figures(page)
 

@@ -53,7 +53,7 @@ class Watched:
         self.told = Told()
         self.heard: dict[str, bool] | None = {"worker": True, "scheduler": True}
         shop.runtime.__dict__["heard_from"] = self._heard
-        self.monitor = shop.runtime._monitor
+        self.monitor = shop.runtime.monitor
         self.monitor._messenger = self.told
 
     def _heard(self) -> dict[str, bool]:
@@ -168,8 +168,8 @@ PLAYED: Played = {
     "failed": (give_up, deliver),
     "breaker": (outage, lambda shop: shop.runtime.breaker.served()),
     "lane_paused": (
-        lambda shop: (shop.deduct(), shop.drain(), shop.runtime.lanes.pause(SELLER, "20 refusals")),
-        lambda shop: shop.runtime.lanes.resume(SELLER),
+        lambda shop: (shop.deduct(), shop.drain(), shop.runtime.deliveries.pause(SELLER, "20 refusals")),
+        lambda shop: shop.runtime.deliveries.resume(SELLER),
     ),
     "unclaimed": (waiting(601), deliver),
     "audit": (unbalanced, balanced),
@@ -249,7 +249,7 @@ def test_without_redis_it_is_not_concluded_that_a_worker_is_back(at: Watched) ->
 def test_what_stays_is_repeated_after_the_cool_down_unless_somebody_has_seen_it(at: Watched) -> None:
     at.shop.deduct()
     at.shop.drain()
-    at.shop.runtime.lanes.pause(SELLER, "why not")
+    at.shop.runtime.deliveries.pause(SELLER, "why not")
     for _ in range(14):  # hours
         at.run()
         at.shop.clock.advance(HOUR)
@@ -262,7 +262,7 @@ def test_what_stays_is_repeated_after_the_cool_down_unless_somebody_has_seen_it(
         at.run()
         at.shop.clock.advance(HOUR)
     assert len(at.told.texts) == 3
-    at.shop.runtime.lanes.resume(SELLER)
+    at.shop.runtime.deliveries.resume(SELLER)
     at.run()
     assert at.told.texts[3:] == ["✅ Over: A seller is paused (seller-1)"]
 
@@ -455,12 +455,12 @@ def test_processes_are_heard_through_the_real_redis(redis_url: str) -> None:
 
 
 def late_runs(at: Watched) -> list[str]:
-    return [run["status"] for run in at.shop.runtime.task_runs.latest("monitor", 10)]
+    return [run["status"] for run in at.shop.runtime.periodic.runs.latest("monitor", 10)]
 
 
 def test_a_monitor_that_is_late_is_run_by_whoever_lives(at: Watched) -> None:
     at.heard = {"worker": False, "scheduler": True}
-    stand_in = at.shop.runtime.stand_in
+    stand_in = at.shop.runtime.run_overdue_monitor
     at.shop.clock.advance(31 * 60)
     stand_in()
     assert late_runs(at) == []
@@ -492,10 +492,10 @@ def test_whoever_stands_in_goes_on_when_the_monitor_fails(
     def fail(task: str) -> None:
         raise error
 
-    monkeypatch.setattr(at.shop.runtime, "run_task", fail)
+    monkeypatch.setattr(at.shop.runtime.periodic, "run", fail)
     at.shop.clock.advance(33 * 60)
-    at.shop.runtime.stand_in()
-    at.shop.runtime.stand_in()
+    at.shop.runtime.run_overdue_monitor()
+    at.shop.runtime.run_overdue_monitor()
 
     assert said in caplog.text
     assert caplog.text.count("Traceback") == tracebacks
@@ -505,7 +505,9 @@ def test_an_idle_worker_looks_after_the_monitor(
     at: Watched, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(at.shop.runtime, "stand_in", lambda: looked.append(str(worker.get_state())))
+    monkeypatch.setattr(
+        at.shop.runtime, "run_overdue_monitor", lambda: looked.append(str(worker.get_state()))
+    )
     worker: Any = StockSyncWorker(
         [make_queue(connect_redis(redis_url, timeout=2), "stock-sync")], worker_ttl=60
     )

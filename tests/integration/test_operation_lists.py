@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from stocksync.errors import InvalidInput
 from stocksync.store import operation_lists
-from stocksync.store.database import Statement, rows_of
+from stocksync.store.database import rows_of
 from stocksync.store.operation_lists import Filter
 from tests.shop import DELIVERED, REFUSED, SELLER, START, Shop, listed, open_shop
 
@@ -128,7 +129,7 @@ def test_tags_say_what_ails_the_delivery(shop: Shop) -> None:
             SELLER, 5, shop.runtime.service.context.new_id(), now, now + timedelta(seconds=60)
         )
     shop.clock.advance(61)
-    shop.runtime.sweep()
+    shop.runtime.periodic.sweep()
     assert listed(shop.runtime)[0]["tags"] == ["rescued"]
 
 
@@ -144,9 +145,27 @@ def test_errors_are_counted_by_class_and_age(shop: Shop) -> None:
     }
 
 
-def test_on_sqlite_every_list_is_read_along_an_index_that_ends_in_the_id(sqlite_url: str) -> None:
+def plan_of_last(shop: Shop, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps in which SQLite answers the last statement of `act`."""
+    database, asked = shop.runtime.database, list[tuple[str, Any]]()
+    execute = database.execute_sql
+
+    def seen(sql: str, parameters: Any = None) -> Any:
+        asked.append((sql, parameters))
+        return execute(sql, parameters)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "execute_sql", seen)
+        act()
+    sql, parameters = asked[-1]
+    with database.scope():
+        return [row[3] for row in rows_of(execute(f"EXPLAIN QUERY PLAN {sql}", parameters))]
+
+
+def test_on_sqlite_every_list_is_read_along_an_index_that_ends_in_the_id(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_shop(sqlite_url) as shop:
-        database = shop.runtime.database
         for wanted in (
             Filter(),
             Filter(status="pending", token_id="s1"),
@@ -155,12 +174,32 @@ def test_on_sqlite_every_list_is_read_along_an_index_that_ends_in_the_id(sqlite_
             Filter(error_class="Timeout", status="failed"),
             Filter(status="failed", since=START),
         ):
-            where, parameters = wanted.where()
-            text = operation_lists._PAGE.format(where=where)
-            with database.scope():
-                plan = rows_of(
-                    database.run(Statement(f"EXPLAIN QUERY PLAN {text}"), limit=50, offset=0, **parameters)
-                )
-            steps = [row[3] for row in plan]
+            page = partial(shop.runtime.operation_lists.page, wanted, shop.clock())
+            steps = plan_of_last(shop, page, monkeypatch)
             assert "USING INDEX" in steps[0], (wanted, steps)
             assert not any("TEMP B-TREE" in step for step in steps), (wanted, steps)
+
+
+def test_on_sqlite_what_is_in_doubt_is_counted_along_its_own_index(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_shop(sqlite_url) as shop:
+        for wanted in (Filter(in_doubt=True), Filter(in_doubt=True, until=START, since=START)):
+            count = partial(shop.runtime.operation_lists.count_all, wanted)
+            steps = plan_of_last(shop, count, monkeypatch)
+            assert any("pending_stock_operations_in_doubt" in step for step in steps), (wanted, steps)
+
+
+@pytest.mark.parametrize("bound", ["since", "until"])
+def test_what_is_in_doubt_is_listed_by_when_it_was_recorded(shop: Shop, bound: str) -> None:
+    every = []
+    for number in range(3):
+        every.append(shop.deduct(f"order-{number}"))
+        shop.clock.advance(60)
+    with shop.runtime.database.transaction_scope():
+        shop.runtime.database.execute_sql("UPDATE pending_stock_operations SET applied = 'unknown'")
+
+    expected = every[1:] if bound == "since" else every[:1]
+    moment = START + timedelta(seconds=60)
+    found = [row["id"] for row in listed(shop.runtime, in_doubt=True, **{bound: moment})]
+    assert found[::-1] == expected

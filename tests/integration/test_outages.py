@@ -25,7 +25,7 @@ def live_for(shop: Shop, hours: float) -> None:
     until = shop.clock.now + timedelta(hours=hours)
     while shop.clock.now < until:
         shop.wakeups.woken.clear()
-        shop.runtime.sweep()
+        shop.runtime.periodic.sweep()
         minute = shop.clock.now + timedelta(minutes=1)
         while shop.clock.now < minute:
             planned = shop.wakeups.planned.get(SELLER)
@@ -183,14 +183,14 @@ def test_twenty_refusals_in_a_row_pause_the_lane_and_the_rest_keeps_waiting(shop
             shop.deduct(f"order-{number}")
     live_for(shop, 1)
 
-    state = shop.runtime.lanes.state(SELLER)
+    state = shop.runtime.deliveries.state(SELLER)
     assert state.paused
     assert "what is this" in state.paused_reason
     assert shop.statuses().count("failed") == 19
     assert shop.statuses().count("pending") == 41
     assert shop.broken_promises() == []
 
-    shop.runtime.lanes.resume(SELLER)
+    shop.runtime.deliveries.resume(SELLER)
     come_back(shop)
     live_for(shop, 2 / 60)
     assert shop.statuses().count("completed") == 41
@@ -204,7 +204,7 @@ def test_refusals_between_successes_do_not_pause_the_lane(shop: Shop) -> None:
             shop.deduct(f"order-{number}")
     shop.drain()
 
-    assert not shop.runtime.lanes.state(SELLER).paused
+    assert not shop.runtime.deliveries.state(SELLER).paused
     assert (shop.statuses().count("failed"), shop.statuses().count("completed")) == (40, 40)
 
 

@@ -350,8 +350,8 @@ def test_the_task_queues_itself_again_while_there_is_more(
         sell(shop, "a", "b")
         real = Runtime(shop.runtime.config, clock=shop.clock)
         try:
-            report = real.run_task("reconcile")
-            jobs = [job.func_name for job in real.worker_queue().jobs]
+            report = real.periodic.run("reconcile")
+            jobs = [job.func_name for job in real.queue().jobs]
         finally:
             real.close()
 
@@ -363,7 +363,7 @@ def test_a_client_that_offers_no_list_is_said_and_harms_nothing(database_url: st
     with open_shop(database_url) as shop:
         shop.deduct()
 
-        assert "offers no list_orders" in shop.runtime.reconcile_slice()["skipped"]
+        assert "offers no list_orders" in shop.runtime.reconciliation.slice()["skipped"]
         with pytest.raises(RemoteError, match="nothing can be compared"):
             shop.service.reconcile_stock_status(SELLER)
 

@@ -155,12 +155,12 @@ def test_more_work_is_queued_when_the_run_of_the_task_is_over(
         again, when = RedisWakeups.again, list[str]()
 
         def seen(wakeups: RedisWakeups, function: str) -> bool:
-            when.append(real.task_runs.latest("reconcile")[0]["status"])
+            when.append(real.periodic.runs.latest("reconcile")[0]["status"])
             return again(wakeups, function)
 
         monkeypatch.setattr(RedisWakeups, "again", seen)
         try:
-            assert real.run_task("reconcile")["more"] is True
+            assert real.periodic.run("reconcile")["more"] is True
         finally:
             real.close()
 

@@ -149,7 +149,7 @@ def two_of_each(shop: Shop) -> None:
     for order_id in ("order-1", "order-2"):
         shop.orders.process_order_stock_update(form(order_id, {"1": ("A", 2), "2": ("B", 1)}))
     shop.drain()
-    new, over = shop.runtime._new_id, {"started_at": START, "finished_at": START}
+    new, over = shop.runtime.new_id, {"started_at": START, "finished_at": START}
     seen = {"first_seen_at": START, "last_seen_at": START, "resolved_at": START}
     alert: dict[str, Any] = {"kind": "x", "details": {}, "raised_at": START, "last_seen_at": START}
     counts: dict[str, Any] = {"since": START, "buckets": {}, "details": {}}

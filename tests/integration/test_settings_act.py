@@ -57,7 +57,7 @@ def test_jitter_is_on_unless_it_is_turned_off() -> None:
 
 
 def cleaned(shop: Harness, kind: str) -> Callable[[], bool]:
-    return lambda: shop.runtime.cleanup().as_dict()[kind] > 0
+    return lambda: shop.runtime.periodic.cleanup()[kind] > 0
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def test_keys_go_after_as_many_days_as_the_setting_says() -> None:
         shop.runtime.service.sync_stock_deduction(SELLER, "order-1", "A", 1, idempotency_key="k")
         shop.deliver_now()
         shop.clock.advance(days=4.9)
-        shop.runtime.cleanup()
+        shop.runtime.periodic.cleanup()
         repeat = shop.runtime.service.sync_stock_deduction(SELLER, "order-1", "A", 1, idempotency_key="k")
         assert repeat.status is None, "the key still answers with the first operation, which was pruned"
         shop.clock.advance(days=0.2)
-        shop.runtime.cleanup()
+        shop.runtime.periodic.cleanup()
         shop.runtime.service.sync_stock_deduction(SELLER, "order-1", "A", 1, idempotency_key="k")
         assert len(shop.operations()) == 1
 
 
 def raised(shop: Harness) -> set[str]:
     """Kinds of alerts that the monitor sees, without those of processes that no test runs."""
-    return set(shop.runtime.monitor()["open"]) - {"redis_away", "worker_silent", "scheduler_silent"}
+    return set(shop.runtime.periodic.monitor()["open"]) - {"redis_away", "worker_silent", "scheduler_silent"}
 
 
 @contextmanager
@@ -246,7 +246,7 @@ def test_alerts_are_repeated_after_as_long_as_the_setting_says() -> None:
         shop.runtime.messenger = told
         for hours in (0, 1.9, 0.2):
             shop.clock.advance(hours=hours)
-            shop.runtime.monitor()
+            shop.runtime.periodic.monitor()
         assert len(told.texts) == 2
 
 

@@ -139,7 +139,7 @@ def test_immediate_sends_nothing_while_the_remote_or_the_lane_is_left_alone(shop
     if reason == "breaker":
         shop.runtime.breaker.failed(times=5)
     else:
-        shop.runtime.lanes.pause(SELLER, "a person looks at it")
+        shop.runtime.deliveries.pause(SELLER, "a person looks at it")
 
     result = shop.service.sync_stock_deduction(SELLER, "order-1", "A", 1, immediate=True)
 

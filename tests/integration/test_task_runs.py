@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from stocksync.store.task_runs import run_recorded
 from tests.shop import START, Shop, open_shop
 
 
@@ -20,11 +18,11 @@ def shop(database_url: str) -> Iterator[Shop]:
 
 
 def run(shop: Shop, act: Any, lease: float = 60) -> dict[str, Any]:
-    return run_recorded(shop.runtime.task_runs, "test", act, shop.clock, lease)
+    return shop.runtime.periodic.runs.run("test", act, lease)
 
 
 def runs(shop: Shop) -> list[dict[str, Any]]:
-    return shop.runtime.task_runs.latest("test", 50)
+    return shop.runtime.periodic.runs.latest("test", 50)
 
 
 def test_a_run_is_kept_with_its_report(shop: Shop) -> None:
@@ -61,7 +59,7 @@ def test_no_run_begins_inside_another(shop: Shop) -> None:
 def test_of_many_that_begin_at_once_one_does(shop: Shop) -> None:
     def begin(_: int) -> Any:
         with shop.runtime.database.scope():
-            return shop.runtime.task_runs.begin("test", START, START + timedelta(seconds=60))
+            return shop.runtime.periodic.runs.begin("test", 60)
 
     with ThreadPoolExecutor(8) as threads:
         begun = [run for run in threads.map(begin, range(8)) if run is not None]
@@ -70,7 +68,7 @@ def test_of_many_that_begin_at_once_one_does(shop: Shop) -> None:
 
 
 def test_a_crashed_run_keeps_others_out_for_its_lease_only(shop: Shop) -> None:
-    crashed = shop.runtime.task_runs.begin("test", START, START + timedelta(seconds=60))
+    crashed = shop.runtime.periodic.runs.begin("test", 60)
     assert crashed is not None
     shop.clock.advance(59)
     assert "skipped" in run(shop, dict)
@@ -78,5 +76,5 @@ def test_a_crashed_run_keeps_others_out_for_its_lease_only(shop: Shop) -> None:
     assert run(shop, dict) == {}
 
     assert [kept["status"] for kept in runs(shop)] == ["done", "interrupted"]
-    shop.runtime.task_runs.finish(crashed, {"late": True}, None, shop.clock())
+    shop.runtime.periodic.runs.finish(crashed, {"late": True})
     assert [kept["status"] for kept in runs(shop)] == ["done", "interrupted"]

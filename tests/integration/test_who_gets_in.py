@@ -19,7 +19,7 @@ from stocksync.credentials import (
     hash_password,
 )
 from stocksync.web import create_app
-from stocksync.web.auth import SESSION_LASTS, Attempts
+from stocksync.web.auth import SESSION_LASTS, Access, Attempts
 from tests.shop import Shop, open_shop
 
 PASSWORD = "correct horse battery"
@@ -272,7 +272,7 @@ def test_an_address_in_a_header_counts_as_far_as_proxies_are_trusted(sqlite_url:
 
 def test_secrets_are_in_no_output(page: FlaskClient, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        texts = [repr(shop.runtime.config), str(shop.runtime.config.known_users())]
+        texts = [repr(shop.runtime.config), str(Access(shop.runtime.config).users)]
         texts += [log_in(page, password=PASSWORD + "!").text, log_in(page).text, page.get("/", **SECURE).text]
 
     for text in (*texts, caplog.text):
@@ -291,5 +291,5 @@ def test_the_line_of_users_hash_lets_its_user_in(sqlite_url: str) -> None:
     assert made.exit_code == 0
     assert PASSWORD not in made.output
     with open_shop(sqlite_url, STOCK_SYNC_USERS=line) as shop:
-        assert [user.role for user in shop.runtime.config.known_users()] == [Role.ADMIN]
+        assert [user.role for user in Access(shop.runtime.config).users.values()] == [Role.ADMIN]
         assert log_in(create_app(shop.runtime).test_client(), "Анна").status_code == 303

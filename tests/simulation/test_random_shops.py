@@ -10,7 +10,7 @@ import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from stocksync import (
     StockSyncError,
     UnknownOrder,
 )
-from stocksync.store.cleanup import KINDS, CleanUpStore, clean_up
+from stocksync.store.cleanup import CleanUp
 from stocksync.store.lanes import ClaimedOrder
 from stocksync.store.models import PendingStockOperation
 from tests.memory import quick_folder
@@ -328,16 +328,15 @@ class ShopMachine(RuleBasedStateMachine):
 
     @rule()
     def the_sweep_runs(self) -> None:
-        self.shop.runtime.sweep()
+        self.shop.runtime.periodic.sweep()
 
     @rule()
     def old_operations_are_cleaned_up(self) -> None:
-        """By somebody whose clock is a month ahead: all that is at an end counts as old."""
+        """By somebody whose clock is months ahead: all that is at an end counts as old."""
         before, database = self.statuses(), self.shop.runtime.database
-        ahead = self.shop.clock.now + timedelta(days=31)
+        now = self.shop.clock.now + timedelta(days=91)
         with database.scope():
-            store = CleanUpStore(self.shop.runtime.context)
-            clean_up(store, dict.fromkeys(KINDS, 30), lambda: ahead, wait=lambda _: False)
+            CleanUp(replace(self.shop.runtime.context, clock=lambda: now)).run(wait=lambda _: False)
         gone = before.keys() - self.statuses().keys()
         assert {before[operation] for operation in gone} <= {"completed", "cancelled"}
         self.operations = [operation for operation in self.operations if operation not in gone]
@@ -403,14 +402,14 @@ class ShopMachine(RuleBasedStateMachine):
             self.shop.remote.answer = lambda _: DELIVERED
             for _ in range(3):
                 self.shop.clock.advance(4000)
-                self.shop.runtime.sweep()
+                self.shop.runtime.periodic.sweep()
                 self.shop.drain()
             for operation, status in self.statuses().items():  # a person retries what was given up
                 if status == "failed":
                     self.shop.service.retry(operation, actor="Anna")
             for _ in range(30):
                 self.shop.clock.advance(4000)
-                self.shop.runtime.sweep()
+                self.shop.runtime.periodic.sweep()
                 self.shop.drain()
             self.no_promise_is_broken()
             self.everything_is_told()

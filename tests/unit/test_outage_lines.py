@@ -83,9 +83,9 @@ def test_while_sqlite_is_locked_jobs_end_quietly_and_reading_does_not_count_as_i
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as held:
         held.execute("BEGIN IMMEDIATE")
         skipped = [tasks.sweep(), tasks.deliver_lane(SELLER)]
-        shop.runtime.stand_in()  # does no more than read
+        shop.runtime.run_overdue_monitor()  # does no more than read
         skipped.append(tasks.monitor())
-    shop.runtime.stand_in()
+    shop.runtime.run_overdue_monitor()
     report = tasks.deliver_lane(SELLER)
 
     assert skipped == [{"skipped": "the database does not answer"}] * 3
@@ -98,7 +98,7 @@ def test_while_sqlite_is_locked_jobs_end_quietly_and_reading_does_not_count_as_i
 
 
 def test_a_fault_of_ours_fails_its_job(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shop.runtime, "sweep", lambda: 1 / 0)
+    monkeypatch.setattr(shop.runtime.periodic, "sweep", lambda: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         tasks.sweep()

@@ -44,7 +44,7 @@ def test_any_number_of_deductions_share_one_job_while_it_waits(
 
 def test_once_the_job_has_begun_a_new_deduction_makes_a_new_one(redis: Redis, wakeups: RedisWakeups) -> None:
     wakeups.wake("a")
-    wakeups.clear_marker("a")
+    wakeups.take_turn("a")
     wakeups.wake("a")
 
     assert len(jobs(redis)) == 2

@@ -130,7 +130,7 @@ def lanes() -> str:
     return render_template(
         "lanes.html",
         lanes=runtime.queries.lanes(),
-        tasks=runtime.tasks(),
+        tasks=runtime.periodic.latest(),
         breaker=runtime.breaker.open_until(),
     )
 
@@ -139,7 +139,7 @@ def lanes() -> str:
 def pause() -> Any:
     """Deliver nothing of one seller until it is resumed."""
     reason = check_word("reason", request.form.get("reason"))
-    changed = runtime.lanes.pause(request.form.get("lane", ""), f"{actor()}: {reason}")
+    changed = runtime.deliveries.pause(request.form.get("lane", ""), f"{actor()}: {reason}")
     return back(_("Paused: nothing is sent for this seller.") if changed else _("It was paused already."))
 
 
@@ -147,7 +147,7 @@ def pause() -> Any:
 def resume() -> Any:
     """Deliver one seller's orders again, at once."""
     lane = request.form.get("lane", "")
-    if not runtime.lanes.resume(lane):
+    if not runtime.deliveries.resume(lane):
         abort(404)
     runtime.wakeups.wake(lane, force=True)
     return back(_("Going on."))
