@@ -21,7 +21,14 @@ from psycopg import sql
 
 from stocksync.queue.embedded import die_with_parent
 from tests.memory import quick_folder
-from tests.server_programs import find_pgbouncer, find_postgres, find_redis, running_as, unprivileged_account
+from tests.server_programs import (
+    find_pgbouncer,
+    find_postgres,
+    find_redis,
+    running_as,
+    unprivileged_account,
+    within_reach,
+)
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -134,7 +141,7 @@ class PostgresServer:
         if self._account:
             for folder in (self._base, self._folder):
                 os.chown(folder, self._account.pw_uid, self._account.pw_gid)
-            self._programs = self._within_reach(self._programs)
+            self._programs = within_reach(self._programs, self._base, self._account)
         data = self._folder / "data"
         # Letters as a real server knows them, Cyrillic ones too; sorted by bytes, as SQLite does.
         letters = "C.UTF-8" if sys.platform.startswith("linux") else "en_US.UTF-8"
@@ -215,23 +222,6 @@ class PostgresServer:
 
     def _as_account(self) -> dict[str, Any]:
         return running_as(self._account, self._base)
-
-    def _within_reach(self, programs: Path) -> Path:
-        """The programs, copied where they lie in a folder closed to the account, such as root's home."""
-        try:
-            subprocess.run(
-                [programs / "postgres", "--version"], **self._as_account(), capture_output=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            # The wheel's programs find their libraries by a path relative to their own.
-            installation, package = programs.parent, programs.parents[1]
-            copied = self._base / package.name / installation.name
-            shutil.copytree(installation, copied, symlinks=True)
-            libraries = package.with_name(f"{package.name}.libs")
-            if libraries.is_dir():
-                shutil.copytree(libraries, self._base / libraries.name, symlinks=True)
-            return copied / programs.name
-        return programs
 
 
 class PgBouncer:

@@ -71,7 +71,7 @@ class Installed(Processes):
         """The wheel with `extras`, as `pip install` does."""
         python = str(self.venv / "bin/python")
         pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-        what = ["-q", "-c", self.constraints, *options, f"stocksync{extras} @ {self.wheel.as_uri()}"]
+        what = ["-q", "-c", str(self.constraints), *options, f"stocksync{extras} @ {self.wheel.as_uri()}"]
         done = subprocess.run(
             [*pip, "install", *what],
             capture_output=True, text=True, check=False, timeout=240,
