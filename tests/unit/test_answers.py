@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stocksync.delivery.answers import Verdict, understand
+from stocksync.delivery.answers import Verdict, order_of, page_of, understand
+from stocksync.errors import RemoteError
 
 YES = {"success": True, "error": None}
 NO = {"success": False, "error": "no such order"}
@@ -126,3 +127,65 @@ def test_what_is_kept_of_the_remotes_words_can_be_stored(said: str) -> None:
     assert error is not None
     assert "\x00" not in error
     assert error.encode()
+
+
+@pytest.mark.parametrize(("status", "delivered"), [(199, False), (200, True), (299, True), (300, False)])
+def test_success_begins_at_200_and_ends_before_300(status: int, delivered: bool) -> None:
+    assert understand(status, YES).success is delivered
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [(302, "NotTheContract"), (499, "NotTheContract"), (500, "Http500"), (501, "Http501")]
+)
+def test_a_strange_answer_is_counted_as_such_and_a_server_error_by_its_status(status: int, word: str) -> None:
+    assert understand(status, None).error_class == word
+
+
+ROWS = [{"id": "a", "is_stock_updated": True}, {"id": "b" * 255, "is_stock_updated": False}]
+
+
+def test_a_page_of_the_remotes_list_is_read_to_its_last_order() -> None:
+    page = page_of(ROWS, "c" * 4096, None, limit=2)
+
+    assert [(order.id[0], order.is_stock_updated) for order in page.orders] == [("a", True), ("b", False)]
+    assert page.next_cursor == "c" * 4096
+    assert page_of([], None, "c", limit=2).orders == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "following", "cursor"),
+    [
+        (None, None, None),
+        ("ab", None, None),
+        ({}, None, None),
+        (["a"], None, None),
+        (ROWS * 2, None, None),
+        (ROWS, "", None),
+        (ROWS, 7, None),
+        (ROWS, "c" * 4097, None),
+        (ROWS, "\x00", None),
+        (ROWS, "same", "same"),
+        ([], "more", None),
+    ],
+)
+def test_a_list_that_is_not_the_contracts_is_refused(rows: Any, following: Any, cursor: str | None) -> None:
+    with pytest.raises(RemoteError):
+        page_of(rows, following, cursor, limit=2)
+
+
+@pytest.mark.parametrize(
+    ("order_id", "flag", "asked"),
+    [
+        ("", True, None),
+        (7, True, None),
+        ("a" * 256, True, None),
+        ("\ud800", True, None),
+        ("a", None, None),
+        ("a", 1, None),
+        ("a", True, "b"),
+    ],
+)
+def test_an_order_that_is_not_the_contracts_is_refused(order_id: Any, flag: Any, asked: str | None) -> None:
+    assert order_of("a", True, "a").is_stock_updated is True
+    with pytest.raises(RemoteError):
+        order_of(order_id, flag, asked)
