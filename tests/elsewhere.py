@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stocksync import (
-    InventoryManagerWithSync,
-)
+from stocksync import InventoryManagerWithSync
 from tests.shop import SELLER, WAREHOUSE
 
 

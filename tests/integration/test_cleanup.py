@@ -10,10 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from stocksync import (
-    InDoubt,
-    InventoryManagerWithSync,
-)
+from stocksync import InDoubt, InventoryManagerWithSync
 from stocksync.store import models
 from tests.cleaning import (
     DAY,

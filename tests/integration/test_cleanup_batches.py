@@ -12,12 +12,7 @@ from typing import Any
 
 import pytest
 
-from stocksync import (
-    Runtime,
-    StockSyncConfig,
-    UnknownOperation,
-    runtime,
-)
+from stocksync import Runtime, StockSyncConfig, UnknownOperation, runtime
 from stocksync.queue import tasks
 from stocksync.sandbox import Sandbox
 from stocksync.store.cleanup import TOO_LONG, CleanUp
@@ -31,9 +26,6 @@ def shop(database_url: str) -> Iterator[Shop]:
     with open_shop(database_url) as opened:
         opened.stock(A=10, B=5)
         yield opened
-
-
-# Batches
 
 
 def test_a_dry_run_counts_what_would_go_and_writes_nothing(shop: Shop) -> None:

@@ -20,9 +20,6 @@ def shop(database_url: str) -> Iterator[Shop]:
         yield opened
 
 
-# What comes months later
-
-
 def test_a_repeated_event_deducts_nothing(shop: Shop) -> None:
     first = shop.deduct("order-2", "A", 2, line_item_id="7")
     delivered(shop)

@@ -7,12 +7,7 @@ from typing import Any
 
 import pytest
 
-from stocksync import (
-    InsufficientStock,
-    InvalidInput,
-    InventoryManagerWithSync,
-    UnknownWarehouse,
-)
+from stocksync import InsufficientStock, InvalidInput, InventoryManagerWithSync, UnknownWarehouse
 from tests.elsewhere import Elsewhere, give_back, sell
 from tests.shop import SELLER, WAREHOUSE, Shop, listed, open_shop
 

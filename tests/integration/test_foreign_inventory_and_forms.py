@@ -8,12 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from stocksync import (
-    InDoubt,
-    InvalidInput,
-    InvalidOrder,
-    InventoryManagerWithSync,
-)
+from stocksync import InDoubt, InvalidInput, InvalidOrder, InventoryManagerWithSync
 from tests.elsewhere import Elsewhere, raising, sell
 from tests.shop import SELLER, WAREHOUSE, Shop, form, open_shop
 
@@ -32,9 +27,6 @@ def elsewhere() -> Elsewhere:
 @pytest.fixture
 def synced(shop: Shop, elsewhere: Elsewhere) -> InventoryManagerWithSync:
     return InventoryManagerWithSync(elsewhere, shop.service)
-
-
-# Forms of orders that were begun with a foreign inventory
 
 
 def test_what_was_denied_leaves_the_line_to_the_form(

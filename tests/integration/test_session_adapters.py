@@ -40,9 +40,6 @@ def session() -> Iterator[requests.Session]:
         yield made
 
 
-# Adapters
-
-
 class Stamping(HTTPAdapter):
     """An adapter that sees each request."""
 

@@ -44,9 +44,6 @@ def shop(monolith: Monolith) -> Shop:
     return monolith.shop
 
 
-# Several sessions at once
-
-
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+psycopg2"])
 def test_two_sessions_with_one_order_take_turns(postgres_url: str, driver: str) -> None:
     with open_shop(postgres_url) as shop:

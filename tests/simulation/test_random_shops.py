@@ -15,9 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
-from stocksync import (
-    StockSyncError,
-)
+from stocksync import StockSyncError
 from stocksync.store.cleanup import CleanUp
 from stocksync.store.models import PendingStockOperation
 from tests.memory import quick_folder

@@ -29,9 +29,6 @@ def client(sandbox: Sandbox) -> Iterator[Client]:
         yield made
 
 
-# Faults
-
-
 @pytest.mark.parametrize(
     ("faults", "status"),
     [

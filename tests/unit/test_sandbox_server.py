@@ -28,9 +28,6 @@ def client(sandbox: Sandbox) -> Iterator[Client]:
         yield made
 
 
-# Refused connections
-
-
 def test_refused_connections_are_refused_by_the_system_until_accepted_again(
     sandbox: Sandbox, client: Client
 ) -> None:
