@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,15 +34,6 @@ def test_migrate_makes_the_schema_and_finds_nothing_to_do_the_second_time(at: Co
         "applied 0001_initial\n",
     )
     assert (second.code, second.out) == (0, "nothing to do\n")
-
-
-@pytest.mark.starts_empty
-def test_of_two_that_migrate_at_once_one_does_it_and_both_succeed(at: CommandLine) -> None:
-    both = [at.start("migrate --json") for _ in range(2)]
-    said = [process.communicate(timeout=60) for process in both]
-
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sorted(len(json.loads(out)["applied"]) for out, _ in said) == [0, 1]
 
 
 @on_sqlite
