@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,21 @@ def running_as(account: pwd.struct_passwd | None, folder: Path) -> dict[str, Any
     if account is None:
         return {"cwd": folder}
     return {"cwd": folder, "user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def within_reach(programs: Path, base: Path, account: pwd.struct_passwd | None) -> Path:
+    """PostgreSQL's programs, copied to `base` where they lie in a folder closed to the account, such as root's home."""
+    try:
+        subprocess.run(
+            [programs / "postgres", "--version"], **running_as(account, base), capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        # The wheel's programs find their libraries by a path relative to their own.
+        installation, package = programs.parent, programs.parents[1]
+        copied = base / package.name / installation.name
+        shutil.copytree(installation, copied, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, base / libraries.name, symlinks=True)
+        return copied / programs.name
+    return programs

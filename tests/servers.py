@@ -20,7 +20,15 @@ import psycopg
 from psycopg import sql
 
 from stocksync.queue.embedded import die_with_parent
-from tests.server_programs import find_pgbouncer, find_postgres, find_redis, running_as, unprivileged_account
+from tests.memory import quick_folder
+from tests.server_programs import (
+    find_pgbouncer,
+    find_postgres,
+    find_redis,
+    running_as,
+    unprivileged_account,
+    within_reach,
+)
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -125,14 +133,16 @@ class PostgresServer:
         self._process: subprocess.Popen[bytes] | None = None
         # Not a folder of pytest's: those are closed to the account that PostgreSQL runs under.
         self._base = Path(tempfile.mkdtemp(prefix="stocksync-postgres-"))
+        self._folder = quick_folder("stocksync-postgres-")
         self.port = free_port()
 
     def start(self) -> None:
         """Make a new cluster and return once it takes connections."""
         if self._account:
-            os.chown(self._base, self._account.pw_uid, self._account.pw_gid)
-            self._programs = self._within_reach(self._programs)
-        data = self._base / "data"
+            for folder in (self._base, self._folder):
+                os.chown(folder, self._account.pw_uid, self._account.pw_gid)
+            self._programs = within_reach(self._programs, self._base, self._account)
+        data = self._folder / "data"
         # Letters as a real server knows them, Cyrillic ones too; sorted by bytes, as SQLite does.
         letters = "C.UTF-8" if sys.platform.startswith("linux") else "en_US.UTF-8"
         options = ["--locale=C", f"--lc-ctype={letters}", "--encoding=UTF8", "--auth=trust"]
@@ -155,6 +165,7 @@ class PostgresServer:
             fsync = off
             synchronous_commit = off
             full_page_writes = off
+            max_wal_size = 64MB
             timezone = Asia/Kathmandu
         """  # a time zone that nobody expects, as somebody else's server may have
         with (data / "postgresql.conf").open("a") as file:
@@ -176,7 +187,8 @@ class PostgresServer:
         process, self._process = self._process, None
         if process is not None:
             _end_process(process, signal.SIGINT)
-        shutil.rmtree(self._base, ignore_errors=True)
+        for folder in (self._base, self._folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def url(self, database: str) -> str:
         """`postgresql://` URL of a database of this server."""
@@ -210,23 +222,6 @@ class PostgresServer:
 
     def _as_account(self) -> dict[str, Any]:
         return running_as(self._account, self._base)
-
-    def _within_reach(self, programs: Path) -> Path:
-        """The programs, copied where they lie in a folder closed to the account, such as root's home."""
-        try:
-            subprocess.run(
-                [programs / "postgres", "--version"], **self._as_account(), capture_output=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            # The wheel's programs find their libraries by a path relative to their own.
-            installation, package = programs.parent, programs.parents[1]
-            copied = self._base / package.name / installation.name
-            shutil.copytree(installation, copied, symlinks=True)
-            libraries = package.with_name(f"{package.name}.libs")
-            if libraries.is_dir():
-                shutil.copytree(libraries, self._base / libraries.name, symlinks=True)
-            return copied / programs.name
-        return programs
 
 
 class PgBouncer:

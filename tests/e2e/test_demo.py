@@ -115,8 +115,16 @@ def demo(folder: Path, *options: str, **variables: str) -> Iterator[Demo]:
             process.communicate(timeout=30)
 
 
-@pytest.mark.usefixtures("redis_server")
+@pytest.fixture(scope="module")
+def staying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo that stays up, though everything of the environment points elsewhere."""
+    with demo(tmp_path_factory.mktemp("staying"), **ELSEWHERE) as run:
+        yield run
+
+
+@pytest.mark.usefixtures("redis_server", "staying")
 def test_everything_is_delivered_and_the_last_line_is_its_proof(tmp_path: Path) -> None:
+    """Beside another demo, too."""
     with demo(tmp_path, "--exit") as run:
         code, out = run.finish()
         assert code == 0, f"{out}\n{run.said()}"
@@ -136,24 +144,22 @@ def test_everything_is_delivered_and_the_last_line_is_its_proof(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("redis_server")
-def test_it_stays_up_until_told_to_stop_whatever_the_environment_points_at(tmp_path: Path) -> None:
-    with demo(tmp_path, **ELSEWHERE) as run:
-        wait_until(lambda: "the page stays at" in run.said(), BOUND, lambda: f"a report\n{run.said()}")
-        page = run.said().partition("the page stays at ")[2].split()[0]
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(page, timeout=10) as answer:
-            assert answer.status == 200
-        commands = run.look()
-        assert all(
-            name in commands
-            for name in ("gunicorn", "stocksync worker", "stocksync scheduler", "redis-server")
-        )
+def test_it_stays_up_until_told_to_stop_whatever_the_environment_points_at(staying: Demo) -> None:
+    wait_until(lambda: "the page stays at" in staying.said(), BOUND, lambda: f"a report\n{staying.said()}")
+    page = staying.said().partition("the page stays at ")[2].split()[0]
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(page, timeout=10) as answer:
+        assert answer.status == 200
+    commands = staying.look()
+    assert all(
+        name in commands for name in ("gunicorn", "stocksync worker", "stocksync scheduler", "redis-server")
+    )
 
-        run.process.send_signal(signal.SIGTERM)
-        code, out = run.finish()
+    staying.process.send_signal(signal.SIGTERM)
+    code, out = staying.finish()
 
-        assert code == 0, f"{out}\n{run.said()}"
-        assert f"{STOCK_LINES} completed, 0 failed, 0 waiting, 0 lost" in out
-        assert run.left_behind() == []
+    assert code == 0, f"{out}\n{staying.said()}"
+    assert f"{STOCK_LINES} completed, 0 failed, 0 waiting, 0 lost" in out
+    assert staying.left_behind() == []
 
 
 @pytest.mark.usefixtures("redis_server")

@@ -67,18 +67,13 @@ class Installed(Processes):
         self._running = []
         self.folder = self.monolith
 
-    def install(self, extras: str = "") -> None:
+    def install(self, extras: str = "", *options: str) -> None:
         """The wheel with `extras`, as `pip install` does."""
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(self.venv / "bin/python"),
-            "--disable-pip-version-check",
-        ]
+        python = str(self.venv / "bin/python")
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+        what = ["-q", "-c", str(self.constraints), *options, f"stocksync{extras} @ {self.wheel.as_uri()}"]
         done = subprocess.run(
-            [*pip, "install", "-q", "-c", self.constraints, f"stocksync{extras} @ {self.wheel.as_uri()}"],
+            [*pip, "install", *what],
             capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -115,18 +110,8 @@ def build(folder: Path) -> Path:
             shutil.copytree(ours, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ours, source)
-    words = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(folder),
-        str(source),
-    ]
+    words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    words += ["-w", str(folder), str(source)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return next(folder.glob("*.whl"))
@@ -140,10 +125,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return made
 
 
+@pytest.fixture(scope="module")
+def migrated(installed: Installed) -> str:
+    """What `migrate` says there, of the database in the monolith's folder."""
+    return installed.run("stocksync", "migrate").stdout
+
+
 @pytest.fixture
 def whole(installed: Installed, redis_url: str, tmp_path: Path) -> Iterator[tuple[Installed, Sandbox]]:
     """The wheel with every part, an empty shop, and the microservice. After this the venv is not the default one."""
-    installed.install("[all]")
+    installed.install("[all]", "--no-compile")  # of most packages little is imported
     with Sandbox(token="sandbox") as remote:
         installed.environment |= {
             "DATABASE_URL": f"sqlite:///{tmp_path / 'shop.sqlite3'}",
@@ -184,8 +175,8 @@ def test_importing_it_loads_neither_rq_nor_anything_slow(installed: Installed) -
     assert "stocksync" in said.stdout.split()
 
 
-def test_a_caller_needs_no_extra(installed: Installed) -> None:
-    assert installed.run("stocksync", "migrate").stdout.startswith("applied")
+def test_a_caller_needs_no_extra(installed: Installed, migrated: str) -> None:
+    assert migrated.startswith("applied")
     installed.run("stocksync", "stock", "import", "/dev/stdin", stdin="sku,warehouse,quantity\nA,Ирина,5\n")
 
     taken = installed.run(
@@ -210,10 +201,14 @@ def test_a_caller_needs_no_extra(installed: Installed) -> None:
     ],
 )
 def test_a_missing_part_is_said_in_one_sentence_with_the_command_to_run(
-    installed: Installed, monkeypatch: pytest.MonkeyPatch, words: str, setting: dict[str, str], extra: str
+    installed: Installed,
+    migrated: str,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    setting: dict[str, str],
+    extra: str,
 ) -> None:
     monkeypatch.setattr(installed, "environment", installed.environment | setting)
-    installed.run("stocksync", "migrate")
 
     said = installed.run("stocksync", words)
 

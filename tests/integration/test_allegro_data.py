@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_command_line import CommandLine
+from tests.command_line import CommandLine
 from tests.processes import SHOP_DATA
 from tests.shop import SELLER, WAREHOUSE, Shop, open_shop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from werkzeug.serving import make_server
 from stocksync.sandbox import Sandbox
 from stocksync.web import create_app
 from tests.integration.test_who_gets_in import KEYS, SETTINGS
+from tests.memory import quick_folder
 from tests.shop import SELLER, START, Shop, form, open_shop
 
 
@@ -38,9 +40,10 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 403, 404, 409]
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop() -> Iterator[Shop]:
     """With some of everything, so that calls that follow others find what these named."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('api') / 'shop.sqlite3'}"
+    folder = quick_folder("stocksync-api-")
+    url = f"sqlite:///{folder / 'shop.sqlite3'}"
     with Sandbox(token="sandbox") as remote, open_shop(url, **SETTINGS, **remote_settings(remote)) as opened:
         del opened.runtime.__dict__["sender"]
         opened.stock(A=1000)
@@ -50,6 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         opened.runtime.deliveries.pause(SELLER, "asked for")
         opened.runtime.alerts.observe([("pending", "", {"count": 2000, "time": "now"})], [], START, START)
         yield opened
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peewee import IntegrityError
 
-from stocksync import StockSyncConfig
-from stocksync.errors import SchemaBehind
-from stocksync.runtime import Runtime
 from stocksync.store.database import Database, bind_models, open_database, rows_of
-from stocksync.store.migrate import migrate, pending
+from stocksync.store.migrate import migrate
 from stocksync.store.models import MODELS, Alert, Discrepancy, Reconciliation, TaskRun
-from tests.processes import ROOT
 from tests.shop import SELLER, START, Shop, form, open_shop
 
 pytestmark = pytest.mark.starts_empty
-APPLIED = ["0001_initial"]
 TABLES = sorted(model._meta.table_name for model in MODELS)
-
-
 INDEXES = {
     "pending_stock_operations_error": "error_class, id",
     "pending_stock_operations_in_doubt": "order_ref, created_at",
@@ -63,7 +53,6 @@ INDEXES = {
     "stock_synchronization_logs_operation_id_timestamp": "operation_id, timestamp",
     "stock_synchronization_logs_timestamp": "timestamp",
 }
-
 MOMENT, ID = "'2026-03-01T12:00:00.000000Z'", "'0195512a7c007000800000000000abcd'"
 # Changes of good rows; one CHECK or one unique index alone forbids each of them.
 IMPOSSIBLE = [
@@ -229,48 +218,6 @@ def test_the_database_itself_refuses_impossible_rows(database_url: str) -> None:
         if database.dialect.name == "postgresql":
             known = {row[0] for row in rows_of(database.execute_sql(FORBIDS))}
             assert {error.diag.constraint_name for error in refusals} == known - SAID_TWICE - PEEWEES_OWN
-
-
-@pytest.mark.pgbouncer
-def test_a_second_run_has_nothing_to_do(database_url: str) -> None:
-    database = open_database(database_url)
-
-    assert migrate(database) == APPLIED
-    assert migrate(database) == []
-    assert pending(database) == []
-    database.close_all()
-
-
-def test_a_schema_that_is_behind_is_refused_with_what_to_do(database_url: str) -> None:
-    runtime = Runtime(StockSyncConfig.load({"DATABASE_URL": database_url}))
-
-    with pytest.raises(SchemaBehind, match="stocksync migrate"):
-        runtime.require_schema()
-    runtime.close()
-
-
-@pytest.mark.pgbouncer
-def test_several_that_migrate_at_once_apply_everything_once(database_url: str) -> None:
-    command = [sys.executable, "-m", "stocksync", "migrate", "--json"]
-    environment = {"DATABASE_URL": database_url, "PYTHONPATH": str(ROOT)}
-    started = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(4)
-    ]
-    said = [process.communicate(timeout=60) for process in started]
-
-    assert [process.returncode for process in started] == [0] * 4, said
-    assert sorted(json.loads(out)["applied"] for out, _ in said) == [[], [], [], APPLIED]
-
-
-def test_however_many_open_a_new_sqlite_file_at_once_all_succeed(tmp_path: Path) -> None:
-    """Of two that switch one file to WAL, SQLite turns one away without waiting."""
-    openers = [sys.executable, "-m", "tests.openers", str(tmp_path)]
-    said = subprocess.run(openers, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
-
-    assert said.stderr == ""
-    files = [path.read_bytes() for path in tmp_path.glob("*.sqlite3")]
-    assert {file[18:20] for file in files} == {b"\2\2"}, "in WAL mode, see SQLite's file format"
 
 
 def test_our_tables_stay_out_of_the_monoliths_way(database_url: str) -> None:

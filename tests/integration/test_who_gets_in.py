@@ -13,11 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from stocksync.cli.frame import cli
-from stocksync.credentials import (
-    Role,
-    hash_key,
-    hash_password,
-)
+from stocksync.credentials import Role, hash_key, hash_password
 from stocksync.web import create_app
 from stocksync.web.auth import SESSION_LASTS, Access, Attempts
 from tests.shop import Shop, open_shop

@@ -6,13 +6,7 @@ from itertools import product
 
 import pytest
 
-from stocksync.store.states import (
-    LIVE,
-    STATUSES,
-    can_be_cancelled,
-    can_be_retried,
-    origins,
-)
+from stocksync.store.states import LIVE, STATUSES, can_be_cancelled, can_be_retried, origins
 
 # Design, section 4: "pending -> processing -> completed | pending | failed; pending, processing, failed -> cancelled;
 # failed, pending -> pending (manual retry)"; section 5: "success completes every operation up to it, failed ones too".

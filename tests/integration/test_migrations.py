@@ -1,0 +1,45 @@
+"""Several that migrate at once, and what is said to a schema that is behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stocksync import StockSyncConfig
+from stocksync.errors import SchemaBehind
+from stocksync.runtime import Runtime
+from tests.processes import ROOT
+
+pytestmark = pytest.mark.starts_empty
+APPLIED = ["0001_initial"]
+
+
+def test_a_schema_that_is_behind_is_refused_with_what_to_do(database_url: str) -> None:
+    runtime = Runtime(StockSyncConfig.load({"DATABASE_URL": database_url}))
+
+    with pytest.raises(SchemaBehind, match="stocksync migrate"):
+        runtime.require_schema()
+    runtime.close()
+
+
+@pytest.mark.pgbouncer
+def test_several_that_migrate_at_once_apply_everything_once(database_url: str) -> None:
+    migrate_together = [sys.executable, "-m", "tests.openers", database_url]
+    said = subprocess.run(migrate_together, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+    assert said.stderr == ""
+    assert sorted(map(json.loads, said.stdout.splitlines())) == [[], [], [], APPLIED]
+
+
+def test_however_many_open_a_new_sqlite_file_at_once_all_succeed(tmp_path: Path) -> None:
+    """Of two that switch one file to WAL, SQLite turns one away without waiting."""
+    openers = [sys.executable, "-m", "tests.openers", str(tmp_path)]
+    said = subprocess.run(openers, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
+
+    assert said.stderr == ""
+    files = [path.read_bytes() for path in tmp_path.glob("*.sqlite3")]
+    assert {file[18:20] for file in files} == {b"\2\2"}, "in WAL mode, see SQLite's file format"

@@ -1,0 +1,62 @@
+"""A monitor to test with: its messenger keeps what it is told, and processes are heard or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisAway
+
+from tests.shop import Shop
+
+HOUR = 3600.0
+
+
+class Told:
+    """A messenger that keeps what it is given, or refuses."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.takes = True
+        self.left: int | None = None
+
+    def send(self, text: str) -> bool:
+        taken = self.takes and self.left != 0
+        if taken:
+            self.texts.append(text)
+            self.left = None if self.left is None else self.left - 1
+        return taken
+
+
+class Watched:
+    """A shop with its monitor, a messenger in hand, and processes that live unless said otherwise."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.told = Told()
+        self.heard: dict[str, bool] | None = {"worker": True, "scheduler": True}
+        shop.runtime.__dict__["heard_from"] = self._heard
+        self.monitor = shop.runtime.monitor
+        self.monitor._messenger = self.told
+
+    def _heard(self) -> dict[str, bool]:
+        if self.heard is None:
+            raise RedisAway
+        return self.heard
+
+    def run(self) -> dict[str, Any]:
+        with self.shop.runtime.database.scope():
+            return self.monitor.run()
+
+
+def execute(shop: Shop, sql: str) -> None:
+    with shop.runtime.database.transaction_scope():
+        shop.runtime.database.execute_sql(sql)
+
+
+def many(shop: Shop, count: int = 4) -> None:
+    for number in range(count):
+        shop.deduct(f"many-{number}")
+
+
+def rows(at: Watched, kind: str) -> list[dict[str, Any]]:
+    return [row for row in at.shop.runtime.alerts.find(limit=200) if row["kind"] == kind]
