@@ -69,7 +69,7 @@ def url(shop: Shop) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("role", "seconds"), [("operator", 40), ("reader", 10)])
+@pytest.mark.parametrize(("role", "seconds"), [("operator", 25), ("reader", 8)])
 def test_every_answer_is_one_that_the_document_promises(
     url: str, role: str, seconds: int, tmp_path: Path
 ) -> None:
