@@ -29,7 +29,7 @@ _ID = {
 _MODULO = "('seller-' || (1 + i - i / {lanes} * {lanes}))"
 _FILL = (
     """INSERT INTO stock_sync_orders (id, token_id, order_id, has_form, is_stock_updated, state_version,
-         delivered_version, told_true, remote_flag, attempts, due_at, waiting, created_at, updated_at)
+         delivered_version, ever_told_true, remote_flag, attempts, due_at, waiting, created_at, updated_at)
        {series} SELECT {order}, {lane}, '{era}order-' || i, FALSE, TRUE, 1, {version}, {done}, {flag}, 0, {due},
          {waiting}, '{now}', '{now}' FROM series""",
     """INSERT INTO stock_sync_order_lines (id, order_ref, line_id, sku, warehouse, quantity, deducted, refunded,

@@ -26,8 +26,8 @@ from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSyn
 from stocksync.orders.service import StockSynchronizationService
 from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.queue.embedded import EmbeddedRedis
-from stocksync.queue.stopping import Stop
-from stocksync.queue.wakeups import RedisWakeups, connect_redis, heard_from, make_queue
+from stocksync.queue.shutdown import Stop
+from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue, processes_alive
 from stocksync.store.context import Context, Wakeups
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
@@ -180,7 +180,7 @@ class Runtime:
 
     def deliver_lane(self, lane: str) -> DrainReport:
         """One slice of a lane, as its wake-up asks for, unless it is another lane's turn."""
-        if isinstance(self.wakeups, RedisWakeups) and not self.wakeups.take_turn(lane):
+        if not self.wakeups.take_turn(lane):
             return DrainReport(lane, held_back="turn")
         with self.database.scope():
             return self.engine.drain(lane, self.stop.is_set)
@@ -210,7 +210,9 @@ class Runtime:
 
     @cached_property
     def monitor(self) -> Monitor:
-        return Monitor(self.context, self.messenger, self.breaker, self.heard_from, self.periodic.audited)
+        return Monitor(
+            self.context, self.messenger, self.breaker, self.processes_alive, self.periodic.audited
+        )
 
     @cached_property
     def periodic(self) -> PeriodicTasks:
@@ -222,8 +224,6 @@ class Runtime:
             self.with_database(self.periodic.run_overdue_monitor)
         except Exception:  # whatever fails here, the process has its own work to do
             log.exception("the monitor could not be run in this process", extra={"task": "monitor"})
-
-    # Redis
 
     redis_outage = cached_property(lambda runtime: Outage(REDIS, runtime.clock))
 
@@ -250,9 +250,9 @@ class Runtime:
         pause = self.config.caller_redis_pause
         return RedisWakeups(self.queue(), self.config.redis_prefix, self.redis_outage, pause=pause)
 
-    def heard_from(self) -> dict[str, bool]:
+    def processes_alive(self) -> dict[str, bool]:
         """Whether a worker and a scheduler live. Raises RedisError."""
-        return heard_from(
+        return processes_alive(
             self.connect_redis(), self.config.queue_name, self.config.redis_prefix, self.clock()
         )
 

@@ -34,7 +34,7 @@ class Watched:
         self.shop = shop
         self.told = Told()
         self.heard: dict[str, bool] | None = {"worker": True, "scheduler": True}
-        shop.runtime.__dict__["heard_from"] = self._heard
+        shop.runtime.__dict__["processes_alive"] = self._heard
         self.monitor = shop.runtime.monitor
         self.monitor._messenger = self.told
 

@@ -30,7 +30,7 @@ def readyz() -> Any:
     """Every part with `ok` or what is wrong, without names of hosts; 503 where one is wrong."""
     now = runtime.clock()
     schema, _none = asked(runtime.require_schema)
-    redis, alive = asked(runtime.heard_from)
+    redis, alive = asked(runtime.processes_alive)
     deliveries, oldest = asked(lambda: runtime.queries.oldest_due(now))
     waits = max(now - oldest, timedelta()) if oldest else timedelta()
     # An order that is due for longer while the remote is asked, and that nobody takes, is a fault.
@@ -79,7 +79,7 @@ def _families() -> Iterator[Any]:
         (counter, "operations_given_up", "Operations that ended as failed.", None, counts["given_up"]),
         (counter, "orders_rescued", "Orders that a dead worker had left.", None, counts["rescued"]),
         (counter, "requests", "Orders sent to the remote, by what came of it.",
-         "result", {name: counts[name] for name in ("delivered", "failed", "put_off")}),
+         "result", {name: counts[name] for name in ("delivered", "failed", "deferred")}),
         (gauge, "operations", "Operations by status.", "status", state["operations"]),
         (gauge, "stale_operations", "Pending for longer than the setting allows.",
          None, state["statistics"]["stale_operations"]),

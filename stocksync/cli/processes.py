@@ -18,7 +18,7 @@ from stocksync.config import PREFIX
 from stocksync.errors import StockSyncError, needs_extra
 from stocksync.queue import process
 from stocksync.queue.embedded import EmbeddedRedis
-from stocksync.queue.stopping import Stop, on_stop_signals
+from stocksync.queue.shutdown import Stop, on_stop_signals
 from stocksync.runtime import current
 from stocksync.store.migrate import migrate, pending
 

@@ -143,7 +143,7 @@ def monitor(runtime: Runtime) -> Answer:
         report,
         [
             *(f"{count} x {title(kind, 'en')}" for kind, count in kinds.items()),
-            f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} owed",
+            f"{len(kinds)} kinds of alert open, {report['sent']} messages sent, {report['unsent']} pending",
         ],
         not kinds,
     )
@@ -161,7 +161,8 @@ def list_alerts(runtime: Runtime, every: bool, limit: int) -> Answer:
     """Alerts, the newest first."""
     rows = runtime.alerts.find(open_only=not every, limit=limit)
     return Answer(
-        {"alerts": rows}, table(rows, "id kind subject raised_at resolved_at acknowledged_by owed details")
+        {"alerts": rows},
+        table(rows, "id kind subject raised_at resolved_at acknowledged_by pending_notification details"),
     )
 
 

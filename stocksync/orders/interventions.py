@@ -113,7 +113,7 @@ class Interventions(Part):
             recorder.log.add(
                 [LogEntry(operation.id, action, "cancelled", said[action]) for action in said], now
             )
-            state = order_state(recorder.lines.of(order).values(), told_true=order.told_true)
+            state = order_state(recorder.lines.of(order).values(), ever_told_true=order.ever_told_true)
             changed = state is not order.is_stock_updated
             is_wanted = run(FIND_WANTED_OPERATION, order_ref=order.id).fetchone() is not None
             if not is_wanted and not (changed and state is False):

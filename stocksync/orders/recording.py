@@ -40,18 +40,18 @@ def is_ready(lines: Iterable[Line]) -> bool:
     return not any(line.is_open or line.reserved or line.doubted for line in lines)
 
 
-def order_state(lines: Iterable[Line], *, told_true: bool = False) -> bool | None:
+def order_state(lines: Iterable[Line], *, ever_told_true: bool = False) -> bool | None:
     """True or False: what should be told. None: not ready, or nothing to say.
 
     Args:
         lines: all lines of the order.
-        told_true: the remote may have heard True from us before; False is only ever said after that.
+        ever_told_true: the remote may have heard True from us before; False is only ever said after that.
     """
     stock_lines = [line for line in lines if line.sku is not None]
     if not stock_lines or not is_ready(stock_lines):
         return None
     kept = sum(line.deducted - line.refunded for line in stock_lines) > 0
-    return kept if kept or told_true else None
+    return kept if kept or ever_told_true else None
 
 
 class Recorder(Part):
@@ -201,7 +201,7 @@ class Recorder(Part):
         If there is nothing to deliver, complete its operations.
         """
         lines = self.lines.of(order).values()
-        state = order_state(lines, told_true=order.told_true)
+        state = order_state(lines, ever_told_true=order.ever_told_true)
         due_at, waiting = (None, None) if state is None else (now, "new")
         waiting = waiting if is_ready(lines) else "not_ready"
         self._database.run(SCHEDULE_ORDER, id=order.id, state=state, due_at=due_at, waiting=waiting, now=now)

@@ -26,7 +26,7 @@ from rq.worker import SimpleWorker, WorkerStatus
 
 from stocksync.config import StockSyncConfig
 from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
-from stocksync.queue.stopping import on_stop_signals
+from stocksync.queue.shutdown import on_stop_signals
 from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob
 from stocksync.runtime import Runtime, current
 from stocksync.store.values import printable
@@ -99,7 +99,7 @@ class StockSyncWorker(SimpleWorker):
     connection_timeout = BLOCKING_SECONDS
 
     runtime: Runtime
-    _next_stand_in = 0.0
+    _next_check = 0.0
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM: the slice under way claims nothing more, settles what it sent, and the loop ends."""
@@ -127,8 +127,8 @@ class StockSyncWorker(SimpleWorker):
             self.connection.delete(self.key)
             self.register_birth()  # type: ignore[no-untyped-call]
         idle = self.get_state() == WorkerStatus.IDLE and not self.runtime.stop.is_set()
-        if idle and time.monotonic() >= self._next_stand_in:
-            self._next_stand_in = time.monotonic() + 45
+        if idle and time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + 45
             self.runtime.run_overdue_monitor()
             self.runtime.database.close()
 

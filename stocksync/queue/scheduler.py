@@ -17,7 +17,7 @@ from redis import RedisError
 from rq.exceptions import NoSuchJobError
 from rq_scheduler import Scheduler
 
-from stocksync.queue.stopping import Stop
+from stocksync.queue.shutdown import Stop
 from stocksync.queue.wakeups import TASKS, RedisWakeups, StockSyncJob, scheduler_lock
 
 log = logging.getLogger(__name__)

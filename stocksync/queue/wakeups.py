@@ -71,7 +71,7 @@ def make_queue(connection: Redis, name: str) -> Queue:
     return Queue(name, connection, _JOB_TIMEOUT, job_class=StockSyncJob, serializer=JSONSerializer)
 
 
-def heard_from(connection: Redis, queue_name: str, prefix: str, now: datetime) -> dict[str, bool]:
+def processes_alive(connection: Redis, queue_name: str, prefix: str, now: datetime) -> dict[str, bool]:
     """Whether a `worker` of the queue and a `scheduler` live. Raises RedisError.
 
     A worker notes when it was last heard; the scheduler renews a lock of some seconds at every tick.

@@ -16,7 +16,7 @@ import urllib3
 from stocksync.config import PREFIX, StockSyncConfig
 from stocksync.orders.checkout_form import READY
 from stocksync.queue.embedded import EmbeddedRedis
-from stocksync.queue.stopping import on_stop_signals
+from stocksync.queue.shutdown import on_stop_signals
 from stocksync.runtime import Runtime
 from stocksync.store.audit import audit
 from stocksync.store.migrate import migrate

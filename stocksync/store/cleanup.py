@@ -90,7 +90,8 @@ _KINDS = {
             AND (d.status = 'left' OR NOT COALESCE(d.resolved_at < :before, FALSE)))""",
     ),
     "alerts": _kind(
-        "DELETE FROM stock_sync_alerts", "COALESCE(resolved_at < :before, FALSE) AND owed IS NULL"
+        "DELETE FROM stock_sync_alerts",
+        "COALESCE(resolved_at < :before, FALSE) AND pending_notification IS NULL",
     ),
     "task_runs": _kind("DELETE FROM stock_sync_task_runs", "COALESCE(finished_at < :before, FALSE)"),
 }

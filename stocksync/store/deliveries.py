@@ -119,7 +119,7 @@ class Deliveries(Lanes):
         held = self._write_delivered(sent, now, settled, counts) | self._write_failures(sent, now, settled)
         for ref in held:
             failure = sent[ref].failure
-            result = "delivered" if failure is None else "failed" if failure.counted else "put_off"
+            result = "delivered" if failure is None else "failed" if failure.counted else "deferred"
             counts.sent(result, sent[ref].duration_ms or 0)
         counts["given_up"] = settled.figures["operations_failed"]
         Tallies(self.context).add(counts, now)

@@ -26,7 +26,7 @@ _CLAIM = """
       ORDER BY {order} LIMIT :limit {{skip_locked}})
     UPDATE stock_sync_orders
     SET claim_id = :claim_id, lease_until = :lease_until, claimed_version = state_version,
-        told_true = told_true OR is_stock_updated
+        ever_told_true = ever_told_true OR is_stock_updated
     WHERE id IN (SELECT id FROM due)
     RETURNING id, token_id, order_id, is_stock_updated, state_version, attempts, last_attempt_at"""
 _LANE_IS_OPEN = """EXISTS (

@@ -72,10 +72,10 @@ class Order(_Table):
     is_stock_updated = BooleanField(null=True)
     state_version = IntegerField(default=0)
     delivered_version = IntegerField(default=0)
-    # What the remote last said, or accepted; `told_true`: it may have heard True from us.
+    # What the remote last said, or accepted; `ever_told_true`: it may have heard True from us.
     remote_flag = BooleanField(null=True)
     remote_seen_at = UtcDateTimeField(null=True)
-    told_true = BooleanField(default=False)
+    ever_told_true = BooleanField(default=False)
     # Delivery. `due_at` NULL: nothing to do; it stays set while claimed.
     due_at = UtcDateTimeField(null=True)
     attempts = IntegerField(default=0)
@@ -267,7 +267,7 @@ class Discrepancy(_Table):
 class Alert(_Table):
     """A condition that people are told of: raised once, repeated after a cool-down, resolved when it is over.
 
-    `subject`: what it concerns where that is not everything (a lane, an order). `owed`: the message that is still to
+    `subject`: what it concerns where that is not everything (a lane, an order). `pending_notification`: the message that is still to
     be sent ('raised', 'repeated', 'resolved'), NULL when none is; it stays until a messenger took it.
     """
 
@@ -279,8 +279,8 @@ class Alert(_Table):
     resolved_at = UtcDateTimeField(null=True)
     acknowledged_at = UtcDateTimeField(null=True)
     acknowledged_by = CharField(null=True)
-    owed = CharField(null=True)
-    told_at = UtcDateTimeField(null=True)
+    pending_notification = CharField(null=True)
+    notified_at = UtcDateTimeField(null=True)
     tries = IntegerField(default=0)
 
 

@@ -27,11 +27,11 @@ ENSURE_ACCOUNT = Statement("""
     INSERT INTO stock_sync_accounts (token_id, active, paused, created_at)
     VALUES (:token_id, TRUE, FALSE, :now) ON CONFLICT (token_id) DO NOTHING""")
 # The no-op update locks the row and answers with it, whoever inserted it first.
-_ORDER = """id, has_form, told_true, form_updated_at, is_stock_updated, token_id, order_id, status, revision,
+_ORDER = """id, has_form, ever_told_true, form_updated_at, is_stock_updated, token_id, order_id, status, revision,
               state_version"""
 ENSURE_ORDER = Statement(f"""
     INSERT INTO stock_sync_orders
-      (id, token_id, order_id, has_form, state_version, delivered_version, told_true, attempts, created_at, updated_at)
+      (id, token_id, order_id, has_form, state_version, delivered_version, ever_told_true, attempts, created_at, updated_at)
     VALUES (:id, :token_id, :order_id, FALSE, 0, 0, FALSE, 0, :now, :now)
     ON CONFLICT (token_id, order_id) DO UPDATE SET updated_at = stock_sync_orders.updated_at
     RETURNING {_ORDER}""")
@@ -129,7 +129,7 @@ class OrderRow:
 
     id: UUID
     has_form: bool
-    told_true: bool
+    ever_told_true: bool
     form_updated_at: datetime | None
     is_stock_updated: bool | None
     token_id: str

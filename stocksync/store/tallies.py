@@ -8,7 +8,7 @@ they age: to the minute, after a day to the hour, after a week to the day. `coun
     retry_ms                  milliseconds from the first failure to the delivery, of those retried
     wait_le_N, wait_ms        operations by seconds from being recorded to being delivered, and their sum
     delivered, failed         orders sent: accepted, or an attempt used up
-    put_off                   orders sent in vain that used up none (outage, 429)
+    deferred                   orders sent in vain that used up none (outage, 429)
     took_le_N, took_ms        orders sent by milliseconds of the request, and their sum
     given_up, rescued         operations that ended as failed; orders that a dead worker had left
 """
@@ -64,7 +64,7 @@ class Counts(Counter[str]):
         )
 
     def sent(self, result: str, duration_ms: int) -> None:
-        """Count one order that was sent: `delivered`, `failed` or `put_off`."""
+        """Count one order that was sent: `delivered`, `failed` or `deferred`."""
         self.update({result: 1, "took_ms": duration_ms, _TOOK[bisect_left(TOOK_BOUNDS, duration_ms)]: 1})
 
     def success(self) -> dict[str, Any]:

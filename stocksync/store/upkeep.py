@@ -1,6 +1,6 @@
 """Rows of upkeep: alerts (raised once, repeated after a while, resolved when over) and runs of the periodic tasks.
 
-What is owed of an alert stays until it was sent. Of each task at most one run is under way, held by a lease that a crash
+A pending notification of an alert stays until it was sent. Of each task at most one run is under way, held by a lease that a crash
 can't outlive.
 """
 
@@ -52,39 +52,45 @@ class Alerts(Part):
         # The partial unique index decides who raises; an acknowledged one is not repeated.
         self._database.run_many(
             Statement("""
-                INSERT INTO stock_sync_alerts (id, kind, subject, details, raised_at, last_seen_at, owed, tries)
+                INSERT INTO stock_sync_alerts (id, kind, subject, details, raised_at, last_seen_at, pending_notification, tries)
                 VALUES (:id, :kind, :subject, :details, :now, :now, 'raised', 0)
                 ON CONFLICT (kind, subject) WHERE resolved_at IS NULL DO UPDATE
                 SET last_seen_at = excluded.last_seen_at, details = excluded.details,
-                    owed = CASE WHEN stock_sync_alerts.owed IS NULL AND stock_sync_alerts.acknowledged_at IS NULL
-                                     AND stock_sync_alerts.told_at <= :repeat_before
-                                THEN 'repeated' ELSE stock_sync_alerts.owed END"""),
+                    pending_notification = CASE WHEN stock_sync_alerts.pending_notification IS NULL AND stock_sync_alerts.acknowledged_at IS NULL
+                                     AND stock_sync_alerts.notified_at <= :repeat_before
+                                THEN 'repeated' ELSE stock_sync_alerts.pending_notification END"""),
             rows,
         )
         self._database.run(
             Statement("""
-                UPDATE stock_sync_alerts SET resolved_at = :now, owed = 'resolved', tries = 0
+                UPDATE stock_sync_alerts SET resolved_at = :now, pending_notification = 'resolved', tries = 0
                 WHERE resolved_at IS NULL AND last_seen_at < :now AND kind IN {kinds:text}"""),
             now=now,
             kinds=list(judged),
         )
 
     @connected
-    def owed(self, limit: int = 20) -> list[dict[str, Any]]:
+    def pending_notifications(self, limit: int = 20) -> list[dict[str, Any]]:
         """Alerts with a message to be sent, the oldest first."""
         return list(
-            Alert.select().where(Alert.owed.is_null(False)).order_by(Alert.raised_at).limit(limit).dicts()
+            Alert.select()
+            .where(Alert.pending_notification.is_null(False))
+            .order_by(Alert.raised_at)
+            .limit(limit)
+            .dicts()
         )
 
     @atomic
-    def told(self, alerts: Collection[Mapping[str, Any]], now: datetime) -> None:
-        """These messages were sent; one that was owed anew meanwhile stays."""
-        told = Alert.update(owed=None, told_at=now, tries=0)
+    def notified(self, alerts: Collection[Mapping[str, Any]], now: datetime) -> None:
+        """These messages were sent; one that is pending anew meanwhile stays."""
+        told = Alert.update(pending_notification=None, notified_at=now, tries=0)
         for alert in alerts:
-            told.where(Alert.id == alert["id"], Alert.owed == alert["owed"]).execute()
+            told.where(
+                Alert.id == alert["id"], Alert.pending_notification == alert["pending_notification"]
+            ).execute()
 
     @atomic
-    def not_told(self, alerts: Collection[Mapping[str, Any]]) -> None:
+    def not_notified(self, alerts: Collection[Mapping[str, Any]]) -> None:
         """No messenger took these; they are tried again."""
         Alert.update(tries=Alert.tries + 1).where(Alert.id.in_([one["id"] for one in alerts])).execute()
 
@@ -92,7 +98,11 @@ class Alerts(Part):
     def acknowledge(self, alert: UUID, actor: str, now: datetime) -> bool:
         """A person has seen it: it is not repeated. False: unknown, or seen before."""
         return bool(
-            Alert.update(acknowledged_at=now, acknowledged_by=actor, owed=fn.NULLIF(Alert.owed, "repeated"))
+            Alert.update(
+                acknowledged_at=now,
+                acknowledged_by=actor,
+                pending_notification=fn.NULLIF(Alert.pending_notification, "repeated"),
+            )
             .where(Alert.id == alert, Alert.acknowledged_at.is_null())
             .execute()
         )

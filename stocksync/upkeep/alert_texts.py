@@ -138,11 +138,11 @@ def text(kind: str, subject: str, details: Mapping[str, Any], language: str) -> 
     return _TEXTS[kind][1][LANGUAGES.index(language)].format(subject=subject, **details)
 
 
-def message(kind: str, subject: str, details: Mapping[str, Any], owed: str, language: str) -> str:
-    """The message that is owed: `raised`, `repeated` or `resolved`."""
+def message(kind: str, subject: str, details: Mapping[str, Any], event: str, language: str) -> str:
+    """The notification that is pending: `raised`, `repeated` or `resolved`."""
     number = LANGUAGES.index(language)
-    if owed == "resolved":
+    if event == "resolved":
         over = _OVER[number].format(title=title(kind, language))
         return f"{over} ({subject})" if subject else over
     said = text(kind, subject, details, language)
-    return f"{_AGAIN[number]}\n{said}" if owed == "repeated" else said
+    return f"{_AGAIN[number]}\n{said}" if event == "repeated" else said

@@ -43,33 +43,37 @@ class Monitor(Part):
         self._alerts, self._records = Alerts(context), ReconciliationRecords(context)
 
     def run(self) -> dict[str, Any]:
-        """Look, keep the alerts, send what is owed, ping. Returns `open` (kind -> how many), `sent`, `unsent`."""
+        """Look, keep the alerts, send what is pending, ping. Returns `open` (kind -> how many), `sent`, `unsent`."""
         now = self._clock()
         present, judged = self._look(now)
         self._alerts.observe(present, judged, now, now - timedelta(hours=self._config.alert_repeat_hours))
-        owed = self._alerts.owed()
-        sent = self._tell(owed, now)
-        if sent == len(owed) and len(judged) == len(KINDS):
+        pending = self._alerts.pending_notifications()
+        sent = self._tell(pending, now)
+        if sent == len(pending) and len(judged) == len(KINDS):
             self._ping()
-        return {"open": self._alerts.kinds_open(), "sent": sent, "unsent": len(owed) - sent}
+        return {"open": self._alerts.kinds_open(), "sent": sent, "unsent": len(pending) - sent}
 
-    def _tell(self, owed: Sequence[Mapping[str, Any]], now: datetime) -> int:
+    def _tell(self, pending: Sequence[Mapping[str, Any]], now: datetime) -> int:
         """Send alerts in as few messages as hold them, until one is not taken. Returns how many were sent."""
         texts = [
             message(
-                alert["kind"], alert["subject"], alert["details"], alert["owed"], self._config.alert_language
+                alert["kind"],
+                alert["subject"],
+                alert["details"],
+                alert["pending_notification"],
+                self._config.alert_language,
             )
-            for alert in owed
+            for alert in pending
         ]
         told = 0
-        while told < len(owed):
+        while told < len(pending):
             end = told + 1
-            while end < len(owed) and len("\n\n".join(texts[told : end + 1])) <= LONGEST:
+            while end < len(pending) and len("\n\n".join(texts[told : end + 1])) <= LONGEST:
                 end += 1
             if not self._messenger.send("\n\n".join(texts[told:end])):
-                self._alerts.not_told(owed[told:])
+                self._alerts.not_notified(pending[told:])
                 break
-            self._alerts.told(owed[told:end], now)
+            self._alerts.notified(pending[told:end], now)
             told = end
         return told
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from stocksync.queue.stopping import Stop
+from stocksync.queue.shutdown import Stop
 from stocksync.store.audit import audit
 from stocksync.store.cleanup import CleanUp
 from stocksync.store.context import Context, Part, connected

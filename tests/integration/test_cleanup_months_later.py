@@ -86,7 +86,7 @@ def test_finished_reports_alerts_and_runs_go_after_ninety_days(shop: Shop) -> No
     run = {"started_at": now, "result": {}}
     rows: list[tuple[Any, dict[str, Any]]] = [
         (models.Alert, alert | {"kind": "over", "resolved_at": past}),
-        (models.Alert, alert | {"kind": "untold", "resolved_at": past, "owed": "resolved"}),
+        (models.Alert, alert | {"kind": "untold", "resolved_at": past, "pending_notification": "resolved"}),
         (models.Alert, alert | {"kind": "raised"}),
         (models.TaskRun, run | {"task": "sweep", "status": "done", "finished_at": past}),
         (models.TaskRun, run | {"task": "sweep", "lease_until": past}),

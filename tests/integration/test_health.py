@@ -65,7 +65,7 @@ def test_every_part_is_said_to_be_well(
         },
     )
 
-    monkeypatch.setattr(shop.runtime, "heard_from", lambda: {"worker": True, "scheduler": True})
+    monkeypatch.setattr(shop.runtime, "processes_alive", lambda: {"worker": True, "scheduler": True})
 
     assert parts(page)[0] == 200
 
@@ -134,7 +134,7 @@ def test_the_figures_are_the_databases(page: FlaskClient, shop: Shop) -> None:
         found["request_seconds_count"]
         == found["requests_total delivered"]
         + found["requests_total failed"]
-        + found["requests_total put_off"]
+        + found["requests_total deferred"]
     )
     assert found["lost_orders"] == 0
 

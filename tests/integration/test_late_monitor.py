@@ -10,7 +10,7 @@ import pytest
 
 from stocksync.errors import DatabaseUnavailable
 from stocksync.queue.process import StockSyncWorker
-from stocksync.queue.wakeups import connect_redis, heard_from, make_queue, scheduler_lock
+from stocksync.queue.wakeups import connect_redis, make_queue, processes_alive, scheduler_lock
 from tests.shop import open_shop
 from tests.watching import Watched
 
@@ -26,14 +26,14 @@ def at(database_url: str) -> Iterator[Watched]:
 def test_processes_are_heard_through_the_real_redis(redis_url: str) -> None:
     redis = connect_redis(redis_url, timeout=2)
     now = datetime.now(UTC)
-    assert heard_from(redis, "stock-sync", "stock-sync", now) == {"worker": False, "scheduler": False}
+    assert processes_alive(redis, "stock-sync", "stock-sync", now) == {"worker": False, "scheduler": False}
     worker = StockSyncWorker([make_queue(redis, "stock-sync")], worker_ttl=60)
     worker.register_birth()  # type: ignore[no-untyped-call]
     redis.set(scheduler_lock("stock-sync"), "me", ex=11)
 
-    assert heard_from(redis, "stock-sync", "stock-sync", now) == {"worker": True, "scheduler": True}
+    assert processes_alive(redis, "stock-sync", "stock-sync", now) == {"worker": True, "scheduler": True}
     later = now + timedelta(minutes=10)
-    assert heard_from(redis, "stock-sync", "stock-sync", later)["worker"] is False
+    assert processes_alive(redis, "stock-sync", "stock-sync", later)["worker"] is False
 
 
 def late_runs(at: Watched) -> list[str]:
@@ -42,17 +42,17 @@ def late_runs(at: Watched) -> list[str]:
 
 def test_a_monitor_that_is_late_is_run_by_whoever_lives(at: Watched) -> None:
     at.heard = {"worker": False, "scheduler": True}
-    stand_in = at.shop.runtime.run_overdue_monitor
+    run_overdue_monitor = at.shop.runtime.run_overdue_monitor
     at.shop.clock.advance(31 * 60)
-    stand_in()
+    run_overdue_monitor()
     assert late_runs(at) == []
     at.shop.clock.advance(60)
     for _ in range(3):
-        stand_in()
+        run_overdue_monitor()
     assert late_runs(at) == ["done"]
     assert len(at.told.texts) == 1
     at.shop.clock.advance(32 * 60)
-    stand_in()
+    run_overdue_monitor()
     assert late_runs(at) == ["done", "done"]
 
 

@@ -143,7 +143,7 @@ def test_a_condition_is_raised_once_and_resolved_once(at: Watched, kind: str) ->
         at.shop.clock.advance(1)
 
     (alert,) = rows(at, kind)
-    assert (alert["resolved_at"], alert["owed"]) == (None, None)
+    assert (alert["resolved_at"], alert["pending_notification"]) == (None, None)
     end(at.shop)
     for _ in range(3):
         assert kind not in at.run()["open"]

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from stocksync.queue.stopping import Stop
+from stocksync.queue.shutdown import Stop
 from stocksync.queue.wakeups import connect_redis
 from tests.scheduling import SchedulerBench
 from tests.servers import RedisServer, wait_until

@@ -101,7 +101,7 @@ IMPOSSIBLE = [
     ("stock_sync_discrepancies", "status = 'x'"),
     ("stock_sync_discrepancies", "resolved_at = NULL"),
     ("stock_sync_discrepancies", "status = 'open', resolved_at = NULL"),
-    ("stock_sync_alerts", "owed = 'x'"),
+    ("stock_sync_alerts", "pending_notification = 'x'"),
     ("stock_sync_alerts", f"acknowledged_at = {MOMENT}"),
     ("stock_sync_alerts", "resolved_at = NULL"),
     ("stock_sync_task_runs", "status = 'x'"),

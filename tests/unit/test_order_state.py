@@ -30,7 +30,7 @@ def every_line() -> Iterator[Line]:
     )
 
 
-def as_the_design_says(lines: Sequence[Line], told_true: bool) -> bool | None:
+def as_the_design_says(lines: Sequence[Line], ever_told_true: bool) -> bool | None:
     """Section 4 of the design, sentence by sentence."""
     # An order without stock lines has nothing to say.
     if not any(line.sku for line in lines):
@@ -48,16 +48,19 @@ def as_the_design_says(lines: Sequence[Line], told_true: bool) -> bool | None:
     if units_kept:
         return True
     # ... else False (and nothing is sent if the remote was never told True).
-    return False if told_true else None
+    return False if ever_told_true else None
 
 
 def test_every_order_of_up_to_three_lines_is_told_as_the_design_says() -> None:
     for count in range(4):
         for lines in combinations_with_replacement(list(every_line()), count):
-            for told_true in (False, True):
-                told = order_state(lines, told_true=told_true)
-                assert told is as_the_design_says(lines, told_true), (lines, told_true)
-                assert order_state(lines[::-1], told_true=told_true) is told, (lines, told_true)
+            for ever_told_true in (False, True):
+                told = order_state(lines, ever_told_true=ever_told_true)
+                assert told is as_the_design_says(lines, ever_told_true), (lines, ever_told_true)
+                assert order_state(lines[::-1], ever_told_true=ever_told_true) is told, (
+                    lines,
+                    ever_told_true,
+                )
 
 
 def test_it_is_ready_when_nothing_holds_it_up_also_with_nothing_to_say() -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from redis import Redis
 
-from stocksync.queue.stopping import Stop
+from stocksync.queue.shutdown import Stop
 from stocksync.queue.wakeups import StockSyncJob
 from tests.scheduling import ENTRY, QUEUE, SchedulerBench
 from tests.shop import START

@@ -178,7 +178,7 @@ def test_a_supervisor_that_is_killed_leaves_no_process_behind() -> None:
 def supervising_process(command: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A Python that supervises `command`, and the id of the process of that."""
     program = (
-        "from stocksync.queue.stopping import on_stop_signals\n"
+        "from stocksync.queue.shutdown import on_stop_signals\n"
         "from stocksync.sandbox.supervisor import Supervisor\n"
         f"supervisor = Supervisor({{'web': {command!r}}})\n"
         "on_stop_signals(supervisor.request_stop)\n"

@@ -55,7 +55,7 @@ def _who_is_alive() -> dict[str, bool]:
     """Which of `redis`, `worker` and `scheduler` live; without Redis nobody knows of the others."""
     if not isinstance(runtime.wakeups, RedisWakeups):
         return {}
-    answers, alive = asked(runtime.heard_from)
+    answers, alive = asked(runtime.processes_alive)
     return {"redis": answers == "ok", **(alive or {})}
 
 
@@ -120,7 +120,7 @@ def _point(at: datetime, counts: Counts) -> dict[str, Any]:
     return {
         "at": at,
         "delivered": counts["delivered"],
-        "failed": counts["failed"] + counts["put_off"],
+        "failed": counts["failed"] + counts["deferred"],
         "wait": None if mean is None else wait,
         "slow": None if mean is None else slow,
     }

@@ -12,7 +12,7 @@ STATEMENTS = (
         id {uuid} NOT NULL PRIMARY KEY, token_id {word} NOT NULL, order_id {word} NOT NULL,
         has_form {bool} NOT NULL, status {word}, revision {word}, form_updated_at {time},
         is_stock_updated {bool}, state_version INTEGER NOT NULL, delivered_version INTEGER NOT NULL,
-        remote_flag {bool}, remote_seen_at {time}, told_true {bool} NOT NULL, due_at {time},
+        remote_flag {bool}, remote_seen_at {time}, ever_told_true {bool} NOT NULL, due_at {time},
         attempts INTEGER NOT NULL, last_attempt_at {time}, waiting {word}, claim_id {uuid},
         claimed_version INTEGER, lease_until {time}, created_at {time} NOT NULL,
         updated_at {time} NOT NULL, FOREIGN KEY (token_id) REFERENCES stock_sync_accounts (token_id),
@@ -150,8 +150,8 @@ STATEMENTS = (
     """CREATE TABLE stock_sync_alerts (
         id {uuid} NOT NULL PRIMARY KEY, kind {word} NOT NULL, subject {word} NOT NULL, details {json} NOT NULL,
         raised_at {time} NOT NULL, last_seen_at {time} NOT NULL, resolved_at {time}, acknowledged_at {time},
-        acknowledged_by {word}, owed {word}, told_at {time}, tries INTEGER NOT NULL,
-        CHECK (owed IN ('raised', 'repeated', 'resolved')),
+        acknowledged_by {word}, pending_notification {word}, notified_at {time}, tries INTEGER NOT NULL,
+        CHECK (pending_notification IN ('raised', 'repeated', 'resolved')),
         CHECK ((acknowledged_at IS NULL) = (acknowledged_by IS NULL)))""",
     "CREATE INDEX stock_sync_alerts_raised_at ON stock_sync_alerts (raised_at)",
     "CREATE UNIQUE INDEX stock_sync_alerts_open ON stock_sync_alerts (kind, subject)"
