@@ -120,8 +120,11 @@ def parse_form(document: Any, token_id: str | None = None) -> CheckoutForm:
         InvalidOrder: with every fault found; nothing was written.
     """
     form = read(CheckoutForm, document, token_id, "id", InvalidOrder)
-    counts = Counter(line.id for line in form.line_items).items()
-    faults = [f"lineItems: id {line_id} appears more than once" for line_id, count in counts if count > 1]
+    faults = [
+        f"lineItems: id {line_id} appears more than once"
+        for line_id, count in Counter(line.id for line in form.line_items).items()
+        if count > 1
+    ]
     faults += [
         f"lineItems: id {line.id} is kept for calls without line id"
         for line in form.line_items

@@ -73,9 +73,13 @@ class Interventions(Part):
             cursor = run(
                 RETRY_OPERATIONS, order_ref=order.id, max_retries=self._config.retry_max_attempts, now=now
             )
-            details = {**who, "operation": str(operation.id)}
             self.recorder.log.add(
-                [LogEntry(uuid_of(row[0]), "manual_retry", "pending", details) for row in rows_of(cursor)],
+                [
+                    LogEntry(
+                        uuid_of(row[0]), "manual_retry", "pending", {**who, "operation": str(operation.id)}
+                    )
+                    for row in rows_of(cursor)
+                ],
                 now,
             )
             self.recorder.wake_after_commit(order.token_id)
@@ -96,8 +100,7 @@ class Interventions(Part):
             InvalidInput: no reason was given, or the operation took nothing out of our stock.
             RefundExceedsSale: the units can't be put back, because they came back already.
         """
-        actor, reason = check_word("actor", actor), check_word("reason", reason)
-        who = {"actor": actor, "reason": reason}
+        who = {"actor": check_word("actor", actor), "reason": check_word("reason", reason)}
         recorder, run = self.recorder, self._database.run
         with self._database.transaction_scope():
             now = self._clock()
@@ -122,11 +125,12 @@ class Interventions(Part):
                 recorder.schedule(order, now)
             if put_back:
                 recorder.ledger.move(
-                    [replace(operation, operation_type="rollback", actor=actor, reason=reason)], now
+                    [replace(operation, operation_type="rollback", actor=who["actor"], reason=who["reason"])],
+                    now,
                 )
         log.info(
             "cancelled by %s",
-            actor,
+            who["actor"],
             extra={"operation": operation_id, "lane": order.token_id, "order": order.order_id},
         )
 

@@ -13,7 +13,7 @@ from stocksync.orders.service import StockSynchronizationService, SyncResult
 from stocksync.orders.single_operations import Decision, deduct, refund
 from stocksync.store.context import Context, Part, atomic, connected
 from stocksync.store.database import rows_of
-from stocksync.store.inventory import DIFFERING, REBUILD, Difference, StockLedger
+from stocksync.store.inventory import LEVELS_THAT_DIFFER, REBUILD, Difference, StockLedger
 from stocksync.store.operations import Operation
 from stocksync.store.values import check_quantity, check_word, printable
 
@@ -89,7 +89,7 @@ class InventoryManager(Part):
         with self._database.snapshot():
             return [
                 Difference(warehouse, sku, int(on_hand), int(moved))
-                for warehouse, sku, on_hand, moved in rows_of(self._database.run(DIFFERING))
+                for warehouse, sku, on_hand, moved in rows_of(self._database.run(LEVELS_THAT_DIFFER))
             ]
 
     def rebuild(self, warehouse: str, sku: str, *, actor: str | None = None) -> int:
@@ -261,8 +261,11 @@ class InventoryManagerWithSync:
         except Exception as error:
             if self._is_uncertain(error):
                 raise InDoubt(call.id) from error
-            said = {"error_class": type(error).__name__[:255], "error_message": printable(str(error))[:300]}
-            self._service.resolve(call.id, False, said)
+            self._service.resolve(
+                call.id,
+                False,
+                {"error_class": type(error).__name__[:255], "error_message": printable(str(error))[:300]},
+            )
             raise
         try:
             self._service.resolve(call.id, True, {"actor": "the inventory answered"})

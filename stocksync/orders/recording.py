@@ -219,8 +219,15 @@ class Recorder(Part):
         cursor = self._database.run(
             COMPLETE_OPERATIONS, operation_id=operation_id, order_ref=order_ref, now=now
         )
-        details = {"told": None, "why": f"nothing had to be told: {why}"}
-        entries = [LogEntry(uuid_of(row[0]), "completed", "completed", details) for row in rows_of(cursor)]
+        entries = [
+            LogEntry(
+                uuid_of(row[0]),
+                "completed",
+                "completed",
+                {"told": None, "why": f"nothing had to be told: {why}"},
+            )
+            for row in rows_of(cursor)
+        ]
         self.log.add(entries, now)
         self._tallies.add(Counts(completed=len(entries)), now)
 

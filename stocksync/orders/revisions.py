@@ -208,8 +208,9 @@ def _handed_over(
 
 
 def _moving(recorder: Recorder, kind: str, order: OrderRow, line: Line, reason: str) -> Operation:
-    cause = "deduct" if kind == "deduction" else "moved"
-    key = stored_key(cause, order.token_id, order.order_id, line.line_id)
+    key = stored_key(
+        "deduct" if kind == "deduction" else "moved", order.token_id, order.order_id, line.line_id
+    )
     return recorder.on_line(kind, order, line, line.left, key, moves_stock=False, reason=reason)
 
 

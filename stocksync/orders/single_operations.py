@@ -159,8 +159,11 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
 
 def _sold(recorder: Recorder, order: OrderRow, call: Operation) -> Sequence[Line]:
     """The lines that may be meant, the likeliest first. Raises OrphanRefund."""
-    stock = [line for line in recorder.lines.of(order).values() if line.sku is not None]
-    meant = [line for line in stock if call.line_item_id in (None, line.line_id)]
+    meant = [
+        line
+        for line in recorder.lines.of(order).values()
+        if line.sku is not None and call.line_item_id in (None, line.line_id)
+    ]
     of_sku = [line for line in meant if line.sku == call.sku]
     if call.line_item_id is not None and meant and not of_sku:
         raise InvalidInput("sku", f"line {call.line_item_id} is of SKU {meant[0].sku}")

@@ -191,9 +191,11 @@ class AllegroStockService(Part):
         said = {"status": standing, "revision": form.revision, "changed_at": form.updated_at}
         if standing != CANCELLED:
             self._recorder.ledger.require_warehouse(warehouse)
-            turned = {standing, order.status} == {READY, SELLER_CANCELLED}
             if order.has_form and not is_newer(
-                form, order.revision, order.form_updated_at, seller_turned=turned
+                form,
+                order.revision,
+                order.form_updated_at,
+                seller_turned={standing, order.status} == {READY, SELLER_CANCELLED},
             ):
                 if (form.revision, standing) == (order.revision, order.status) and is_later(form, order):
                     # What the seller said before this moment, and comes later, is over.

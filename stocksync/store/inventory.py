@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from stocksync.errors import InsufficientStock, Shortage, UnknownWarehouse
 from stocksync.store.context import Part
@@ -18,21 +18,18 @@ from stocksync.store.states import ORDER_MOVEMENTS
 
 # Two sides are compared as one sum, here and in the audit: a join of a million rows with a million takes a database
 # that guesses wrong for ever.
-LEVELS_THAT_DIFFER: Final = """
+LEVELS_THAT_DIFFER = Statement("""
     SELECT warehouse, sku, SUM(on_hand) AS on_hand, SUM(moved) AS moved FROM (
       SELECT warehouse, sku, on_hand, 0 AS moved FROM stock_sync_levels
       UNION ALL
       SELECT warehouse, sku, 0, delta FROM stock_sync_movements) AS both_sides
-    GROUP BY warehouse, sku HAVING SUM(on_hand) <> SUM(moved)"""
-DIFFERING = Statement(f"{LEVELS_THAT_DIFFER} ORDER BY warehouse, sku")
+    GROUP BY warehouse, sku HAVING SUM(on_hand) <> SUM(moved) ORDER BY warehouse, sku""")
 # Where it may not be below nought, a sum that is leaves the row as it is.
 REBUILD = Statement("""
     UPDATE stock_sync_levels SET on_hand = given.moved, updated_at = :now
     FROM (SELECT COALESCE(SUM(delta), 0) AS moved FROM stock_sync_movements
           WHERE warehouse = :warehouse AND sku = :sku) AS given
     WHERE warehouse = :warehouse AND sku = :sku AND (given.moved >= 0 OR allow_negative) RETURNING on_hand""")
-_LOCK_LEVELS = Statement("""
-    SELECT sku FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text} ORDER BY sku {for_update}""")
 _TAKE = Statement("""
     UPDATE stock_sync_levels SET on_hand = on_hand - taken.quantity, updated_at = :now
     FROM {rows:items(sku text, quantity bigint)} AS taken
@@ -46,14 +43,6 @@ _PUT = Statement("""
     ON CONFLICT (warehouse, sku) DO UPDATE
     SET on_hand = stock_sync_levels.on_hand + excluded.on_hand, updated_at = excluded.updated_at
     RETURNING sku, on_hand""")
-_ON_HAND = Statement("""
-    SELECT sku, on_hand FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text}""")
-_WAREHOUSE = Statement("SELECT 1 FROM stock_sync_levels WHERE warehouse = :warehouse LIMIT 1")
-_WAREHOUSES = Statement("SELECT DISTINCT warehouse FROM stock_sync_levels ORDER BY warehouse")
-_MOVE = Statement("""
-    INSERT INTO stock_sync_movements
-      (id, warehouse, sku, delta, balance_after, cause, cause_key, operation_id, actor, reason, created_at)
-    VALUES (:id, :warehouse, :sku, :delta, :balance_after, :cause, :cause_key, :operation_id, :actor, :reason, :now)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +60,10 @@ class StockLedger(Part):
 
     def require_warehouse(self, warehouse: str) -> None:
         """Raises UnknownWarehouse when no stock was ever recorded for it."""
-        if self._database.run(_WAREHOUSE, warehouse=warehouse).fetchone() is None:
-            raise UnknownWarehouse(warehouse, [row[0] for row in rows_of(self._database.run(_WAREHOUSES))])
+        known = Statement("SELECT 1 FROM stock_sync_levels WHERE warehouse = :warehouse LIMIT 1")
+        if self._database.run(known, warehouse=warehouse).fetchone() is None:
+            every = Statement("SELECT DISTINCT warehouse FROM stock_sync_levels ORDER BY warehouse")
+            raise UnknownWarehouse(warehouse, [row[0] for row in rows_of(self._database.run(every))])
 
     def move(self, operations: Sequence[Operation], now: datetime) -> None:
         """Deductions and issues go out, everything else comes in, each with its movement: all of them, or none.
@@ -100,7 +91,13 @@ class StockLedger(Part):
         if less and more:
             self.hold(warehouse, deltas, now)
         elif less and self._database.dialect.name == "postgresql":
-            self._database.run(_LOCK_LEVELS, warehouse=warehouse, skus=sorted(deltas))
+            self._database.run(
+                Statement("""
+                    SELECT sku FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text}
+                    ORDER BY sku {for_update}"""),
+                warehouse=warehouse,
+                skus=sorted(deltas),
+            )
         after = dict(rows_of(self._database.run(_PUT, items=more, **levels))) if more else {}
         after |= dict(rows_of(self._database.run(_TAKE, items=less, **levels))) if less else {}
         if missing := sorted(deltas.keys() - after.keys()):
@@ -114,7 +111,14 @@ class StockLedger(Part):
 
     def on_hand(self, warehouse: str, skus: Iterable[str]) -> dict[str, int]:
         """Units on hand of each of `skus` that the warehouse knows."""
-        return dict(rows_of(self._database.run(_ON_HAND, warehouse=warehouse, skus=list(skus))))
+        levels = self._database.run(
+            Statement("""
+                SELECT sku, on_hand FROM stock_sync_levels
+                WHERE warehouse = :warehouse AND sku IN {skus:text}"""),
+            warehouse=warehouse,
+            skus=list(skus),
+        )
+        return dict(rows_of(levels))
 
     def hold(self, warehouse: str, skus: Iterable[str], now: datetime) -> None:
         """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""
@@ -139,7 +143,14 @@ class StockLedger(Part):
                     "now": now,
                 }
             )
-        self._database.run_many(_MOVE, rows)
+        self._database.run_many(
+            Statement("""
+                INSERT INTO stock_sync_movements
+                  (id, warehouse, sku, delta, balance_after, cause, cause_key, operation_id, actor, reason, created_at)
+                VALUES (:id, :warehouse, :sku, :delta, :balance_after, :cause, :cause_key, :operation_id, :actor,
+                  :reason, :now)"""),
+            rows,
+        )
 
 
 def _delta(operation: Operation) -> int:

@@ -105,11 +105,6 @@ FIND_WANTED_OPERATION = Statement("""
     SELECT 1 FROM pending_stock_operations
     WHERE order_ref = :order_ref AND {no_index}status IN ('pending', 'processing', 'failed') LIMIT 1""")
 
-_ADD_ENTRY = Statement("""
-    INSERT INTO stock_synchronization_logs
-      (id, operation_id, action, status, details, timestamp, execution_time_ms)
-    VALUES (:id, :operation_id, :action, :status, :details, :now, :execution_time_ms)""")
-
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("order_id", "sku", "warehouse", "reason"), check_word),
     **dict.fromkeys(("line_item_id", "idempotency_key", "actor"), optional_word),
@@ -218,7 +213,10 @@ class OperationLog(Part):
     def add(self, entries: Sequence[LogEntry], now: datetime) -> None:
         """Append `entries`, all at `now`, in their order (ids are made in it too)."""
         self._database.run_many(
-            _ADD_ENTRY,
+            Statement("""
+                INSERT INTO stock_synchronization_logs
+                  (id, operation_id, action, status, details, timestamp, execution_time_ms)
+                VALUES (:id, :operation_id, :action, :status, :details, :now, :execution_time_ms)"""),
             [
                 {
                     "id": self._new_id(),

@@ -34,19 +34,6 @@ _ADD_LINES = Statement("""
                      moves_stock boolean, carried text, moved_to text)} AS given
     WHERE TRUE ORDER BY given.carried, given.id
     ON CONFLICT (carried) DO NOTHING RETURNING line_id""")
-_CARRIERS = Statement("""
-    SELECT n.carried, o.order_id FROM stock_sync_order_lines AS n JOIN stock_sync_orders AS o ON o.id = n.order_ref
-    WHERE n.carried IN {keys:text}""")
-# By its id, whatever order is named; else the lines of this SKU that the order once had.
-_CARRIER = Statement("""
-    SELECT o.order_id FROM stock_sync_order_lines AS n JOIN stock_sync_orders AS o ON o.id = n.order_ref
-    WHERE n.carried IN (
-      SELECT CAST(:key AS TEXT)
-      UNION ALL
-      SELECT :token_id || ':' || lower(m.line_id) FROM stock_sync_order_lines AS m
-      JOIN stock_sync_orders AS w ON w.id = m.order_ref
-      WHERE w.token_id = :token_id AND w.order_id = :order_id AND m.sku = :sku AND m.moved_to IS NOT NULL)
-    ORDER BY n.id LIMIT 1""")
 HAND_OVER = Statement("""
     UPDATE stock_sync_order_lines SET moved_to = :order_id, carried = NULL
     WHERE order_ref = :order_ref AND line_id = :line_id""")
@@ -120,8 +107,10 @@ class OrderLines(Part):
 
     def of(self, order: OrderRow) -> dict[str, Line]:
         """Every line of the order by its line id, the oldest first."""
-        rows = rows_of(self._database.run(_LINES, order_ref=order.id))
-        return {row[0]: Line(*row[:9], *map(bool, row[9:])) for row in rows}
+        return {
+            row[0]: Line(*row[:9], *map(bool, row[9:]))
+            for row in rows_of(self._database.run(_LINES, order_ref=order.id))
+        }
 
     def add(self, order: OrderRow, lines: Sequence[Line]) -> None:
         """Write lines that are new to the order. Raises LineTaken: another one has just taken one of them."""
@@ -143,13 +132,29 @@ class OrderLines(Part):
     def carriers(self, token_id: str, line_ids: Iterable[str]) -> dict[str, str]:
         """Line id -> id of the order that carries it, of lines whose id is a UUID."""
         ids = {key: line_id for line_id in line_ids if (key := carried_key(token_id, line_id))}
-        found = rows_of(self._database.run(_CARRIERS, keys=list(ids))) if ids else ()
-        return {ids[key]: order_id for key, order_id in found}
+        if not ids:
+            return {}
+        cursor = self._database.run(
+            Statement("""
+                SELECT n.carried, o.order_id FROM stock_sync_order_lines AS n
+                JOIN stock_sync_orders AS o ON o.id = n.order_ref WHERE n.carried IN {keys:text}"""),
+            keys=list(ids),
+        )
+        return {ids[key]: order_id for key, order_id in rows_of(cursor)}
 
     def carrier(self, token_id: str, order_id: str, line_id: str | None, sku: str) -> str:
         """Where a line of the order is by now: in the order that took it over, else there."""
+        # By its id, whatever order is named; else the lines of this SKU that the order once had.
         row = self._database.run(
-            _CARRIER,
+            Statement("""
+                SELECT o.order_id FROM stock_sync_order_lines AS n JOIN stock_sync_orders AS o ON o.id = n.order_ref
+                WHERE n.carried IN (
+                  SELECT CAST(:key AS TEXT)
+                  UNION ALL
+                  SELECT :token_id || ':' || lower(m.line_id) FROM stock_sync_order_lines AS m
+                  JOIN stock_sync_orders AS w ON w.id = m.order_ref
+                  WHERE w.token_id = :token_id AND w.order_id = :order_id AND m.sku = :sku AND m.moved_to IS NOT NULL)
+                ORDER BY n.id LIMIT 1"""),
             key=None if line_id is None else carried_key(token_id, line_id),
             token_id=token_id,
             order_id=order_id,
