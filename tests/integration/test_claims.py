@@ -13,7 +13,7 @@ import pytest
 
 from stocksync.delivery.answers import Answer
 from stocksync.store.lanes import ClaimedOrder, Failure
-from tests.shop import DELIVERED, SELLER, Shop, open_shop
+from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, open_shop
 
 pytestmark = pytest.mark.pgbouncer
 
@@ -259,3 +259,37 @@ def test_due_work_that_a_caller_holds_is_asked_for_again_in_a_second_and_not_at_
 def test_a_writer_waits_for_another_as_long_as_the_setting_says(sqlite_url: str) -> None:
     with open_shop(sqlite_url, STOCK_SYNC_DATABASE_BUSY_TIMEOUT="7") as shop, shop.runtime.database.scope():
         assert shop.runtime.database.execute_sql("PRAGMA busy_timeout").fetchone()[0] == 7000
+
+
+def test_what_a_claim_hands_over_is_what_the_order_says(shop: Shop) -> None:
+    shop.deduct("order-1")
+    shop.remote.answer = lambda _: REFUSED
+    shop.drain()
+    tried_at = shop.clock.now
+    shop.clock.advance(3600)
+
+    (order,) = claim(shop)
+
+    assert (order.token_id, order.order_id, order.is_stock_updated) == (SELLER, "order-1", True)
+    assert (order.state_version, order.attempts, order.last_attempt_at) == (1, 1, tried_at)
+
+
+def test_a_slice_with_nothing_to_do_counts_nothing(shop: Shop) -> None:
+    report = shop.drain()
+
+    assert (report.delivered, report.retrying, report.failed, report.lost, report.released) == (0, 0, 0, 0, 0)
+    assert (report.operations_completed, report.operations_retrying, report.operations_failed) == (0, 0, 0)
+    assert not report.progressed
+
+
+def test_after_an_outage_what_waited_for_it_is_due_at_once_batch_by_batch(shop: Shop) -> None:
+    shop.remote.answer = lambda _: NO_ANSWER
+    for number in range(3):
+        shop.deduct(f"order-{number}")
+    shop.drain()
+    assert claim(shop) == []
+
+    shop.runtime.deliveries.end_outage(shop.clock.now, batch=1, batches=2)
+    assert len(claim(shop)) == 2
+    shop.runtime.deliveries.end_outage(shop.clock.now, batch=1)
+    assert len(claim(shop)) == 1

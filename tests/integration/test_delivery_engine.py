@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from stocksync.delivery.answers import Answer, Verdict
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, form, open_shop
 
 pytestmark = pytest.mark.pgbouncer
@@ -166,3 +167,25 @@ def test_many_orders_go_out_in_one_drain(shop: Shop) -> None:
     assert shop.drain().delivered == 450
     assert len(set(shop.remote.calls)) == len(shop.remote.calls) == 450
     assert shop.broken_promises() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Answer(Verdict.INVALID, "Http422", "no", 422), [("created", "pending"), ("sync_failed", "failed")]),
+        (
+            REFUSED,
+            [("created", "pending"), ("sync_failed", "processing"), ("max_retries", "failed")],
+        ),
+    ],
+)
+def test_the_log_says_how_an_operation_was_given_up(
+    database_url: str, answer: Answer, told: list[tuple[str, str]]
+) -> None:
+    with open_shop(database_url, STOCK_SYNC_RETRY_MAX_ATTEMPTS="1") as shop:
+        operation = shop.deduct("order-1")
+        shop.remote.answer = lambda _: answer
+        shop.drain()
+
+        log = shop.runtime.queries.operation(operation)["log"]
+        assert [(entry["action"], entry["status"]) for entry in log] == told
