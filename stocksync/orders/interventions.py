@@ -20,7 +20,6 @@ from stocksync.errors import (
 from stocksync.orders.checkout_form import CANCELLED, SELLER_CANCELLED
 from stocksync.orders.recording import Recorder, exceeds, order_state
 from stocksync.store.context import Part, atomic
-from stocksync.store.database import rows_of, uuid_of
 from stocksync.store.operation_lists import Filter, OperationLists
 from stocksync.store.operations import (
     CANCEL_OPERATION,
@@ -39,7 +38,7 @@ from stocksync.store.operations import (
     order_row,
 )
 from stocksync.store.order_lines import FORGET_LINE, LOWER_LINE, UNDO_DEDUCTION, WAIVE_LINE
-from stocksync.store.states import can_be_retried
+from stocksync.store.states import ACTIONS
 from stocksync.store.values import check_word
 
 log = logging.getLogger(__name__)
@@ -67,21 +66,14 @@ class Interventions(Part):
             now = self._clock()
             order, operation = self._lock(operation_id, "retried")
             state = order.is_stock_updated
-            if not can_be_retried(operation.status) or state is None:
+            if operation.status not in ACTIONS["retry"] or state is None:
                 raise TransitionRefused(operation_id, "retried", operation.status)
             run(SCHEDULE_ORDER, id=order.id, state=state, due_at=now, waiting="manual", now=now)
-            cursor = run(
+            retried = self._ids(
                 RETRY_OPERATIONS, order_ref=order.id, max_retries=self._config.retry_max_attempts, now=now
             )
-            self.recorder.log.add(
-                [
-                    LogEntry(
-                        uuid_of(row[0]), "manual_retry", "pending", {**who, "operation": str(operation.id)}
-                    )
-                    for row in rows_of(cursor)
-                ],
-                now,
-            )
+            said = {**who, "operation": str(operation.id)}
+            self.recorder.log.add([LogEntry(id, "manual_retry", "pending", said) for id in retried], now)
             self.recorder.wake_after_commit(order.token_id)
         log.info(
             "retried by %s",
@@ -106,7 +98,7 @@ class Interventions(Part):
             now = self._clock()
             order, operation = self._lock(operation_id, "cancelled")
             applied, stock = ("no", "put back") if put_back else ("yes", "kept")
-            if run(CANCEL_OPERATION, id=operation.id, applied=applied, **who, now=now).fetchone() is None:
+            if not self._rows(CANCEL_OPERATION, id=operation.id, applied=applied, **who, now=now):
                 raise TransitionRefused(operation_id, "cancelled", operation.status)
             said: dict[str, Any] = {"cancelled": {**who, "was": operation.status, "stock": stock}}
             run(WAIVE_LINE, order_ref=order.id, line_id=operation.line_id)
@@ -118,7 +110,7 @@ class Interventions(Part):
             )
             state = order_state(recorder.lines.of(order).values(), ever_told_true=order.ever_told_true)
             changed = state is not order.is_stock_updated
-            is_wanted = run(FIND_WANTED_OPERATION, order_ref=order.id).fetchone() is not None
+            is_wanted = self._rows(FIND_WANTED_OPERATION, order_ref=order.id)
             if not is_wanted and not (changed and state is False):
                 run(REST_ORDER, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
@@ -162,7 +154,7 @@ class Interventions(Part):
         order, operation = self._lock(operation_id, "confirmed")
         said = {name: details.get(name) for name in ("error_class", "error_message")}
         statement, status = (CONFIRM_OPERATION, operation.status) if done else (DENY_OPERATION, "cancelled")
-        if run(statement, id=operation.id, now=now, **said).fetchone() is None:
+        if not self._rows(statement, id=operation.id, now=now, **said):
             raise TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)
         if done:
             recorder.count(order, [operation])
@@ -222,14 +214,13 @@ class Interventions(Part):
                 "put_back",
                 f"line {line.line_id} became {line.sku} since, and its {operation.sku} came back then",
             )
-        undone = self._database.run(
+        if not self._rows(
             UNDO_DEDUCTION,
             order_ref=order.id,
             line_id=line.line_id,
             quantity=operation.quantity,
             reserved=line.reserved,
-        ).fetchone()
-        if undone is None:
+        ):
             raise exceeds(order.order_id, [line], operation.quantity)
 
 

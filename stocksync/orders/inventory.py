@@ -12,7 +12,6 @@ from stocksync.errors import InDoubt, InvalidInput, NegativeStock, OpenTransacti
 from stocksync.orders.service import StockSynchronizationService, SyncResult
 from stocksync.orders.single_operations import Decision, deduct, refund
 from stocksync.store.context import Context, Part, atomic, connected
-from stocksync.store.database import rows_of
 from stocksync.store.inventory import LEVELS_THAT_DIFFER, REBUILD, Difference, StockLedger
 from stocksync.store.operations import Operation
 from stocksync.store.values import check_quantity, check_word, printable
@@ -89,7 +88,7 @@ class InventoryManager(Part):
         with self._database.snapshot():
             return [
                 Difference(warehouse, sku, int(on_hand), int(moved))
-                for warehouse, sku, on_hand, moved in rows_of(self._database.run(LEVELS_THAT_DIFFER))
+                for warehouse, sku, on_hand, moved in self._rows(LEVELS_THAT_DIFFER)
             ]
 
     def rebuild(self, warehouse: str, sku: str, *, actor: str | None = None) -> int:
@@ -117,11 +116,15 @@ class InventoryManager(Part):
     def _move(
         self, cause: str, warehouse: str, quantities: Mapping[str, int], actor: str | None, reason: str | None
     ) -> None:
-        operations = [
-            Operation(self._new_id(), cause, "", None, sku, quantity, warehouse, actor=actor, reason=reason)
-            for sku, quantity in quantities.items()
-        ]
-        self._ledger.move(operations, self._clock())
+        self._ledger.move(
+            [
+                Operation(
+                    self._new_id(), cause, "", None, sku, quantity, warehouse, actor=actor, reason=reason
+                )
+                for sku, quantity in quantities.items()
+            ],
+            self._clock(),
+        )
 
 
 class ForeignInventory(Protocol):

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from stocksync.errors import IdempotencyConflict, InDoubt, LineTaken, RefundExceedsSale
 from stocksync.store.context import Context, Part
-from stocksync.store.database import rows_of, uuid_of
+from stocksync.store.database import uuid_of
 from stocksync.store.inventory import StockLedger
 from stocksync.store.operations import (
     ADD_KEYS,
@@ -89,10 +89,11 @@ class Recorder(Part):
         rows: dict[str, OrderRow] = {}
         # In one order, so that two who hold the same orders can't deadlock.
         for name in sorted({order_id, *carriers.values()}):
-            cursor = self._database.run(
-                ENSURE_ORDER, id=self._new_id(), token_id=token_id, order_id=name, now=now
+            rows[name] = order_row(
+                self._database.run(
+                    ENSURE_ORDER, id=self._new_id(), token_id=token_id, order_id=name, now=now
+                ).fetchone()
             )
-            rows[name] = order_row(cursor.fetchone())
         return rows[order_id], {id: rows[name] for id, name in carriers.items() if name != order_id}
 
     def on_line(
@@ -127,8 +128,7 @@ class Recorder(Part):
                 )
         back = [one for one in operations if one.operation_type == "refund"]
         items = [{"line_id": one.line_id, "quantity": one.quantity} for one in back]
-        counted = rows_of(self._database.run(REFUND_LINES, order_ref=order.id, items=items)) if back else ()
-        if len(counted) < len(back):
+        if back and len(self._rows(REFUND_LINES, order_ref=order.id, items=items)) < len(back):
             lines, asked = self.lines.of(order), sum(one.quantity for one in back)
             raise exceeds(order.order_id, [lines[one.line_id] for one in back], asked)
 
@@ -176,9 +176,7 @@ class Recorder(Part):
             for one in operations
             for key in one.keys
         ]
-        added = (
-            {row[0] for row in rows_of(self._database.run(ADD_KEYS, items=keys, now=now))} if keys else set()
-        )
+        added = [row[0] for row in self._rows(ADD_KEYS, items=keys, now=now)] if keys else ()
         for key in [item["key"] for item in keys if item["key"] not in added]:
             found = self._database.run(FIND_KEY, key=key).fetchone()
             raise IdempotencyConflict(str(key), found and uuid_of(found[1]))
@@ -216,20 +214,10 @@ class Recorder(Part):
         self, now: datetime, why: str, *, operation_id: UUID | None = None, order_ref: UUID | None = None
     ) -> None:
         """Complete an operation, or all of an order, of which there is nothing to tell: no delivery ever would."""
-        cursor = self._database.run(
-            COMPLETE_OPERATIONS, operation_id=operation_id, order_ref=order_ref, now=now
-        )
-        entries = [
-            LogEntry(
-                uuid_of(row[0]),
-                "completed",
-                "completed",
-                {"told": None, "why": f"nothing had to be told: {why}"},
-            )
-            for row in rows_of(cursor)
-        ]
-        self.log.add(entries, now)
-        self._tallies.add(Counts(completed=len(entries)), now)
+        ids = self._ids(COMPLETE_OPERATIONS, operation_id=operation_id, order_ref=order_ref, now=now)
+        said = {"told": None, "why": f"nothing had to be told: {why}"}
+        self.log.add([LogEntry(id, "completed", "completed", said) for id in ids], now)
+        self._tallies.add(Counts(completed=len(ids)), now)
 
     def wake_after_commit(self, lane: str) -> None:
         """Wake the lane once the outermost transaction has committed."""
@@ -252,13 +240,11 @@ def exceeds(order_id: str, lines: Sequence[Line], asked: int) -> RefundExceedsSa
 
 
 def _first_entries(operation: Operation) -> Iterator[LogEntry]:
-    given = {
+    created = {
         "type": operation.operation_type,
         "quantity": operation.quantity,
-        "actor": operation.actor,
-        "reason": operation.reason,
+        **{name: said for name in ("actor", "reason") if (said := getattr(operation, name)) is not None},
     }
-    created = {name: value for name, value in given.items() if value is not None}
     yield LogEntry(operation.id, "created", "pending", created)
     if operation.applied == "unknown":
         yield LogEntry(operation.id, "in_doubt", "pending", {"why": "a foreign inventory is being asked"})

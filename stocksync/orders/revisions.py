@@ -181,15 +181,22 @@ def _handed_over(
         if line_id not in known or known[line_id].moved_to is not None:
             raise LineTaken(line_id, other.order_id)
     lines = [line for line_id, line in known.items() if line_id in line_ids]
-    if doubtful := [line.line_id for line in lines if line.is_open or line.reserved]:
-        why = f"whether order {other.order_id} has it deducted is in doubt; confirm that, then process this form again"
-        raise InvalidOrder(order.order_id, [f"line {line_id}: {why}" for line_id in doubtful])
-    given_back = [
-        _moving(recorder, "refund", other, line, f"taken over by order {order.order_id}")
+    if faults := [
+        f"line {line.line_id}: whether order {other.order_id} has it deducted is in doubt; confirm that, then process "
+        "this form again"
         for line in lines
-        if line.left > 0
-    ]
-    recorder.record(other, given_back, recorder.context.clock())
+        if line.is_open or line.reserved
+    ]:
+        raise InvalidOrder(order.order_id, faults)
+    recorder.record(
+        other,
+        [
+            _moving(recorder, "refund", other, line, f"taken over by order {order.order_id}")
+            for line in lines
+            if line.left > 0
+        ],
+        recorder.context.clock(),
+    )
     recorder.context.database.run_many(
         HAND_OVER,
         [{"order_ref": other.id, "order_id": order.order_id, "line_id": line_id} for line_id in line_ids],

@@ -123,8 +123,10 @@ def _count_on_line(recorder: Recorder, order: OrderRow, call: Operation) -> None
     counted = call.quantity if call.applied == "yes" else 0
     known = recorder.lines.of(order).get(line_id)
     if known is None:
-        new = Line(line_id, call.sku, call.warehouse, call.quantity, counted, moves_stock=call.moves_stock)
-        recorder.lines.add(order, [new])
+        recorder.lines.add(
+            order,
+            [Line(line_id, call.sku, call.warehouse, call.quantity, counted, moves_stock=call.moves_stock)],
+        )
         return
     if known.moved_to is not None:
         raise LineTaken(line_id, known.moved_to)

@@ -20,7 +20,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from stocksync.store.context import Part
-from stocksync.store.database import Statement, rows_of, uuid_of
+from stocksync.store.database import Statement, uuid_of
 from stocksync.store.identifiers import first_id_at
 from stocksync.store.states import CANCELLED, COMPLETED
 from stocksync.store.tallies import Counts, Tallies
@@ -162,20 +162,18 @@ class CleanUp(Part):
         with database.snapshot() if dry_run else database.transaction_scope():
             if kind in _OPERATIONS:
                 # Nothing is written to an operation after it was completed or cancelled: `updated_at` is when that was.
-                rows = rows_of(
-                    database.run(
-                        Statement("""
-                            SELECT id, order_ref, updated_at < :before AND applied <> 'unknown'
-                            FROM pending_stock_operations
-                            WHERE status = :status AND id > :after AND id < :floor ORDER BY id LIMIT :limit"""),
-                        status=kind,
-                        **bounds,
-                    )
+                rows = self._rows(
+                    Statement("""
+                        SELECT id, order_ref, updated_at < :before AND applied <> 'unknown'
+                        FROM pending_stock_operations
+                        WHERE status = :status AND id > :after AND id < :floor ORDER BY id LIMIT :limit"""),
+                    status=kind,
+                    **bounds,
                 )
                 went = self._operations(kind, [row[:2] for row in rows if row[2]], now, dry_run=dry_run)
             else:
                 page, removal = _KINDS[kind]
-                rows = rows_of(database.run(page, **bounds))
+                rows = self._rows(page, **bounds)
                 ids = [uuid_of(row[0]) for row in rows if row[1]]
                 went = Counter({kind: len(ids)})
                 if ids and not dry_run:
@@ -186,18 +184,16 @@ class CleanUp(Part):
         self, status: str, old: Sequence[tuple[Any, Any]], now: datetime, *, dry_run: bool
     ) -> Counter[str]:
         # Lock order everywhere: orders first. Whoever holds one keeps its operations; they go another day.
-        found = self._database.run(
+        resting = self._ids(
             Statement(_AT_REST if dry_run else _AT_REST + " {skip_locked}"),
             orders=list({uuid_of(order) for _, order in old if order is not None}),
         )
-        resting = {uuid_of(row[0]) for row in rows_of(found)}
         ids = [uuid_of(id) for id, order in old if order is None or uuid_of(order) in resting]
         if dry_run:
-            logs = self._database.run(
-                Statement("SELECT COUNT(*) FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}"),
-                ids=ids,
+            count = Statement(
+                "SELECT COUNT(*) FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}"
             )
-            return Counter(operations=len(ids), logs=logs.fetchone()[0])
+            return Counter(operations=len(ids), logs=self._rows(count, ids=ids)[0][0])
         self._database.run(_REMEMBER, ids=ids, now=now)
         logs = self._database.run(
             Statement("DELETE FROM stock_synchronization_logs WHERE operation_id IN {ids:uuid}"), ids=ids

@@ -1,15 +1,16 @@
 """The context: what every part works with. A part takes it alone and reads a setting where it uses it."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
 from typing import Any, TypeVar, cast
+from uuid import UUID
 
 from stocksync.config import StockSyncConfig
-from stocksync.store.database import Database
+from stocksync.store.database import Database, Statement, uuid_of
 from stocksync.store.identifiers import Clock, NewId
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -55,6 +56,14 @@ class Part:
         self.context = context
         self._config, self._database = context.config, context.database
         self._clock, self._new_id = context.clock, context.new_id
+
+    def _rows(self, statement: Statement, **parameters: Any) -> Sequence[tuple[Any, ...]]:
+        """What `statement` selects or returns, read at once."""
+        return cast(Sequence[tuple[Any, ...]], self._database.run(statement, **parameters).fetchall())
+
+    def _ids(self, statement: Statement, **parameters: Any) -> set[UUID]:
+        """The ids in the first column of what `statement` selects or returns."""
+        return {uuid_of(row[0]) for row in self._rows(statement, **parameters)}
 
 
 def _inside(block: Callable[[Database], AbstractContextManager[None]]) -> Callable[[Method], Method]:

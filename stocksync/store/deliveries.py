@@ -15,7 +15,7 @@ from stocksync.store.context import atomic
 from stocksync.store.database import Statement, among, rows_of, uuid_of
 from stocksync.store.lanes import SUSPECT, ClaimedOrder, Failure, Lanes
 from stocksync.store.operations import LogEntry, OperationLog
-from stocksync.store.states import COMPLETED, FAILED, PENDING, origins
+from stocksync.store.states import COMPLETED, FAILED, ORIGINS, PENDING
 from stocksync.store.tallies import Counts, Tallies, seconds_between
 from stocksync.store.values import as_utc
 
@@ -31,7 +31,7 @@ _COMPLETE = Statement(f"""
     UPDATE pending_stock_operations
     SET status = 'completed', completed_at = :now, updated_at = :now, next_retry_at = NULL,
         error_message = NULL, error_class = NULL
-    WHERE order_ref IN {{orders:uuid}} AND {{no_index}}status IN {among(origins(COMPLETED))} AND applied = 'yes'
+    WHERE order_ref IN {{orders:uuid}} AND {{no_index}}status IN {among(ORIGINS[COMPLETED])} AND applied = 'yes'
       AND state_version <= (SELECT delivered_version FROM stock_sync_orders AS o WHERE o.id = order_ref)
     RETURNING id, order_ref, created_at, first_failed_at""")
 # A state that changed while the request was out starts over: the failure was not of what is wanted now.

@@ -12,7 +12,7 @@ from typing import Any
 
 from stocksync.errors import InsufficientStock, Shortage, UnknownWarehouse
 from stocksync.store.context import Part
-from stocksync.store.database import Statement, rows_of
+from stocksync.store.database import Statement
 from stocksync.store.operations import Operation
 from stocksync.store.states import ORDER_MOVEMENTS
 
@@ -61,9 +61,9 @@ class StockLedger(Part):
     def require_warehouse(self, warehouse: str) -> None:
         """Raises UnknownWarehouse when no stock was ever recorded for it."""
         known = Statement("SELECT 1 FROM stock_sync_levels WHERE warehouse = :warehouse LIMIT 1")
-        if self._database.run(known, warehouse=warehouse).fetchone() is None:
+        if not self._rows(known, warehouse=warehouse):
             every = Statement("SELECT DISTINCT warehouse FROM stock_sync_levels ORDER BY warehouse")
-            raise UnknownWarehouse(warehouse, [row[0] for row in rows_of(self._database.run(every))])
+            raise UnknownWarehouse(warehouse, [row[0] for row in self._rows(every)])
 
     def move(self, operations: Sequence[Operation], now: datetime) -> None:
         """Deductions and issues go out, everything else comes in, each with its movement: all of them, or none.
@@ -98,8 +98,8 @@ class StockLedger(Part):
                 warehouse=warehouse,
                 skus=sorted(deltas),
             )
-        after = dict(rows_of(self._database.run(_PUT, items=more, **levels))) if more else {}
-        after |= dict(rows_of(self._database.run(_TAKE, items=less, **levels))) if less else {}
+        after = dict(self._rows(_PUT, items=more, **levels)) if more else {}
+        after |= dict(self._rows(_TAKE, items=less, **levels)) if less else {}
         if missing := sorted(deltas.keys() - after.keys()):
             left = self.on_hand(warehouse, missing)
             return [
@@ -111,14 +111,9 @@ class StockLedger(Part):
 
     def on_hand(self, warehouse: str, skus: Iterable[str]) -> dict[str, int]:
         """Units on hand of each of `skus` that the warehouse knows."""
-        levels = self._database.run(
-            Statement("""
-                SELECT sku, on_hand FROM stock_sync_levels
-                WHERE warehouse = :warehouse AND sku IN {skus:text}"""),
-            warehouse=warehouse,
-            skus=list(skus),
-        )
-        return dict(rows_of(levels))
+        levels = Statement("""
+            SELECT sku, on_hand FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text}""")
+        return dict(self._rows(levels, warehouse=warehouse, skus=list(skus)))
 
     def hold(self, warehouse: str, skus: Iterable[str], now: datetime) -> None:
         """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""

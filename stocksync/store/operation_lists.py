@@ -12,7 +12,7 @@ from peewee import JOIN, SQL, NodeList
 
 from stocksync.errors import InvalidInput
 from stocksync.store.context import Part, connected
-from stocksync.store.database import SqliteDatabase, Statement, among, rows_of
+from stocksync.store.database import SqliteDatabase, Statement, among
 from stocksync.store.identifiers import first_id_at
 from stocksync.store.models import Account, Order
 from stocksync.store.models import PendingStockOperation as Operation
@@ -177,12 +177,10 @@ class OperationLists(Part):
     def by_status(self) -> dict[str, int]:
         """Operations by status, every status named. Completed ones are not counted anew: the tallies know."""
         # Statuses as constants, here and in `errors`, so that PostgreSQL knows how few these are.
-        counts = rows_of(
-            self._database.run(
-                Statement(f"""
-                    SELECT status, COUNT(*) FROM pending_stock_operations
-                    WHERE status IN {among(status for status in STATUSES if status != COMPLETED)} GROUP BY status""")
-            )
+        counts = self._rows(
+            Statement(f"""
+                SELECT status, COUNT(*) FROM pending_stock_operations
+                WHERE status IN {among(status for status in STATUSES if status != COMPLETED)} GROUP BY status""")
         )
         return dict.fromkeys(STATUSES, 0) | dict(counts) | {COMPLETED: Tallies(self.context).completed()}
 
@@ -195,16 +193,14 @@ class OperationLists(Part):
         """Operations that fail or have failed: error class -> age (`hour`, `day`, `week`, `older`) -> how many."""
         ages = {name: first_id_at(now - age) for name, age in AGES}
         matrix: dict[str, dict[str, int]] = {}
-        rows = rows_of(
-            self._database.run(
-                Statement(f"""
-                    SELECT error_class, COUNT(*),
-                           CASE {" ".join(f"WHEN id >= :{age} THEN '{age}'" for age in ages)} ELSE 'older' END
-                    FROM pending_stock_operations
-                    WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((*LIVE, FAILED))}
-                    GROUP BY 1, 3"""),
-                **ages,
-            )
+        rows = self._rows(
+            Statement(f"""
+                SELECT error_class, COUNT(*),
+                       CASE {" ".join(f"WHEN id >= :{age} THEN '{age}'" for age in ages)} ELSE 'older' END
+                FROM pending_stock_operations
+                WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((*LIVE, FAILED))}
+                GROUP BY 1, 3"""),
+            **ages,
         )
         for error_class, count, age in rows:
             matrix.setdefault(error_class, dict.fromkeys((*ages, "older"), 0))[age] = count

@@ -13,7 +13,7 @@ from uuid import UUID
 from stocksync.store.context import Part
 from stocksync.store.database import Statement, among, uuid_of
 from stocksync.store.identifiers import content_hash, stored_key
-from stocksync.store.states import CANCELLED, COMPLETED, origins
+from stocksync.store.states import CANCELLED, COMPLETED, ORIGINS
 from stocksync.store.values import (
     as_utc,
     check_quantity,
@@ -76,7 +76,7 @@ COMPLETE_OPERATIONS = Statement(f"""
     UPDATE pending_stock_operations
     SET status = 'completed', completed_at = :now, updated_at = :now, next_retry_at = NULL,
         error_message = NULL, error_class = NULL
-    WHERE (id = :operation_id OR order_ref = :order_ref) AND {{no_index}}status IN {among(origins(COMPLETED))}
+    WHERE (id = :operation_id OR order_ref = :order_ref) AND {{no_index}}status IN {among(ORIGINS[COMPLETED])}
       AND applied = 'yes' RETURNING id""")
 FIND_OPERATION = Statement("""
     SELECT operation_type, token_id, order_id, sku, quantity, warehouse, line_item_id, moves_stock, applied,
@@ -90,7 +90,7 @@ CANCEL_OPERATION = Statement(f"""
     UPDATE pending_stock_operations
     SET status = 'cancelled', next_retry_at = NULL, updated_at = :now, actor = COALESCE(:actor, actor),
         reason = :reason, applied = :applied
-    WHERE id = :id AND status IN {among(origins(CANCELLED))} AND applied = 'yes' RETURNING id""")
+    WHERE id = :id AND status IN {among(ORIGINS[CANCELLED])} AND applied = 'yes' RETURNING id""")
 CONFIRM_OPERATION = Statement("""
     UPDATE pending_stock_operations SET applied = 'yes', updated_at = :now
     WHERE id = :id AND applied = 'unknown' RETURNING id""")

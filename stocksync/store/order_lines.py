@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stocksync.errors import LineTaken
 from stocksync.store.context import Part
-from stocksync.store.database import Statement, rows_of
+from stocksync.store.database import Statement
 from stocksync.store.identifiers import carried_key
 from stocksync.store.operations import OrderRow
 
@@ -107,10 +107,7 @@ class OrderLines(Part):
 
     def of(self, order: OrderRow) -> dict[str, Line]:
         """Every line of the order by its line id, the oldest first."""
-        return {
-            row[0]: Line(*row[:9], *map(bool, row[9:]))
-            for row in rows_of(self._database.run(_LINES, order_ref=order.id))
-        }
+        return {row[0]: Line(*row[:9], *map(bool, row[9:])) for row in self._rows(_LINES, order_ref=order.id)}
 
     def add(self, order: OrderRow, lines: Sequence[Line]) -> None:
         """Write lines that are new to the order. Raises LineTaken: another one has just taken one of them."""
@@ -124,8 +121,7 @@ class OrderLines(Part):
             }
             for line in lines
         ]
-        cursor = self._database.run(_ADD_LINES, order_ref=order.id, items=items, now=self._clock())
-        added = {row[0] for row in rows_of(cursor)}
+        added = [row[0] for row in self._rows(_ADD_LINES, order_ref=order.id, items=items, now=self._clock())]
         for id in [line.line_id for line in lines if line.line_id not in added]:
             raise LineTaken(id, self.carriers(order.token_id, [id]).get(id, "?"))
 
@@ -134,13 +130,13 @@ class OrderLines(Part):
         ids = {key: line_id for line_id in line_ids if (key := carried_key(token_id, line_id))}
         if not ids:
             return {}
-        cursor = self._database.run(
+        rows = self._rows(
             Statement("""
                 SELECT n.carried, o.order_id FROM stock_sync_order_lines AS n
                 JOIN stock_sync_orders AS o ON o.id = n.order_ref WHERE n.carried IN {keys:text}"""),
             keys=list(ids),
         )
-        return {ids[key]: order_id for key, order_id in rows_of(cursor)}
+        return {ids[key]: order_id for key, order_id in rows}
 
     def carrier(self, token_id: str, order_id: str, line_id: str | None, sku: str) -> str:
         """Where a line of the order is by now: in the order that took it over, else there."""

@@ -34,10 +34,8 @@ class Queries(Part):
     def status_of(self, operation_id: UUID) -> str | None:
         """The operation's status; None: unknown."""
         # As text, so that a SQLAlchemy session in the place of the database answers it too.
-        row = self._database.run(
-            Statement("SELECT status FROM pending_stock_operations WHERE id = :id"), id=operation_id
-        ).fetchone()
-        return None if row is None else str(row[0])
+        found = Statement("SELECT status FROM pending_stock_operations WHERE id = :id")
+        return next((str(row[0]) for row in self._rows(found, id=operation_id)), None)
 
     @connected
     def status(self, now: datetime, stale_hours: float) -> dict[str, Any]:
@@ -63,12 +61,12 @@ class Queries(Part):
             "orders_waiting": waiting,
             "next_due_at": oldest,
             "lost": int(
-                self._database.run(
+                self._rows(
                     Statement("""
                         SELECT COUNT(*) FROM stock_sync_orders
                         WHERE due_at IS NULL AND claim_id IS NULL AND delivered_version < state_version
                           AND is_stock_updated IS NOT NULL AND COALESCE(waiting, '') NOT IN ('failed', 'cancelled')""")
-                ).fetchone()[0]
+                )[0][0]
             ),
             "lines_without_sku": OrderLine.select()
             .where(_WITHOUT_SKU, OrderLine.created_at > now - timedelta(days=30))

@@ -22,25 +22,13 @@ ORDER_MOVEMENTS: Final = ("deduction", "refund", "rollback")
 """What causes a movement of an order; it carries the operation. Those of stock-keeping carry actor and reason."""
 DIFFERENCE_STATUSES: Final = ("open", "fixed", "left", "gone")
 
-_ORIGINS: Final = {
+ORIGINS: Final = {
     PENDING: (PENDING, PROCESSING, FAILED),
     PROCESSING: (PENDING,),
     COMPLETED: (PENDING, PROCESSING, FAILED),
     FAILED: (PROCESSING,),
     CANCELLED: (PENDING, PROCESSING, FAILED),
 }
-
-
-def origins(target: str) -> tuple[str, ...]:
-    """The statuses from which an operation may become `target`: the guard of its UPDATE."""
-    return _ORIGINS[target]
-
-
-def can_be_retried(status: str) -> bool:
-    """Whether a person may ask for another delivery now."""
-    return status in (PENDING, FAILED)
-
-
-def can_be_cancelled(status: str) -> bool:
-    """Whether a person may still stop the delivery."""
-    return status in _ORIGINS[CANCELLED]
+"""By status, those from which an operation may become it: the guard of its UPDATE."""
+ACTIONS: Final = {"retry": (PENDING, FAILED), "cancel": ORIGINS[CANCELLED]}
+"""By what a person may ask for, the statuses in which it is possible."""

@@ -21,7 +21,7 @@ from typing import Any, cast
 from peewee import fn
 
 from stocksync.store.context import Part, connected
-from stocksync.store.database import Statement, rows_of
+from stocksync.store.database import Statement
 from stocksync.store.models import Tally
 from stocksync.store.values import as_utc
 
@@ -111,7 +111,7 @@ class Tallies(Part):
     def since(self, moment: datetime) -> Counts:
         """The sums since `moment` (as exact as the rows of that age: to the minute, the hour, the day)."""
         total = Counts()
-        for _, counts in self._rows(moment):
+        for _, counts in self._counted(moment):
             total.update(counts)
         return total
 
@@ -119,7 +119,7 @@ class Tallies(Part):
         """The sums of every `step` seconds from `since` (rounded down to a step) up to `until`, gaps included."""
         first, last = int(since.timestamp()) // step, int(until.timestamp()) // step
         spans: dict[int, Counts] = defaultdict(Counts)
-        for at, counts in self._rows(datetime.fromtimestamp(first * step, UTC)):
+        for at, counts in self._counted(datetime.fromtimestamp(first * step, UTC)):
             spans[int(at.timestamp()) // step].update(counts)
         return [
             (datetime.fromtimestamp(number * step, UTC), spans[number]) for number in range(first, last + 1)
@@ -132,16 +132,14 @@ class Tallies(Part):
             before = datetime.fromtimestamp((now - age).timestamp() // coarse * coarse, UTC)
             with self._database.transaction_scope():
                 spans: dict[int, Counts] = defaultdict(Counts)
-                rows = rows_of(
-                    self._database.run(
-                        Statement("""
-                            DELETE FROM stock_sync_tallies WHERE id IN (
-                              SELECT id FROM stock_sync_tallies WHERE grain = :grain AND at < :before ORDER BY at LIMIT :limit {skip_locked})
-                            RETURNING at, counts"""),
-                        grain=fine,
-                        before=before,
-                        limit=limit,
-                    )
+                rows = self._rows(
+                    Statement("""
+                        DELETE FROM stock_sync_tallies WHERE id IN (
+                          SELECT id FROM stock_sync_tallies WHERE grain = :grain AND at < :before ORDER BY at LIMIT :limit {skip_locked})
+                        RETURNING at, counts"""),
+                    grain=fine,
+                    before=before,
+                    limit=limit,
                 )
                 for at, counts in rows:
                     number = int(cast(datetime, as_utc(at)).timestamp()) // coarse
@@ -152,7 +150,7 @@ class Tallies(Part):
         return folded
 
     @connected
-    def _rows(self, since: datetime) -> list[tuple[datetime, dict[str, int]]]:
+    def _counted(self, since: datetime) -> list[tuple[datetime, dict[str, int]]]:
         return list(Tally.select(Tally.at, Tally.counts).where(Tally.at >= since).tuples())
 
 

@@ -85,9 +85,8 @@ def to_text(moment: datetime) -> str:
 
 def as_utc(value: Any) -> datetime | None:
     """What either database returned for a time column, as aware UTC; None stays None."""
-    if value is None:
-        return None
-    return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).astimezone(UTC)
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment and moment.astimezone(UTC)
 
 
 class UtcDateTimeField(Field):  # type: ignore[misc]

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from stocksync.store.states import LIVE, STATUSES, can_be_cancelled, can_be_retried, origins
+from stocksync.store.states import ACTIONS, LIVE, ORIGINS, STATUSES
 
 # Design, section 4: "pending -> processing -> completed | pending | failed; pending, processing, failed -> cancelled;
 # failed, pending -> pending (manual retry)"; section 5: "success completes every operation up to it, failed ones too".
@@ -31,24 +31,24 @@ def test_the_statuses_are_those_of_the_plan() -> None:
 
 @pytest.mark.parametrize(("status", "target"), list(product(STATUSES, repeat=2)))
 def test_an_operation_goes_only_where_the_design_lets_it(status: str, target: str) -> None:
-    assert (status in origins(target)) is ((status, target) in ALLOWED)
+    assert (status in ORIGINS[target]) is ((status, target) in ALLOWED)
 
 
 @pytest.mark.parametrize("final", ["completed", "cancelled"])
 def test_what_is_over_stays_as_it_is(final: str) -> None:
-    assert not any(final in origins(target) for target in STATUSES)
+    assert not any(final in ORIGINS[target] for target in STATUSES)
     assert final not in LIVE
 
 
 def test_a_person_may_retry_what_waits_and_what_was_given_up() -> None:
-    assert {status for status in STATUSES if can_be_retried(status)} == {"pending", "failed"}
+    assert set(ACTIONS["retry"]) == {"pending", "failed"}
 
 
 def test_a_person_may_cancel_whatever_is_not_over() -> None:
-    assert {status for status in STATUSES if can_be_cancelled(status)} == {"pending", "processing", "failed"}
+    assert set(ACTIONS["cancel"]) == {"pending", "processing", "failed"}
 
 
 def test_every_button_leads_where_the_table_allows() -> None:
     for status in STATUSES:
-        assert not can_be_retried(status) or status in origins("pending")
-        assert can_be_cancelled(status) is (status in origins("cancelled"))
+        assert status not in ACTIONS["retry"] or status in ORIGINS["pending"]
+        assert (status in ACTIONS["cancel"]) is (status in ORIGINS["cancelled"])

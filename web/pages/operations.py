@@ -13,7 +13,7 @@ from flask_babel import ngettext
 
 from stocksync.orders.interventions import act_on, matching
 from stocksync.store.operation_lists import AGES, COUNTED, Filter
-from stocksync.store.states import STATUSES, can_be_cancelled, can_be_retried
+from stocksync.store.states import ACTIONS, STATUSES
 from stocksync.store.values import check_word
 from stocksync.web import words
 from stocksync.web.auth import actor, demand
@@ -25,7 +25,6 @@ _GOES_ON = dict.fromkeys(_RESULTS, ("retry",)) | dict.fromkeys(
     ("completed", "retry_failed", "snoozed", "max_retries"), _RESULTS
 )
 
-ACTIONS = {"retry": can_be_retried, "cancel": can_be_cancelled}
 # An age by its name: older than the first, not older than the second.
 _AGES = dict(zip([*dict(AGES), "older"], pairwise([None, *dict(AGES).values(), None]), strict=True))
 
@@ -76,7 +75,7 @@ def _filter_of_address() -> tuple[Filter, dict[str, str]]:
 @blueprint.app_template_global()
 def actions_of(row: Mapping[str, Any]) -> list[str]:
     """What may be done with an operation now."""
-    possible = [name for name, allowed in ACTIONS.items() if allowed(row["status"])]
+    possible = [name for name, statuses in ACTIONS.items() if row["status"] in statuses]
     return ["confirm"] if row["applied"] == "unknown" else possible
 
 
@@ -133,7 +132,7 @@ def all_of(action: str) -> Any:
     filters = [
         replace(wanted, status=status)
         for status in STATUSES
-        if ACTIONS[action](status) and wanted.status in (None, status)
+        if status in ACTIONS[action] and wanted.status in (None, status)
     ]
     if request.method == "POST":
         return _act(
