@@ -1,8 +1,10 @@
 """Every setting, read from the environment; all faults of a configuration are reported together."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +18,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
-    model_validator,
+    ValidationInfo,
 )
 
 from stocksync.credentials import KEY_HASH, PASSWORD_HASH, read_credentials
@@ -63,6 +65,18 @@ def _url(*schemes: str) -> AfterValidator:
     return _checked(find_fault)
 
 
+def _not_below(other: str, *, equal: bool = True) -> AfterValidator:
+    """Refuse a number below that of a setting further up; without `equal`, the same number too."""
+
+    def check(value: float, info: ValidationInfo) -> float:
+        least = info.data.get(other, -math.inf)  # one that is wrong itself is no measure
+        if value < least or (value == least and not equal):
+            raise ValueError(f"must {'not be below' if equal else 'be above'} {variable_of(other)}")
+        return value
+
+    return AfterValidator(check)
+
+
 _HttpUrl = _url("http", "https")
 _OrderPath = _checked(lambda text: None if "{order_id}" in text else "must contain {order_id}")
 _HeaderText = _checked(
@@ -85,7 +99,7 @@ class StockSyncConfig(BaseModel):
     `StockSyncConfig(name=value, …)` takes what is not given from the environment; `load` reports every fault of it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
 
     # Without the prefix
     database_url: Annotated[SecretStr, _url("sqlite", "postgres", "postgresql")] | None = None
@@ -97,7 +111,7 @@ class StockSyncConfig(BaseModel):
     # The plan's
     retry_max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
     retry_initial_delay: Annotated[float, Field(ge=0, le=86400)] = 60
-    retry_max_delay: Annotated[float, Field(ge=0, le=604800)] = 3600
+    retry_max_delay: Annotated[float, Field(ge=0, le=604800), _not_below("retry_initial_delay")] = 3600
     retry_exponential_base: Annotated[float, Field(ge=1, le=100)] = 2.0
     retry_jitter: bool = True
     reconciliation_interval_minutes: Annotated[int, Field(ge=1)] = 30
@@ -127,7 +141,7 @@ class StockSyncConfig(BaseModel):
 
     # Clean-up: completed and cancelled operations; their keys, which outlive them; finished reports and runs
     cleanup_after_days: Annotated[int, Field(ge=1, le=36500)] = 30
-    cleanup_keys_after_days: Annotated[int, Field(ge=1, le=36500)] = 90
+    cleanup_keys_after_days: Annotated[int, Field(ge=1, le=36500), _not_below("cleanup_after_days")] = 90
     cleanup_reports_after_days: Annotated[int, Field(ge=1, le=36500)] = 90
 
     # Where things are kept when no URL is given
@@ -145,13 +159,6 @@ class StockSyncConfig(BaseModel):
     # What an order does that the seller marks as cancelled at Allegro: gives back what is deducted, or nothing
     seller_cancellation: Literal["restock", "ignore"] = "restock"
 
-    # Delivery
-    delivery_batch_size: Annotated[int, Field(ge=1, le=1000)] = 200
-    delivery_concurrency: Annotated[int, Field(ge=1, le=128)] = 16
-    delivery_slice_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
-    delivery_lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
-    sweep_interval_seconds: Annotated[int, Field(ge=1, le=300)] = 60
-
     # The microservice
     microservice_connect_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
     microservice_timeout: Annotated[float, Field(gt=0, le=60)] = 8.0
@@ -160,6 +167,15 @@ class StockSyncConfig(BaseModel):
     microservice_health_path: str = "/health"
     microservice_orders_path: str = "/orders"
     microservice_order_path: Annotated[str, _OrderPath] = "/orders/{order_id}"
+
+    # Delivery
+    delivery_batch_size: Annotated[int, Field(ge=1, le=1000)] = 200
+    delivery_concurrency: Annotated[int, Field(ge=1, le=128)] = 16
+    delivery_slice_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    delivery_lease_seconds: Annotated[
+        float, Field(ge=1, le=3600), _not_below("microservice_timeout", equal=False)
+    ] = 60.0
+    sweep_interval_seconds: Annotated[int, Field(ge=1, le=300)] = 60
 
     # Who may come in; both empty: only somebody at this machine
     users: Annotated[SecretStr, _Users] = SecretStr("")
@@ -179,19 +195,6 @@ class StockSyncConfig(BaseModel):
             raise ConfigurationError(faults)
         super().__init__(**{**read, **given})
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        faults: list[str] = []
-        if self.retry_max_delay < self.retry_initial_delay:
-            faults.append(f"{PREFIX}RETRY_MAX_DELAY must not be below {PREFIX}RETRY_INITIAL_DELAY")
-        if self.delivery_lease_seconds <= self.microservice_timeout:
-            faults.append(f"{PREFIX}DELIVERY_LEASE_SECONDS must be above {PREFIX}MICROSERVICE_TIMEOUT")
-        if self.cleanup_keys_after_days < self.cleanup_after_days:
-            faults.append(f"{PREFIX}CLEANUP_KEYS_AFTER_DAYS must not be below {PREFIX}CLEANUP_AFTER_DAYS")
-        if faults:
-            raise ValueError("\n".join(faults))
-        return self
-
     @property
     def database(self) -> str:
         """The database's URL; SQLite under `data_dir` when none is set. Holds a secret: never print it."""
@@ -201,11 +204,10 @@ class StockSyncConfig(BaseModel):
 
     def jwt_token(self) -> str | None:
         """The bearer for the microservice; read again where it came from a file, which may have a new one by now."""
-        if self._token_file is not None:
-            try:
+        # The one that was read at start is better than none.
+        with suppress(OSError, UnicodeDecodeError):
+            if self._token_file is not None:
                 return self._token_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError):
-                pass  # the one that was read at start is better than none
         return self.microservice_jwt_token.get_secret_value() if self.microservice_jwt_token else None
 
     @property
@@ -224,26 +226,23 @@ class StockSyncConfig(BaseModel):
         environment = dict(os.environ if environ is None else environ)
         faults = _unknown_variables(environment)
         values = _values(environment, faults) | overrides
-        config: Self | None = None
-        # A second time without what was wrong by itself: what does not fit together is to be said as well.
-        for _ in range(2):
-            try:
-                config = cls(values)
-                break
-            except ValidationError as error:
-                found = error.errors(include_url=False)
-                faults += [sentence for fault in found for sentence in _sentences(fault)]
-                wrong = {fault["loc"][0] for fault in found if fault["loc"]}
-                if not wrong:
-                    break
-                values = {name: value for name, value in values.items() if name not in wrong}
-        wiped = config is not None and "DYNO" in environment and not config.allow_ephemeral_sqlite
-        if wiped and config and config.database.startswith("sqlite"):
+        try:
+            config = cls(values)
+        except ValidationError as error:
+            faults += [
+                sentence for fault in error.errors(include_url=False) for sentence in _sentences(fault)
+            ]
+        allowed = str(values.get("allow_ephemeral_sqlite")).lower() in ("true", "1", "yes", "on", "t", "y")
+        if (
+            "DYNO" in environment
+            and not allowed
+            and str(values.get("database_url", "sqlite"))[:6] == "sqlite"
+        ):
             faults.append(
                 "DATABASE_URL: this platform's disk is wiped at every restart, and SQLite with it; "
                 f"use PostgreSQL, or set {PREFIX}ALLOW_EPHEMERAL_SQLITE=true if that is meant"
             )
-        if faults or config is None:
+        if faults:
             raise ConfigurationError(faults)
         token_file = environment.get("ALLEGRO_MICROSERVICE_JWT_TOKEN_FILE", "").strip()
         config._token_file = Path(token_file) if token_file else None
@@ -259,8 +258,7 @@ def _values(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]
     values: dict[str, Any] = {}
     for field in StockSyncConfig.model_fields:
         name = variable_of(field)
-        text = environment.get(name, "").strip()
-        path = environment.get(f"{name}_FILE", "").strip()
+        text, path = (environment.get(said, "").strip() for said in (name, f"{name}_FILE"))
         if text and path:
             faults.append(f"{name} and {name}_FILE are both set: keep one")
         elif path:
@@ -290,8 +288,6 @@ def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 def _sentences(fault: Any) -> list[str]:
     said = str(fault["msg"]).removeprefix("Value error, ").split("\n")
-    if not fault["loc"]:
-        return said
     name = variable_of(str(fault["loc"][0]))
     if fault["type"] == "value_error":
         return [f"{name} {sentence}" for sentence in said]

@@ -147,7 +147,7 @@ def cancel(runtime: Runtime, order: str, token: str, reason: str | None, no_rest
     """
     result = runtime.orders.cancel_order(order, token, restock=not no_restock, actor=actor(), reason=reason)
     is_or_was = "was cancelled before" if result.status == "already_cancelled" else "is cancelled"
-    return Answer(result.as_dict(), [f"order {order} {is_or_was}, {len(result.operations)} refunds recorded"])
+    return Answer(asdict(result), [f"order {order} {is_or_was}, {len(result.operations)} refunds recorded"])
 
 
 @command(orders, "show")

@@ -278,6 +278,8 @@ class InventoryManagerWithSync:
             raise InDoubt(call.id) from error
 
     def _is_uncertain(self, error: Exception) -> bool:
-        if self._uncertain is not None:
-            return isinstance(error, self._uncertain)
-        return not _UNCERTAIN.isdisjoint(kind.__name__ for kind in type(error).__mro__)
+        return (
+            not _UNCERTAIN.isdisjoint(kind.__name__ for kind in type(error).__mro__)
+            if self._uncertain is None
+            else isinstance(error, self._uncertain)
+        )

@@ -48,14 +48,6 @@ class OrderResult:
     status: str
     operations: Sequence[UUID] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "order_id": self.order_id,
-            "status": self.status,
-            "operations": [str(id) for id in self.operations],
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class ReturnResult:

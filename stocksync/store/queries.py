@@ -47,14 +47,15 @@ class Queries(Part):
         lists, tallies = OperationLists(self.context), Tallies(self.context)
         counts, stale = lists.by_status(), lists.stale(now, stale_hours)
         waiting, oldest = Order.select(fn.COUNT(SQL("*")), fn.MIN(Order.due_at)).where(_WAITS).tuples().get()
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         return {
             # The plan: healthy below 100 pending operations, when none is stale.
             "status": "healthy" if counts[PENDING] < 100 and stale == 0 else "warning",
             "statistics": {
                 "pending_operations": counts[PENDING],
                 "failed_operations": counts[FAILED],
-                "completed_today": tallies.since(midnight)["completed"],
+                "completed_today": tallies.since(now.replace(hour=0, minute=0, second=0, microsecond=0))[
+                    "completed"
+                ],
                 "stale_operations": stale,
             },
             "operations": counts,
