@@ -187,6 +187,7 @@ class StockSyncConfig(BaseModel):
     page_language: Literal["ru", "pl", "en"] = "ru"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "text", "json"] = "auto"
+    tracing: bool = False
 
     def __init__(self, /, _read: Mapping[str, Any] | None = None, **given: Any) -> None:
         faults: list[str] = []

@@ -21,6 +21,7 @@ from stocksync.delivery.client import ForeignClient, OrdersClient, OrdersReader
 from stocksync.delivery.engine import DeliveryEngine
 from stocksync.delivery.sender_pool import Sender
 from stocksync.delivery.settlement import DrainReport
+from stocksync.delivery.tracing import Tracing
 from stocksync.errors import ConfigurationError, RemoteError, needs_extra
 from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
 from stocksync.orders.service import StockSynchronizationService
@@ -28,7 +29,7 @@ from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.queue.shutdown import Stop
 from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue, processes_alive
-from stocksync.store.context import Context, Wakeups
+from stocksync.store.context import Context, Wakeups, no_span
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.identifiers import Clock, IdFactory
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from stocksync.queue.scheduler import StockSyncScheduler
 
 log = logging.getLogger(__name__)
-
 Answer = TypeVar("Answer")
 
 
@@ -85,8 +85,9 @@ class Runtime:
 
     @cached_property
     def context(self) -> Context:
-        """What every part works with."""
-        return Context(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng)
+        """What every part works with. Raises MissingExtra."""
+        span = Tracing().span if self.config.tracing else no_span
+        return Context(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng, span)
 
     # The database
 

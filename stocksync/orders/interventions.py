@@ -68,7 +68,15 @@ class Interventions(Part):
             state = order.is_stock_updated
             if operation.status not in ACTIONS["retry"] or state is None:
                 raise TransitionRefused(operation_id, "retried", operation.status)
-            run(SCHEDULE_ORDER, id=order.id, state=state, due_at=now, waiting="manual", now=now)
+            run(
+                SCHEDULE_ORDER,
+                id=order.id,
+                state=state,
+                due_at=now,
+                waiting="manual",
+                now=now,
+                traceparent=None,
+            )
             retried = self._ids(
                 RETRY_OPERATIONS, order_ref=order.id, max_retries=self._config.retry_max_attempts, now=now
             )

@@ -28,7 +28,7 @@ _CLAIM = """
     SET claim_id = :claim_id, lease_until = :lease_until, claimed_version = state_version,
         ever_told_true = ever_told_true OR is_stock_updated
     WHERE id IN (SELECT id FROM due)
-    RETURNING id, token_id, order_id, is_stock_updated, state_version, attempts, last_attempt_at"""
+    RETURNING id, token_id, order_id, is_stock_updated, state_version, attempts, last_attempt_at, traceparent"""
 _LANE_IS_OPEN = """EXISTS (
           SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = {} AND NOT lane.paused
           AND (lane.snoozed_until IS NULL OR lane.snoozed_until <= :now))"""
@@ -92,6 +92,7 @@ class ClaimedOrder:
     state_version: int
     attempts: int
     last_attempt_at: datetime | None
+    traceparent: str | None = None
     duration_ms: int | None = None
     answer: Any = None
     failure: Failure | None = None
@@ -132,7 +133,15 @@ class Lanes(Part):
         )
         orders = [
             ClaimedOrder(
-                uuid_of(row[0]), claim_id, row[1], row[2], bool(row[3]), row[4], row[5], as_utc(row[6])
+                uuid_of(row[0]),
+                claim_id,
+                row[1],
+                row[2],
+                bool(row[3]),
+                row[4],
+                row[5],
+                as_utc(row[6]),
+                row[7],
             )
             for row in rows_of(cursor)
         ]
