@@ -33,12 +33,12 @@ from stocksync.store.operation_lists import Filter
 from stocksync.store.outages import utc_now
 
 
+@dataclass(eq=False)
 class Clock:
     """Time that stands still until it is moved."""
 
-    def __init__(self, now: datetime) -> None:
-        """`now`: aware UTC; may be set later as well."""
-        self.now = now
+    now: datetime
+    """Aware UTC; may be set later as well."""
 
     def __call__(self) -> datetime:
         return self.now
@@ -121,10 +121,11 @@ class Remote:
     def list_orders(self, *, token_id: str, cursor: str | None, limit: int, **_: Any) -> RemotePage:
         """As reconciliation asks it. Raises RemoteError."""
         self._be_there()
-        after = cursor or ""
-        ids = sorted(order for token, order in self.told if token == token_id and order > after)
-        orders = [RemoteOrder(order, self.told[token_id, order]) for order in ids[:limit]]
-        return RemotePage(orders, ids[limit - 1] if len(ids) > limit else None)
+        ids = sorted(order for token, order in self.told if token == token_id and order > (cursor or ""))
+        return RemotePage(
+            [RemoteOrder(order, self.told[token_id, order]) for order in ids[:limit]],
+            ids[limit - 1] if len(ids) > limit else None,
+        )
 
     def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
         """As reconciliation asks it. Raises RemoteError."""
