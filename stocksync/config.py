@@ -233,8 +233,6 @@ class StockSyncConfig(BaseModel):
                 found = error.errors(include_url=False)
                 faults += [sentence for fault in found for sentence in _sentences(fault)]
                 wrong = {fault["loc"][0] for fault in found if fault["loc"]}
-                if not wrong:
-                    break
                 values = {name: value for name, value in values.items() if name not in wrong}
         if (
             config
@@ -247,7 +245,7 @@ class StockSyncConfig(BaseModel):
                 f"use PostgreSQL, or set {PREFIX}ALLOW_EPHEMERAL_SQLITE=true if that is meant"
             )
         if faults or config is None:
-            raise ConfigurationError(faults)
+            raise ConfigurationError(list(dict.fromkeys(faults)))  # what does not fit is found both times
         config._token_file = environment.get("ALLEGRO_MICROSERVICE_JWT_TOKEN_FILE", "").strip()
         return config
 
