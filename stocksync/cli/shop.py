@@ -71,15 +71,18 @@ def show(runtime: Runtime, sku: str | None) -> Answer:
     if sku is not None and not rows:
         raise StockSyncError(f"SKU {sku} was never seen; `stock show` lists all")
     units = sum(row["on_hand"] for row in rows)
-    movements = (row["movements"] for row in rows if sku is not None)
     return Answer(
         {"levels": rows, "units": units},
         [
             *table(rows, "warehouse sku on_hand"),
             *(
                 line
-                for moved in movements
-                for line in ("", *table(moved, "created_at delta balance_after cause actor reason"))
+                for row in rows
+                if sku is not None
+                for line in (
+                    "",
+                    *table(row["movements"], "created_at delta balance_after cause actor reason"),
+                )
             ),
             f"{len(rows)} levels, {units} units",
         ],

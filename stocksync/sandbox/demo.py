@@ -201,8 +201,11 @@ def _report(
         "page": f"{page} {'answers' if page_answers else 'does not answer'}",
     }.items():
         click.echo(f"{name:<12}{text}")
-    delivered = len(operations) == figures["operations"] == figures["completed"] == len(expected)
-    return figures, delivered and not (figures["lost"] or differing or findings) and page_answers
+    return figures, (
+        len(operations) == figures["operations"] == figures["completed"] == len(expected)
+        and not (figures["lost"] or differing or findings)
+        and page_answers
+    )
 
 
 def _answers(page: str) -> bool:
