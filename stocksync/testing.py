@@ -13,7 +13,7 @@ With unittest: `self.stock_sync = self.enterContext(harness())` in `setUp`.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -230,11 +230,8 @@ def _empty_database() -> bytes:
         return file.read_bytes()
 
 
-try:
+with suppress(ImportError):  # unittest has no need of it
     import pytest
-except ImportError:  # unittest has no need of it
-    pass
-else:
 
     @pytest.fixture
     def stock_sync() -> Iterator[Harness]:
