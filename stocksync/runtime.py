@@ -101,18 +101,17 @@ class Runtime:
 
     def with_database(self, act: Callable[[], Answer]) -> Answer | None:
         """Call `act`. None: the database does not answer, which is no fault of ours; that it begins and ends is logged."""
-        outage = self.database_outage
         try:
-            if outage.lasts:
+            if self.database_outage.lasts:
                 with self.database.transaction_scope():
                     pass  # whoever only reads does not notice that SQLite is locked
             answer = act()
         except Exception as error:
             if not is_unavailable(error):
                 raise
-            outage.begins(error)
+            self.database_outage.begins(error)
             return None
-        outage.ends()
+        self.database_outage.ends()
         return answer
 
     def require_schema(self) -> None:
@@ -138,13 +137,12 @@ class Runtime:
         )
 
     inventory = cached_property(lambda runtime: InventoryManager(runtime.context))
-
     orders = cached_property(lambda runtime: AllegroStockService(runtime.service))
 
-    @cached_property
-    def inventory_with_sync(self) -> InventoryManagerWithSync:
-        """Around our own stock; for an inventory kept elsewhere make `InventoryManagerWithSync(it, service)`."""
-        return InventoryManagerWithSync(self.inventory, self.service)
+    inventory_with_sync = cached_property(
+        lambda runtime: InventoryManagerWithSync(runtime.inventory, runtime.service)
+    )
+    """Around our own stock; for an inventory kept elsewhere make `InventoryManagerWithSync(it, service)`."""
 
     # Delivery and comparison
 
@@ -156,8 +154,9 @@ class Runtime:
             return ForeignClient(self._client, self.config.microservice_timeout)
         config = self.config
         if config.microservice_base_url is None:
-            missing = "ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"
-            raise ConfigurationError([missing])
+            raise ConfigurationError(
+                ["ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"]
+            )
         return OrdersClient(
             config.microservice_base_url,
             config.jwt_token,
@@ -248,8 +247,9 @@ class Runtime:
 
     @cached_property
     def wakeups(self) -> Wakeups:
-        pause = self.config.caller_redis_pause
-        return RedisWakeups(self.queue(), self.config.redis_prefix, self.redis_outage, pause=pause)
+        return RedisWakeups(
+            self.queue(), self.config.redis_prefix, self.redis_outage, pause=self.config.caller_redis_pause
+        )
 
     def processes_alive(self) -> dict[str, bool]:
         """Whether a worker and a scheduler live. Raises RedisError."""

@@ -46,10 +46,16 @@ def web(**bind: Any) -> None:
     """Serve the page and the HTTP API with gunicorn, until told to stop."""
     with needs_extra("web"):
         import_module("gunicorn")
-    gunicorn = (sys.executable, "-m", "gunicorn", "--config", "python:stocksync.web.server")
     os.execve(
         sys.executable,
-        (*gunicorn, "stocksync.web:create_app()"),
+        [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--config",
+            "python:stocksync.web.server",
+            "stocksync.web:create_app()",
+        ],
         os.environ | {name.upper(): str(value) for name, value in bind.items() if value is not None},
     )
 
@@ -99,7 +105,7 @@ def _said(ask: Any) -> str:
 @click.option("--sandbox-port", type=_PORT, default=8900, show_default=True)
 def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None:
     """Run every process of the Procfile here, with embedded SQLite and Redis where no URL is set."""
-    from stocksync.sandbox.supervisor import Supervisor, free_port, pid_file, read_procfile
+    from stocksync.sandbox.supervisor import Supervisor, free_port, read_procfile
 
     runtime = current()
     commands = read_procfile(procfile)
@@ -117,10 +123,9 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
     else:
         _ = runtime.sender
     free_port("127.0.0.1", port)
-    data = runtime.config.data_dir
-    with pid_file(data / "up.pid"), contextlib.ExitStack() as running:
+    with contextlib.ExitStack() as running:
         if runtime.config.redis_url is None:
-            environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(data)).url
+            environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(runtime.config.data_dir)).url
         migrate(runtime.database)
         runtime.close()
         click.echo(f"the page: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")
