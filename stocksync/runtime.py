@@ -39,7 +39,7 @@ from stocksync.store.outages import DATABASE, REDIS, Outage, is_unavailable, utc
 from stocksync.store.queries import Queries
 from stocksync.store.tallies import Tallies
 from stocksync.store.upkeep import Alerts
-from stocksync.upkeep.messenger import AppriseMessenger, LogMessenger, Messenger
+from stocksync.upkeep.messenger import AppriseMessenger, log_alerts
 from stocksync.upkeep.monitor import Monitor
 from stocksync.upkeep.periodic import PeriodicTasks
 from stocksync.upkeep.reconcile import Reconciliation
@@ -203,10 +203,10 @@ class Runtime:
         return job
 
     @cached_property
-    def messenger(self) -> Messenger:
+    def messenger(self) -> Callable[[str], bool]:
         """Carries alerts. Raises MissingExtra."""
         urls = self.config.messengers
-        return AppriseMessenger(urls, self.config.telegram_api_url) if urls else LogMessenger()
+        return AppriseMessenger(urls, self.config.telegram_api_url) if urls else log_alerts
 
     @cached_property
     def monitor(self) -> Monitor:
