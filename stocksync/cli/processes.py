@@ -23,6 +23,8 @@ from stocksync.runtime import current
 from stocksync.store.migrate import migrate, pending
 
 _SANDBOX_TOKEN = "sandbox"
+# The page: one process with eight threads, so that all share one pool of connections.
+_GUNICORN = "--worker-class gthread --workers 1 --threads 8 --graceful-timeout 8 --access-logfile - --no-control-socket"
 _PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
 _ROLE = click.Choice([role.name.lower() for role in credentials.Role])
 
@@ -40,23 +42,22 @@ def scheduler() -> None:
 
 
 @cli.command()
-@click.option("--host", help="Address to listen at; default: HOST, or every one.")
-@click.option("--port", type=_PORT, help="Default: PORT, or 8000.")
-def web(**bind: Any) -> None:
-    """Serve the page and the HTTP API with gunicorn, until told to stop."""
+@click.option(
+    "--host", envvar="HOST", default="0.0.0.0", help="Address to listen at; default: HOST, or every one."
+)
+@click.option("--port", envvar="PORT", default=8000, type=_PORT, help="Default: PORT, or 8000.")
+def web(host: str, port: int) -> None:
+    """Serve the page and the HTTP API with gunicorn, until told to stop.
+
+    One process with eight threads, unless GUNICORN_CMD_ARGS says otherwise.
+    """
     with needs_extra("web"):
         import_module("gunicorn")
+    words = f"--bind {host}:{port} {_GUNICORN} {os.environ.get('GUNICORN_CMD_ARGS', '')}"
     os.execve(
         sys.executable,
-        [
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "--config",
-            "python:stocksync.web.server",
-            "stocksync.web:create_app()",
-        ],
-        os.environ | {name.upper(): str(value) for name, value in bind.items() if value is not None},
+        (sys.executable, "-m", "gunicorn", "stocksync.web:create_app()"),
+        os.environ | {"GUNICORN_CMD_ARGS": words},
     )
 
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -201,6 +201,12 @@ def _first_line(error: BaseException) -> str:
 def among(values: Iterable[str]) -> str:
     """A list of our own words for `IN`, as SQL text."""
     return "(" + ", ".join(f"'{value}'" for value in values) + ")"
+
+
+def in_order(query: Any, order: str, columns: Mapping[str, tuple[Any, ...]]) -> Any:
+    """`query` sorted by the columns of that name, falling with `-` in front."""
+    by = columns[order.removeprefix("-")]
+    return query.order_by(*(each.desc() if order.startswith("-") else each.asc() for each in by))
 
 
 def rows_of(cursor: Any) -> Sequence[tuple[Any, ...]]:

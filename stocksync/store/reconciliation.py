@@ -257,16 +257,18 @@ class ReconciliationRecords(Part):
         after: UUID | None = None,
         kinds: Collection[str] = (),
         limit: int = 50,
+        newest_first: bool = False,
     ) -> list[dict[str, Any]]:
-        """Differences in the order in which they were first seen; of one run, of some classes."""
+        """Differences as they were first seen, or the newest first; of one run, of some classes."""
         asked = (
             (difference, Discrepancy.id == difference),
             (status, Discrepancy.status == status),
             (run, Discrepancy.run == run),
             (kinds, Discrepancy.kind.in_(kinds)),
+            (after, Discrepancy.id < after if newest_first else Discrepancy.id > after),
         )
-        conditions = [Discrepancy.id > (after or UUID(int=0)), *(is_so for given, is_so in asked if given)]
-        query = Discrepancy.select().where(*conditions).order_by(Discrepancy.id).limit(limit)
+        query = Discrepancy.select().where(SQL("TRUE"), *(is_so for given, is_so in asked if given))
+        query = query.order_by(Discrepancy.id.desc() if newest_first else Discrepancy.id).limit(limit)
         return [{**row, "run_id": row.pop("run")} for row in query.dicts()]
 
     @connected

@@ -13,7 +13,7 @@ from uuid import UUID
 from peewee import SQL, fn
 
 from stocksync.store.context import Part, atomic, connected
-from stocksync.store.database import Statement
+from stocksync.store.database import Statement, in_order
 from stocksync.store.models import Alert, TaskRun
 
 log = logging.getLogger(__name__)
@@ -108,9 +108,12 @@ class Alerts(Part):
         )
 
     @connected
-    def find(self, *, open_only: bool = False, limit: int = 50, offset: int = 0) -> list[dict[str, Any]]:
-        """The newest first."""
-        query = Alert.select().order_by(Alert.raised_at.desc(), Alert.id.desc()).limit(limit).offset(offset)
+    def find(
+        self, *, open_only: bool = False, limit: int = 50, offset: int = 0, order: str = "-raised_at"
+    ) -> list[dict[str, Any]]:
+        """The newest first, or with `order` raised_at the oldest."""
+        query = in_order(Alert.select(), order, {"raised_at": (Alert.raised_at, Alert.id)})
+        query = query.limit(limit).offset(offset)
         return list((query.where(Alert.resolved_at.is_null()) if open_only else query).dicts())
 
     @connected
