@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,12 +22,11 @@ def build(source: Path, into: Path, epoch: int) -> list[Path]:
     `epoch`: the time of every file in them, in seconds since 1970. Raises CalledProcessError.
     """
     with TemporaryDirectory() as folder:
-        raw, unpacked = Path(folder, "raw"), Path(folder, "unpacked")
-        sdist = into / _run_setuptools("build_sdist", source, raw, epoch).name
-        _rewrite(raw / sdist.name, sdist, epoch)
-        with tarfile.open(sdist) as archive:
-            archive.extractall(unpacked, filter="data")
-        tree = unpacked / sdist.name.removesuffix(".tar.gz")
+        raw = _run_setuptools("build_sdist", source, Path(folder, "raw"), epoch)
+        sdist = into / raw.name
+        _rewrite(raw, sdist, epoch)
+        subprocess.run(["tar", "-xpzf", sdist.resolve()], cwd=folder, check=True)
+        tree = Path(folder, sdist.name.removesuffix(".tar.gz"))
         return [sdist, _run_setuptools("build_wheel", tree, into, epoch)]
 
 
@@ -54,21 +51,17 @@ def _rewrite(raw: Path, sdist: Path, epoch: int) -> None:
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as new,
     ):
         for member in sorted(old.getmembers(), key=lambda one: one.name):
-            runs = member.isdir() or member.mode & 0o100
-            plain = member.replace(
-                mtime=epoch, mode=0o755 if runs else 0o644, uid=0, gid=0, uname="", gname="", deep=False
-            )
-            plain.pax_headers = {}
-            new.addfile(plain, old.extractfile(member))
+            member.mtime, member.mode = epoch, 0o755 if member.mode & 0o100 else 0o644
+            member.uid, member.gid, member.uname, member.gname, member.pax_headers = 0, 0, "", "", {}
+            new.addfile(member, old.extractfile(member) if member.isfile() else None)
 
 
 def _export(project: Path, into: Path) -> int:
     """Write the files of the last commit, with the present time as in a fresh clone. The time of that commit."""
+    into.mkdir()
     git = ["git", "-C", str(project)]
     packed = subprocess.run([*git, "archive", "HEAD"], stdout=subprocess.PIPE, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        now = time.time()
-        archive.extractall(into, [one.replace(mtime=now) for one in archive.getmembers()], filter="data")
+    subprocess.run(["tar", "-xmf", "-"], cwd=into, input=packed, check=True)
     when = subprocess.run([*git, "log", "-1", "--format=%ct"], stdout=subprocess.PIPE, text=True, check=True)
     return int(when.stdout)
 
