@@ -11,7 +11,6 @@ import psycopg
 import pytest
 
 from stocksync.errors import DatabaseUnavailable
-from stocksync.store.database import rows_of
 from tests.servers import PgBouncer, PostgresServer
 from tests.shop import open_shop
 
@@ -38,7 +37,7 @@ def test_statements_are_prepared_on_a_session_of_our_own_and_on_no_other(
     with open_shop(database_url) as shop, shop.runtime.database.scope():
         for number in range(10):
             shop.deduct(f"order-{number}")
-        rows = rows_of(shop.runtime.database.execute_sql("SELECT name FROM pg_prepared_statements"))
+        rows = shop.runtime.database.execute_sql("SELECT name FROM pg_prepared_statements").fetchall()
 
     assert bool(rows) == prepares
 
