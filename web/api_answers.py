@@ -24,10 +24,9 @@ _TYPES = {"UUID": UUID, "BOOL": bool, "INT": int, "BIGINT": int, "UTCTIME": date
 
 def _columns(table: Any, names: str) -> dict[str, Any]:
     """Columns of a table as fields of an answer: each of its type, or null where the column may be NULL."""
-    columns = [table._meta.columns[name] for name in names.split()]
     return {
         column.column_name: kind | None if column.null else kind
-        for column in columns
+        for column in [table._meta.columns[name] for name in names.split()]
         for kind in [_TYPES.get(column.field_type, str)]
     }
 

@@ -149,8 +149,7 @@ class OrdersClient:
         deadline, target = time.monotonic() + self.timeout, f"{path}?{urlencode(query)}"
         for tries_left in (2, 1, 0):
             try:
-                left = max(0.1, deadline - time.monotonic())
-                status, document, later = self._call("GET", target, left)
+                status, document, later = self._call("GET", target, max(0.1, deadline - time.monotonic()))
                 if status < 500 or later or time.monotonic() >= deadline:
                     break
             except RemoteError:

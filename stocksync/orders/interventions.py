@@ -118,8 +118,7 @@ class Interventions(Part):
             )
             state = order_state(recorder.lines.of(order).values(), ever_told_true=order.ever_told_true)
             changed = state is not order.is_stock_updated
-            is_wanted = self._rows(FIND_WANTED_OPERATION, order_ref=order.id)
-            if not is_wanted and not (changed and state is False):
+            if not self._rows(FIND_WANTED_OPERATION, order_ref=order.id) and not (changed and state is False):
                 run(REST_ORDER, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
                 recorder.schedule(order, now)

@@ -128,9 +128,6 @@ class Lanes(Part):
             kind: `lane` takes the longest waiting, but none that `suspect` takes: orders at whose side workers died
                 before, to be sent alone. `probe` takes what was tried longest ago: another order for each probe.
         """
-        rows = self._rows(
-            _CLAIMS[kind], which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
-        )
         orders = [
             ClaimedOrder(
                 uuid_of(row[0]),
@@ -143,7 +140,9 @@ class Lanes(Part):
                 as_utc(row[6]),
                 row[7],
             )
-            for row in rows
+            for row in self._rows(
+                _CLAIMS[kind], which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
+            )
         ]
         if orders:
             retried = [

@@ -206,7 +206,7 @@ class OperationLists(Part):
         """Operations that fail or have failed: error class -> age (`hour`, `day`, `week`, `older`) -> how many."""
         ages = {name: first_id_at(now - age) for name, age in AGES}
         matrix: dict[str, dict[str, int]] = {}
-        rows = self._rows(
+        for error_class, count, age in self._rows(
             Statement(f"""
                 SELECT error_class, COUNT(*),
                        CASE {" ".join(f"WHEN id >= :{age} THEN '{age}'" for age in ages)} ELSE 'older' END
@@ -214,8 +214,7 @@ class OperationLists(Part):
                 WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((*LIVE, FAILED))}
                 GROUP BY 1, 3"""),
             **ages,
-        )
-        for error_class, count, age in rows:
+        ):
             matrix.setdefault(error_class, dict.fromkeys((*ages, "older"), 0))[age] = count
         return dict(sorted(matrix.items()))
 

@@ -38,17 +38,6 @@ class Alerts(Part):
             judged: kinds of which that could be told; others stay as they are.
             repeat_before: what was told last until then, and still is the case, is told again.
         """
-        rows = [
-            {
-                "id": self._new_id(),
-                "kind": kind,
-                "subject": subject,
-                "details": dict(details),
-                "now": now,
-                "repeat_before": repeat_before,
-            }
-            for kind, subject, details in present
-        ]
         # The partial unique index decides who raises; an acknowledged one is not repeated.
         self._database.run_many(
             Statement("""
@@ -59,7 +48,17 @@ class Alerts(Part):
                     pending_notification = CASE WHEN stock_sync_alerts.pending_notification IS NULL AND stock_sync_alerts.acknowledged_at IS NULL
                                      AND stock_sync_alerts.notified_at <= :repeat_before
                                 THEN 'repeated' ELSE stock_sync_alerts.pending_notification END"""),
-            rows,
+            [
+                {
+                    "id": self._new_id(),
+                    "kind": kind,
+                    "subject": subject,
+                    "details": dict(details),
+                    "now": now,
+                    "repeat_before": repeat_before,
+                }
+                for kind, subject, details in present
+            ],
         )
         self._database.run(
             Statement("""
