@@ -155,9 +155,9 @@ def deliver(runtime: Runtime, wait: float) -> Answer:
             for lane in runtime.deliveries.due_lanes():
                 report = engine.drain(lane)
                 totals.update(
-                    succeeded=report.operations_completed,
-                    failed=report.operations_retrying,
-                    max_retries_reached=report.operations_failed,
+                    succeeded=report.figures["operations_completed"],
+                    failed=report.figures["operations_retrying"],
+                    max_retries_reached=report.figures["operations_failed"],
                 )
                 moments.append(report.next_due)
         moment = min(filter(None, moments), default=None)  # a lane that a person paused has none

@@ -73,7 +73,7 @@ class DeliveryEngine(Settlement):
                     self._run(report, ends, should_stop, 1 if refused else limit)
                 else:
                     report.held_back = "outage" if gate else "paused" if state.paused else "snoozed"
-                if refused and report.delivered:
+                if refused and report.figures["delivered"]:
                     self._deliveries.resume(lane)
                 report.concurrency = self._pool.concurrency
                 report.seconds = time.monotonic() - started
@@ -85,7 +85,7 @@ class DeliveryEngine(Settlement):
                 raise
         log.info(
             "%d delivered, %d to retry, %d failed in %.2f s over %d connections%s",
-            report.delivered, report.retrying, report.failed, report.seconds, report.concurrency,
+            *map(report.figures.__getitem__, ("delivered", "retrying", "failed")), report.seconds, report.concurrency,
             f"; held back: {report.held_back}" if report.held_back else "", extra={"lane": lane},
         )  # fmt: skip
         return report
