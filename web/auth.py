@@ -99,12 +99,13 @@ class _Sessions(SecureCookieSessionInterface):
 def set_up(app: Flask, config: StockSyncConfig) -> None:
     """Have `app` keep sessions and know the people of the settings."""
     app.extensions["stocksync.access"] = found = Access(config)
-    users = config.users.get_secret_value()
     # Without one: the same after a restart, as long as the users are.
     app.secret_key = (
         config.secret_key.get_secret_value()
         if config.secret_key
-        else hashlib.sha256(f"stocksync session {users or secrets.token_hex()}".encode()).hexdigest()
+        else hashlib.sha256(
+            f"stocksync session {config.users.get_secret_value() or secrets.token_hex()}".encode()
+        ).hexdigest()
     )
     app.session_interface = _Sessions()
     if proxies := config.trusted_proxies:
@@ -255,5 +256,7 @@ def network(address: str) -> str:
     except ValueError:
         return "unknown"
     return str(
-        found.ipv4_mapped or ipaddress.ip_network(f"{found}/64", strict=False) if found.version == 6 else found
+        found.ipv4_mapped or ipaddress.ip_network(f"{found}/64", strict=False)
+        if found.version == 6
+        else found
     )
