@@ -138,13 +138,14 @@ class SendPool:
         return taken
 
     def close(self) -> None:
-        """End the threads, waiting for those in a request, which ends within the sender's time."""
+        """End the threads, waiting for those in a request, for the sender's time in all: a request ends within it."""
         with self._changed:
             self._closed = True
             self.queue.clear()
             self._changed.notify_all()
+        deadline = time.monotonic() + self._sender.timeout
         for thread in self._threads:
-            thread.join(self._sender.timeout)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _start_threads(self) -> None:
         while len(self._threads) < min(self.concurrency, self._in_flight + len(self.queue)):
