@@ -80,18 +80,13 @@ class Alerts(Part):
         )
 
     @atomic
-    def notified(self, alerts: Collection[Mapping[str, Any]], now: datetime) -> None:
-        """These messages were sent; one that is pending anew meanwhile stays."""
-        told = Alert.update(pending_notification=None, notified_at=now, tries=0)
+    def notified(self, alerts: Collection[Mapping[str, Any]], taken: bool, now: datetime) -> None:
+        """These messages were sent, or else are tried again. One that is pending anew meanwhile stays as it is."""
+        sent = {"pending_notification": None, "notified_at": now, "tries": 0}
         for alert in alerts:
-            told.where(
+            Alert.update(sent if taken else {"tries": Alert.tries + 1}).where(
                 Alert.id == alert["id"], Alert.pending_notification == alert["pending_notification"]
             ).execute()
-
-    @atomic
-    def not_notified(self, alerts: Collection[Mapping[str, Any]]) -> None:
-        """No messenger took these; they are tried again."""
-        Alert.update(tries=Alert.tries + 1).where(Alert.id.in_([one["id"] for one in alerts])).execute()
 
     @atomic
     def acknowledge(self, alert: UUID, actor: str, now: datetime) -> bool:
@@ -112,8 +107,8 @@ class Alerts(Part):
     ) -> list[dict[str, Any]]:
         """The newest first, or with `order` raised_at the oldest."""
         query = in_order(Alert.select(), order, {"raised_at": (Alert.raised_at, Alert.id)})
-        query = query.limit(limit).offset(offset)
-        return list((query.where(Alert.resolved_at.is_null()) if open_only else query).dicts())
+        found = query.where(Alert.resolved_at.is_null()) if open_only else query
+        return list(found.limit(limit).offset(offset).dicts())
 
     @connected
     def kinds_open(self) -> dict[str, int]:

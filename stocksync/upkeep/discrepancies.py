@@ -36,11 +36,6 @@ def classify(ours: OurSide | None, remote: bool | None) -> Kind:
     return "missing_remote" if ours.state else "cancel_mismatch"
 
 
-def may_mend(kind: str, ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
-    """Whether the difference is mended without a person: it is of the kind, and our last completion is young enough."""
-    return kind in MENDABLE and is_young(ours, now, threshold)
-
-
 def is_young(ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
     """Whether our last completion is young enough: a difference may end by itself, or be mended without a person."""
     return ours is not None and ours.completed_at is not None and now - ours.completed_at < threshold

@@ -53,10 +53,7 @@ class Monitor(Part):
             for one in pending
         ]
         took = not texts or self._send("\n\n".join(texts))
-        if took:
-            self._alerts.notified(pending, now)
-        else:
-            self._alerts.not_notified(pending)
+        self._alerts.notified(pending, took, now)
         if took and len(judged) == len(KINDS):
             self._ping()
         sent = len(pending) if took else 0

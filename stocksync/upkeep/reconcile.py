@@ -142,8 +142,7 @@ class Reconciliation(Repairs):
         try:
             if run.step >= _MOST_STEPS:
                 raise RemoteError("Endless", f"its list did not end within {run.step} steps")
-            steps = {"list": self._list, "ask": self._ask, "mend": self._mend}
-            steps[run.details.get("phase", "list")](run)
+            {"list": self._list, "ask": self._ask, "mend": self._mend}[run.details.get("phase", "list")](run)
         except RemoteError as error:
             run.details["reason"] = f"{error.error_class}: {error}"
             run.status = "incomplete"
@@ -246,11 +245,7 @@ class Reconciliation(Repairs):
         now, after = self._clock(), UUID(details.get("mended", _NO_ID))
         rows = self.records.differences(run=run.id, after=after, kinds=rules.MENDABLE, limit=_BATCH)
         sides = self.records.ours(run.token_id, [row["order_id"] for row in rows], now)
-        mendable = [
-            row
-            for row in rows
-            if rules.may_mend(row["kind"], sides.get(row["order_id"]), now, self._threshold)
-        ]
+        mendable = [row for row in rows if rules.is_young(sides.get(row["order_id"]), now, self._threshold)]
         if mendable and tried < _MOST_REPAIRS:
             self._repair(mendable[0], run, {})
             details |= {"mended": str(mendable[0]["id"]), "tried": tried + 1}

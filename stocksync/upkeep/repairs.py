@@ -91,11 +91,7 @@ class Repairs(Part):
         if kind == "agrees":
             self.records.resolve(row["id"], "gone", now)
             return "gone"
-        if (
-            not ours
-            or kind not in rules.MENDABLE
-            or (run and not rules.may_mend(kind, ours, now, self._threshold))
-        ):
+        if not ours or kind not in rules.MENDABLE or (run and not rules.is_young(ours, now, self._threshold)):
             return kind
         said = {"difference": kind, "ours": ours.state, "remote": remote, **who}
         if not self.records.tell_again(ours, said, now, row["id"], run and run.id):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stocksync.store.reconciliation import OurSide
-from stocksync.upkeep.discrepancies import MENDABLE, Kind, classify, is_suspicious, may_mend
+from stocksync.upkeep.discrepancies import classify, is_suspicious, is_young
 from tests.shop import START
 
 sides = st.builds(
@@ -60,12 +59,14 @@ def test_an_order_unknown_here_is_extra_only_if_the_remote_has_it_updated() -> N
     assert [classify(None, remote) for remote in (True, False)] == ["extra_remote", "agrees"]
 
 
-@given(st.sampled_from(get_args(Kind)), st.one_of(st.none(), sides))
-def test_only_what_telling_again_mends_and_was_told_lately_is_mended(kind: str, ours: OurSide | None) -> None:
+@given(st.one_of(st.none(), sides))
+def test_an_order_is_young_for_as_long_after_its_last_completion_as_the_threshold_says(
+    ours: OurSide | None,
+) -> None:
     threshold = timedelta(hours=24)
     young = ours is not None and ours.completed_at is not None and START - ours.completed_at < threshold
 
-    assert may_mend(kind, ours, START, threshold) is (kind in MENDABLE and young)
+    assert is_young(ours, START, threshold) is young
 
 
 @given(st.integers(0, 200), st.integers(1, 200))
