@@ -5,8 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from datetime import UTC, datetime
 
 from benchmarks.bench import Bench
 from benchmarks.report import Figure, Goal, Result, ratio
@@ -69,7 +68,7 @@ def _batch(runtime: Runtime) -> tuple[float, float]:
         fill(runtime.database, BATCH, era="b")
         now = datetime.now(UTC)
         started = time.perf_counter()
-        claim = deliveries.claim(LANE, BATCH, uuid4(), now, now + timedelta(seconds=60))
+        claim = deliveries.claim(LANE, BATCH)
         claimed = time.perf_counter()
         for order in claim:
             order.duration_ms = 1

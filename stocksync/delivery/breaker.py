@@ -26,7 +26,6 @@ FIRST_INTERVAL, LONGEST_INTERVAL, CREDENTIALS_INTERVAL = 5.0, 30.0, 60.0
 """Seconds between probes."""
 PROBE_LASTS = 20_000
 """Milliseconds that a probe is somebody's, if that somebody dies."""
-_MOMENTS = ("probe_at", "opened_at", "served_at")
 
 
 class LocalMemory(dict[bytes, bytes]):
@@ -66,8 +65,11 @@ class Breaker:
     def opened(self) -> tuple[datetime | None, str | None]:
         """Since when it has been open, and why (`outage`, `credentials`); (None, None): it is closed."""
         state = self._read()
-        is_open = state.get("state") == "open"
-        return (state.get("opened_at"), state.get("reason", OUTAGE)) if is_open else (None, None)
+        return (
+            (state.get("opened_at"), state.get("reason", OUTAGE))
+            if state.get("state") == "open"
+            else (None, None)
+        )
 
     def served_at(self) -> datetime | None:
         """When the remote last served anybody, as far as is known (aware UTC)."""
@@ -76,8 +78,12 @@ class Breaker:
     def _read(self) -> dict[str, Any]:
         """The state, with its moments as such; without anything, if it can't be read, it counts as closed."""
         try:
-            state = {name.decode(): value.decode() for name, value in self._memory.hgetall(self._key).items()}
-            return state | {name: datetime.fromisoformat(state[name]) for name in _MOMENTS if name in state}
+            return {
+                name.decode(): datetime.fromisoformat(value.decode())
+                if name.endswith(b"_at")
+                else value.decode()
+                for name, value in self._memory.hgetall(self._key).items()
+            }
         except (RedisError, OSError, ValueError):
             return {}
 

@@ -120,8 +120,11 @@ class OrdersClient:
         try:
             return understand(*self._call("PUT", path, timeout or self.timeout, body, more))
         except RemoteError as error:
-            verdict = Verdict.CREDENTIALS if error.error_class == _BAD_TOKEN else Verdict.UNCLEAR
-            return Answer(verdict, error.error_class, str(error))
+            return Answer(
+                Verdict.CREDENTIALS if error.error_class == _BAD_TOKEN else Verdict.UNCLEAR,
+                error.error_class,
+                str(error),
+            )
 
     def list_orders(
         self, *, token_id: str, updated_since: datetime, cursor: str | None, limit: int
@@ -131,8 +134,9 @@ class OrdersClient:
             "token_id": token_id,
             "updated_since": updated_since.astimezone(UTC).isoformat(),
             "limit": str(limit),
+            **({"cursor": cursor} if cursor else {}),
         }
-        document = self._ask(self._orders_path, query | ({"cursor": cursor} if cursor else {})) or {}
+        document = self._ask(self._orders_path, query) or {}
         return page_of(document.get("orders"), document.get("next_cursor"), cursor, limit)
 
     def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
@@ -180,11 +184,10 @@ class OrdersClient:
             token = self._token() or ""
             if not (token.isascii() and token.isprintable()):
                 raise RemoteError(_BAD_TOKEN, "the token holds characters that no header can")
-            bearer = {"Authorization": f"Bearer {token}"} if token else {}
             self._headers = standing = {
                 "Content-Type": "application/json",
                 "Accept": "application/json",
-                **bearer,
+                **({"Authorization": f"Bearer {token}"} if token else {}),
             }
         status, text, later = self._transport.call(
             method, path, body, {**standing, **more}, total, _LARGEST[method]
@@ -232,8 +235,13 @@ class ForeignClient:
             result = self._client.update_stock_status(
                 token_id=token_id, order_id=order_id, is_stock_updated=is_stock_updated
             )
-            error = getattr(result, "error", None) or "no reason given"
-            return understand(200, {"success": getattr(result, "success", None) is True, "error": error})
+            return understand(
+                200,
+                {
+                    "success": getattr(result, "success", None) is True,
+                    "error": getattr(result, "error", None) or "no reason given",
+                },
+            )
 
         try:
             return self._in_time(tell, timeout or self.timeout)

@@ -18,7 +18,7 @@ from stocksync.delivery.sender_pool import Sender, SendPool, send
 from stocksync.delivery.settlement import DrainReport, Settlement
 from stocksync.errors import DatabaseUnavailable
 from stocksync.store.context import Context
-from stocksync.store.lanes import ClaimedOrder, Kind
+from stocksync.store.lanes import Kind
 from stocksync.store.outages import Outage
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class DeliveryEngine(Settlement):
                     self._deliveries.resume(lane)
                 report.concurrency = self._pool.concurrency
                 report.seconds = time.monotonic() - started
-                report.next_due = self._come_back(lane, report.progressed)
+                report.next_due = self._come_back(lane, progressed=report.figures.total() > 0)
             except BaseException:
                 # A job's timeout, a database that stays away: what was not sent is given back by the next drain.
                 self._arrived += self._pool.withdraw()
@@ -91,15 +91,14 @@ class DeliveryEngine(Settlement):
 
     def _probe(self, report: DrainReport, should_stop: Callable[[], bool]) -> None:
         """One order, another one each time; when that tells nothing, the remote's own word on its health."""
-        orders = self._claim(report.lane, 1, "probe")
+        orders = self._deliveries.claim(report.lane, 1, "probe")
         for order in orders:
             send(self._sender, order, self.context.span)
             self._arrived.append(order)
             self._write(report, should_stop, probing=True)
         if self._breaker.open_until() is not None:
             if self._sender.is_healthy():
-                if self._breaker.served():
-                    self._recovered = True
+                self._recovered |= self._breaker.served()
                 self._recover()
             elif not orders:
                 self._breaker.failed(probing=True)
@@ -148,15 +147,10 @@ class DeliveryEngine(Settlement):
                     return
                 limit -= 1
 
-    def _claim(self, which: UUID | str, limit: int, kind: Kind) -> list[ClaimedOrder]:
-        now = self._clock()
-        lease_until = now + timedelta(seconds=self._config.delivery_lease_seconds)
-        return self._deliveries.claim(which, limit, self._new_id(), now, lease_until, kind)
-
     def _claim_and_queue(self, lane: str, limit: int, kind: Kind = "lane") -> int:
         """Have the sender threads send up to `limit` orders. Answers with how many there are."""
         send_until = time.monotonic() + self._config.delivery_lease_seconds - self._sender.timeout
-        claimed = self._claim(lane, limit, kind)
+        claimed = self._deliveries.claim(lane, limit, kind)
         self._pool.submit(claimed, send_until)
         return len(claimed)
 
@@ -206,7 +200,7 @@ class DeliveryEngine(Settlement):
         Raises:
             DatabaseUnavailable: the answer could not be written; the lease will tell.
         """
-        orders = [] if self._breaker.open_until() else self._claim(order_ref, 1, "order")
+        orders = [] if self._breaker.open_until() else self._deliveries.claim(order_ref, 1, "order")
         if not orders:
             return None
         timeout = self._config.microservice_immediate_timeout

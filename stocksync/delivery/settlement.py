@@ -38,11 +38,6 @@ class DrainReport:
     """Why nothing (more) was sent though work is due: `outage`, `snoozed`, `paused`, or `turn`: another lane's
     turn came first. None: nothing held it back."""
 
-    @property
-    def progressed(self) -> bool:
-        """Whether anything was claimed, whatever became of it."""
-        return self.figures.total() > 0
-
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
         return {
@@ -159,8 +154,9 @@ class Settlement(Part):
                     order.duration_ms = None  # given back: not the orders are wrong
                     return True
             case Verdict.THROTTLED:
-                until = now + timedelta(seconds=snooze_seconds(answer.retry_after, now))
-                self._deliveries.snooze(lane, until, "throttled")
+                self._deliveries.snooze(
+                    lane, now + timedelta(seconds=snooze_seconds(answer.retry_after, now)), "throttled"
+                )
             case Verdict.CREDENTIALS:
                 self._sender.forget_token()
                 log.error(

@@ -32,9 +32,12 @@ class Tracing:
             parent: the traceparent that it goes on from; None: the span around this one.
             kind: as OpenTelemetry calls it.
         """
-        around = self._w3c.extract({"traceparent": parent}) if parent else None
         tracer, carrier = self._trace.get_tracer("stocksync"), dict[str, str]()
-        with tracer.start_as_current_span(name, around, self._trace.SpanKind[kind]) as span:
+        with tracer.start_as_current_span(
+            name,
+            self._w3c.extract({"traceparent": parent}) if parent else None,
+            self._trace.SpanKind[kind],
+        ) as span:
             self._w3c.inject(carrier)
             yield carrier.get("traceparent")
             span.set_attributes({key: value for key, value in about.items() if value is not None})

@@ -122,9 +122,8 @@ class Transport:
     def _is_plain(self) -> bool:
         """Whether nothing signs, changes or looks at each request: neither settings nor methods of somebody's own."""
         session, adapter = self._session, self._local.mounted
-        if session.auth or session.params or session.cookies or session.hooks.get("response"):
-            return False
-        return {
+        settings = (session.auth, session.params, session.cookies, session.hooks.get("response"))
+        return not any(settings) and {
             session.request.__module__, session.send.__module__,
             adapter.send.__module__, adapter.add_headers.__module__,
         } == {"requests.sessions", "requests.adapters"}  # fmt: skip

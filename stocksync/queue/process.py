@@ -147,8 +147,11 @@ class EventFormatter(logging.Formatter):
     def __init__(self, config: StockSyncConfig) -> None:
         super().__init__()
         # Every secret setting, its parts where it is a list, and passwords inside URLs.
-        secrets = {value.get_secret_value() for _, value in config if isinstance(value, SecretStr)}
-        secrets |= {*config.messengers, config.jwt_token() or ""}
+        secrets = {
+            *(value.get_secret_value() for _, value in config if isinstance(value, SecretStr)),
+            *config.messengers,
+            config.jwt_token() or "",
+        }
         passwords = [urlsplit(url).password or "" for url in secrets if "://" in url]
         secrets.update(passwords, map(unquote, passwords))
         # Short ones would take ordinary words out; a URL comes before the password in it.
@@ -169,8 +172,14 @@ class EventFormatter(logging.Formatter):
         if self._as_json:
             event = {"time": at, "level": record.levelname, "logger": record.name, "message": said}
             return json.dumps(event | fields, ensure_ascii=False, default=str)
-        about = [f"{name}={_word(value)}" for name, value in fields.items()]
-        return " ".join([at, f"{record.levelname:<7}", printable(said.replace("\n", " ⏎ ")), *about])
+        return " ".join(
+            [
+                at,
+                f"{record.levelname:<7}",
+                printable(said.replace("\n", " ⏎ ")),
+                *(f"{name}={_word(value)}" for name, value in fields.items()),
+            ]
+        )
 
 
 def set_up_log(config: StockSyncConfig, stream: TextIO | None = None) -> None:

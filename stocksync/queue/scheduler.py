@@ -45,8 +45,12 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
             interval: seconds between ticks.
             now: Unix seconds.
         """
-        queue = wakeups.queue
-        super().__init__(queue=queue, connection=queue.connection, interval=interval, job_class=StockSyncJob)
+        super().__init__(
+            queue=wakeups.queue,
+            connection=wakeups.queue.connection,
+            interval=interval,
+            job_class=StockSyncJob,
+        )
         self.scheduled_jobs_key = wakeups.scheduled_jobs_key
         self.scheduler_lock_key = scheduler_lock(wakeups.prefix)
         self.quarantine_key = f"{wakeups.prefix}:scheduler:quarantine"

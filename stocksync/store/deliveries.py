@@ -125,8 +125,10 @@ class Deliveries(Lanes):
         sent = {order.id: order for order in orders if order.duration_ms is not None}
         held = self._write_delivered(sent, now, settled, counts) | self._write_failures(sent, now, settled)
         for order in (sent[ref] for ref in held):
-            failed = order.failure and ("failed" if order.failure.counted else "deferred")
-            counts.sent(failed or "delivered", order.duration_ms or 0)
+            counts.sent(
+                "delivered" if not order.failure else "failed" if order.failure.counted else "deferred",
+                order.duration_ms or 0,
+            )
         counts["given_up"] = settled.figures["operations_failed"]
         Tallies(self.context).add(counts, now)
         settled.lost = sent.keys() - held
@@ -159,11 +161,20 @@ class Deliveries(Lanes):
         # Ids stay the driver's: two a row, only to be written again.
         for operation_id, order_ref, created_at, first_failed_at in completed:
             order = by_bound_id[order_ref]
-            since_failure = None if first_failed_at is None else seconds_between(first_failed_at, now)
-            counts.completed(seconds_between(created_at, now), since_failure)
-            told = {"told": order.is_stock_updated, "version": order.state_version}
-            entries.append(LogEntry(operation_id, "sync_success", "processing", told, order.duration_ms))
-            entries.append(LogEntry(operation_id, "completed", COMPLETED, {}))
+            counts.completed(
+                seconds_between(created_at, now),
+                None if first_failed_at is None else seconds_between(first_failed_at, now),
+            )
+            entries += [
+                LogEntry(
+                    operation_id,
+                    "sync_success",
+                    "processing",
+                    {"told": order.is_stock_updated, "version": order.state_version},
+                    order.duration_ms,
+                ),
+                LogEntry(operation_id, "completed", COMPLETED, {}),
+            ]
         OperationLog(self.context).add(entries, now)
         settled.figures.update(delivered=len(held), operations_completed=len(completed))
         return held
@@ -175,12 +186,15 @@ class Deliveries(Lanes):
         failures = {ref: order.failure for ref, order in sent.items() if order.failure}
         if not failures:
             return set()
-        given = [
-            {"id": ref, "next_at": it.next_at, "waiting": it.waiting, "counted": int(it.counted)}
-            for ref, it in failures.items()
-        ]
-        claim_id = next(iter(sent.values())).claim_id
-        rows = self._rows(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now)
+        rows = self._rows(
+            _NOT_DELIVERED,
+            claim_id=next(iter(sent.values())).claim_id,
+            failures=[
+                {"id": ref, "next_at": it.next_at, "waiting": it.waiting, "counted": int(it.counted)}
+                for ref, it in failures.items()
+            ],
+            now=now,
+        )
         settled.figures += self._mark_failed(rows, failures, now)
         return {uuid_of(row[0]) for row in rows}
 
@@ -232,15 +246,14 @@ def _entries(
     said: dict[str, Any] = {"message": failure.error_message}
     if failure is not _RESCUED:
         said |= {"class": failure.error_class} | ({} if failure.counted else {"counted": False})
-    given_up = waiting == FAILED
-    at_once = given_up and failure.for_good
+    at_once = waiting == FAILED and failure.for_good
     yield LogEntry(
         operation_id, failure.action, FAILED if at_once else "processing", said, failure.duration_ms
     )
     next_at = due_at and due_at.isoformat()
-    if given_up and not at_once:
+    if waiting == FAILED and not at_once:
         yield LogEntry(operation_id, "max_retries", FAILED, {"attempts": attempts})
-    elif not given_up and not failure.counted:
+    elif waiting != FAILED and not failure.counted:
         yield LogEntry(operation_id, "snoozed", PENDING, {"waiting": waiting, "next_at": next_at})
-    elif not given_up and failure is not _RESCUED:
+    elif waiting != FAILED and failure is not _RESCUED:
         yield LogEntry(operation_id, "retry_failed", PENDING, {"attempts": attempts, "next_at": next_at})

@@ -4,7 +4,7 @@ The only writer of a lane's pauses and snoozes. Each change is one short transac
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -103,31 +103,31 @@ class Lanes(Part):
 
     def due_lanes(self) -> dict[str, datetime]:
         """When each lane with waiting work has something due next."""
-        lanes = Order.select(Order.token, fn.MIN(Order.due_at)).where(_WAITS).group_by(Order.token)
-        return dict(lanes.tuples().execute(self._database))
+        return dict(
+            Order.select(Order.token, fn.MIN(Order.due_at))
+            .where(_WAITS)
+            .group_by(Order.token)
+            .tuples()
+            .execute(self._database)
+        )
 
     def next_due(self, lane: str) -> datetime | None:
         """When the lane has something due next; None: nothing waits."""
-        waiting = Order.select(fn.MIN(Order.due_at)).where(_WAITS, Order.token == lane)
-        return cast(datetime | None, waiting.scalar(self._database))
+        return cast(
+            datetime | None,
+            Order.select(fn.MIN(Order.due_at)).where(_WAITS, Order.token == lane).scalar(self._database),
+        )
 
     @atomic
-    def claim(
-        self,
-        which: UUID | str,
-        limit: int,
-        claim_id: UUID,
-        now: datetime,
-        lease_until: datetime,
-        kind: Kind = "lane",
-    ) -> list[ClaimedOrder]:
-        """Take up to `limit` due orders for as long as the lease holds.
+    def claim(self, which: UUID | str, limit: int, kind: Kind = "lane") -> list[ClaimedOrder]:
+        """Take up to `limit` due orders, under a claim id of their own, for as long as a lease holds.
 
         Args:
             which: a lane, or with `order` the id of an order's row.
             kind: `lane` takes the longest waiting, but none that `suspect` takes: orders at whose side workers died
                 before, to be sent alone. `probe` takes what was tried longest ago: another order for each probe.
         """
+        claim_id, now = self._new_id(), self._clock()
         orders = [
             ClaimedOrder(
                 uuid_of(row[0]),
@@ -141,7 +141,12 @@ class Lanes(Part):
                 row[7],
             )
             for row in self._rows(
-                _CLAIMS[kind], which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
+                _CLAIMS[kind],
+                which=which,
+                limit=limit,
+                claim_id=claim_id,
+                now=now,
+                lease_until=now + timedelta(seconds=self._config.delivery_lease_seconds),
             )
         ]
         if orders:

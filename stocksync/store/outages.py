@@ -66,8 +66,12 @@ class Outage:
         with self._lock:
             since, self._since = self._since, None
             if since is not None:
-                lasted = timedelta(seconds=round((self._clock() - since).total_seconds()))
-                log.warning("%s, after %s (since %s UTC)", self._over, lasted, f"{since:%Y-%m-%d %H:%M:%S}")
+                log.warning(
+                    "%s, after %s (since %s UTC)",
+                    self._over,
+                    timedelta(seconds=round((self._clock() - since).total_seconds())),
+                    f"{since:%Y-%m-%d %H:%M:%S}",
+                )
 
 
 def is_unavailable(error: BaseException) -> bool:

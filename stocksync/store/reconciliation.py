@@ -108,25 +108,30 @@ class ReconciliationRecords(Part):
         """Write a step. False: another process took it first; what it wrote holds."""
         run.step += 1
         names = ("status", "cursor", "step", "pages", "scanned", "buckets", "details")
-        step = Reconciliation.update(
-            finished_at=None if run.status == "running" else now,
-            **{name: getattr(run, name) for name in names},
-        ).where(
-            Reconciliation.id == run.id,
-            Reconciliation.step == run.step - 1,
-            Reconciliation.status == "running",
+        return bool(
+            Reconciliation.update(
+                finished_at=None if run.status == "running" else now,
+                **{name: getattr(run, name) for name in names},
+            )
+            .where(
+                Reconciliation.id == run.id,
+                Reconciliation.step == run.step - 1,
+                Reconciliation.status == "running",
+            )
+            .execute()
         )
-        return bool(step.execute())
 
     def ours(self, token_id: str, order_ids: Collection[str], changed_since: datetime) -> dict[str, OurSide]:
         """Our side of these orders, by id; one changed since then does not rest."""
-        sides = self._read(
-            "o.token_id = :token_id AND o.order_id IN {ids:text}",
-            token_id=token_id,
-            ids=list(order_ids),
-            changed_since=changed_since,
-        )
-        return {ours.order_id: ours for ours in sides}
+        return {
+            ours.order_id: ours
+            for ours in self._read(
+                "o.token_id = :token_id AND o.order_id IN {ids:text}",
+                token_id=token_id,
+                ids=list(order_ids),
+                changed_since=changed_since,
+            )
+        }
 
     def unlisted(self, run: Reconciliation, after: UUID, changed_since: datetime) -> list[OurSide]:
         """Up to 5,000 orders told within the window that the run has not stamped as listed, by id. A dry run stamps none."""
@@ -218,12 +223,17 @@ class ReconciliationRecords(Part):
                 AND claim_id IS NULL AND is_stock_updated IS NOT NULL {skip_locked})""")
         if not self._database.run(told, id=ours.id, version=ours.version, now=now).rowcount:
             return False
-        # If the order's operations were cleaned up, the difference itself is its record.
         newest = Statement(
             "SELECT id, status FROM pending_stock_operations WHERE order_ref = :order ORDER BY id DESC LIMIT 1"
         )
-        if row := self._database.run(newest, order=ours.id).fetchone():
-            OperationLog(self.context).add([LogEntry(uuid_of(row[0]), "reconciled", row[1], details)], now)
+        # If the order's operations were cleaned up, the difference itself is its record.
+        OperationLog(self.context).add(
+            [
+                LogEntry(uuid_of(id), "reconciled", status, details)
+                for id, status in self._rows(newest, order=ours.id)
+            ],
+            now,
+        )
         self.resolve(difference, "fixed", now, details.get("actor"), details.get("reason"))
         # Counted with the repair itself: of two processes in one run, one alone writes the step.
         Reconciliation.update(fixed=Reconciliation.fixed + 1).where(Reconciliation.id == run).execute()
@@ -265,8 +275,12 @@ class ReconciliationRecords(Part):
             (kinds, Discrepancy.kind.in_(kinds)),
             (after, Discrepancy.id < after if newest_first else Discrepancy.id > after),
         )
-        query = Discrepancy.select().where(SQL("TRUE"), *(is_so for given, is_so in asked if given))
-        query = query.order_by(Discrepancy.id.desc() if newest_first else Discrepancy.id).limit(limit)
+        query = (
+            Discrepancy.select()
+            .where(SQL("TRUE"), *(is_so for given, is_so in asked if given))
+            .order_by(Discrepancy.id.desc() if newest_first else Discrepancy.id)
+            .limit(limit)
+        )
         return [{**row, "run_id": row.pop("run")} for row in query.dicts()]
 
     @connected
@@ -291,6 +305,10 @@ class ReconciliationRecords(Part):
     @connected
     def runs(self, token_id: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """The newest runs first."""
-        query = Reconciliation.select().order_by(Reconciliation.started_at.desc(), Reconciliation.id.desc())
-        query = query if token_id is None else query.where(Reconciliation.token_id == token_id)
-        return list(query.limit(limit).dicts())
+        return list(
+            Reconciliation.select()
+            .where(SQL("TRUE") if token_id is None else Reconciliation.token_id == token_id)
+            .order_by(Reconciliation.started_at.desc(), Reconciliation.id.desc())
+            .limit(limit)
+            .dicts()
+        )

@@ -142,7 +142,6 @@ def message(kind: str, subject: str, details: Mapping[str, Any], event: str, lan
     """The notification that is pending: `raised`, `repeated` or `resolved`."""
     number = LANGUAGES.index(language)
     if event == "resolved":
-        over = _OVER[number].format(title=title(kind, language))
-        return f"{over} ({subject})" if subject else over
+        return _OVER[number].format(title=title(kind, language)) + (f" ({subject})" if subject else "")
     said = text(kind, subject, details, language)
     return f"{_AGAIN[number]}\n{said}" if event == "repeated" else said

@@ -95,12 +95,8 @@ class Monitor(Part):
             ("in_doubt", doubtful, {"count": doubtful}),
             ("differences", differences, {"count": differences}),
         )
-        found = [(kind, "", details) for kind, is_so, details in overall if is_so] + self._of_sellers(now)
-        return found, set(KINDS) - self._ask_others(found)
-
-    def _of_sellers(self, now: datetime) -> list[Condition]:
-        """Who is paused, and whose newest reconciliation did not come to its end."""
-        return [
+        found: list[Condition] = [
+            *((kind, "", details) for kind, is_so, details in overall if is_so),
             *(
                 ("lane_paused", lane["token_id"], {"reason": lane["paused_reason"] or "-"})
                 for lane in Queries(self.context).lanes()
@@ -111,6 +107,7 @@ class Monitor(Part):
                 for seller, run in self._records.unfinished(now - timedelta(days=1))
             ),
         ]
+        return found, set(KINDS) - self._ask_others(found)
 
     def _ask_others(self, found: list[Condition]) -> set[str]:
         """Add what the audit and Redis say; returns the kinds of which they could say nothing."""

@@ -87,10 +87,6 @@ class Reconciliation(Repairs):
         if run.dry_run:
             del run.details["seen"]
             self.records.begin(run, self._clock())
-        kept = [
-            {name: row[name] for name in ("id", "order_id", "kind", "status", "ours", "remote")}
-            for row in self.records.differences(status=None, run=run.id, limit=_LISTED_DIFFERENCES)
-        ]
         return {
             "token_id": run.token_id,
             "status": run.status,
@@ -99,7 +95,12 @@ class Reconciliation(Repairs):
             "pages": run.pages,
             "checked": run.scanned,
             "buckets": run.buckets,
-            "discrepancies": run.details["differences"] if run.dry_run else kept,
+            "discrepancies": run.details["differences"]
+            if run.dry_run
+            else [
+                {name: row[name] for name in ("id", "order_id", "kind", "status", "ours", "remote")}
+                for row in self.records.differences(status=None, run=run.id, limit=_LISTED_DIFFERENCES)
+            ],
             "fixed": run.fixed,
             "complete": run.status == "complete",
         }

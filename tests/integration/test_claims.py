@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -26,8 +25,7 @@ def shop(database_url: str) -> Iterator[Shop]:
 
 def claim(shop: Shop, limit: int = 10) -> list[ClaimedOrder]:
     """Take what is due as another worker would."""
-    now = shop.clock.now
-    return shop.runtime.deliveries.claim(SELLER, limit, uuid4(), now, now + timedelta(seconds=60))
+    return shop.runtime.deliveries.claim(SELLER, limit)
 
 
 def sent(taken: list[ClaimedOrder], failure: Failure | None = None) -> list[ClaimedOrder]:
@@ -131,16 +129,13 @@ def test_an_order_that_kills_its_worker_each_time_is_found_and_ends_as_failed_al
 
 def work_until_death(shop: Shop) -> None:
     """A worker that claims as the engine does, sends, and settles nothing if it dies on the way."""
-    deliveries, now = shop.runtime.deliveries, shop.clock.now
-    while taken := (
-        claim(shop) or deliveries.claim(SELLER, 1, uuid4(), now, now + timedelta(seconds=60), "suspect")
-    ):
+    while taken := claim(shop) or shop.runtime.deliveries.claim(SELLER, 1, "suspect"):
         try:
             for order in taken:
                 shop.remote.answer(order.order_id)
         except KeyboardInterrupt:
             return
-        deliveries.settle(sent(taken), now)
+        shop.runtime.deliveries.settle(sent(taken), shop.clock.now)
 
 
 def test_an_order_at_whose_side_workers_died_goes_out_when_nothing_else_is_out(shop: Shop) -> None:
@@ -278,7 +273,6 @@ def test_a_slice_with_nothing_to_do_counts_nothing(shop: Shop) -> None:
     report = shop.drain()
 
     assert report.figures.total() == 0
-    assert not report.progressed
 
 
 def test_after_an_outage_what_waited_for_it_is_due_at_once_batch_by_batch(shop: Shop) -> None:

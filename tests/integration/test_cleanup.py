@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -146,8 +144,7 @@ def pending(shop: Shop) -> None:
 
 def processing(shop: Shop) -> None:
     sell(shop)
-    until = shop.clock.now + timedelta(days=60)
-    shop.runtime.deliveries.claim(SELLER, 1, uuid4(), shop.clock.now, until)
+    shop.runtime.deliveries.claim(SELLER, 1)
 
 
 def failed(shop: Shop) -> None:

@@ -122,11 +122,8 @@ def test_tags_say_what_ails_the_delivery(shop: Shop) -> None:
     shop.deduct()
     shop.clock.advance(301)
     assert listed(shop.runtime)[0]["tags"] == ["overdue"]
-    now = shop.clock()
     with shop.runtime.database.scope():
-        shop.runtime.deliveries.claim(
-            SELLER, 5, shop.runtime.service.context.new_id(), now, now + timedelta(seconds=60)
-        )
+        shop.runtime.deliveries.claim(SELLER, 5)
     shop.clock.advance(61)
     shop.runtime.periodic.sweep()
     assert listed(shop.runtime)[0]["tags"] == ["rescued"]

@@ -97,8 +97,7 @@ def test_what_is_due_claimed_or_just_changed_is_in_flight(shop: Shop, sandbox: S
     shop.orders.process_return(goods("return-2", order="claimed"))
     now = shop.clock()
     with shop.runtime.database.scope():
-        new_id = shop.runtime.service.context.new_id
-        shop.runtime.deliveries.claim(SELLER, 1, new_id(), now, now + timedelta(seconds=60))
+        shop.runtime.deliveries.claim(SELLER, 1)
         Order.update(updated_at=now).where(Order.order_id == "changed").execute()
     report = reconcile(shop)
 

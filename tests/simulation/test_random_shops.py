@@ -36,9 +36,7 @@ class ShopMachine(Caller):
 
     @rule(limit=st.integers(1, 3))
     def a_worker_claims_and_stalls(self, limit: int) -> None:
-        now = self.shop.clock.now
-        taken = self.shop.runtime.deliveries.claim(SELLER, limit, uuid4(), now, now + timedelta(seconds=60))
-        self.stalled.append(taken)
+        self.stalled.append(self.shop.runtime.deliveries.claim(SELLER, limit))
 
     @rule()
     def a_stalled_worker_wakes_up_and_sends(self) -> None:

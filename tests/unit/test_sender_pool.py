@@ -57,8 +57,8 @@ class Hanging(Accepting):
     def __init__(self) -> None:
         self.hanging, self.ends = threading.Semaphore(0), threading.Event()
 
-    def update_stock_status(self, *, order_id: str, **_: Any) -> Answer:
-        if order_id == "hangs":
+    def update_stock_status(self, **order: Any) -> Answer:
+        if order["order_id"] == "hangs":
             self.hanging.release()
             self.ends.wait()
         else:
