@@ -98,8 +98,12 @@ class Breaker:
             return "closed"
         self._outage.begins(state.get("reason", OUTAGE), state.get("opened_at"))
         try:
-            probe = f"{self._key}:probe:{until.isoformat()}"  # of this interval: each has one
-            probes = until <= self._clock() and self._memory.set(probe, "1", nx=True, px=PROBE_LASTS)
+            probes = until <= self._clock() and self._memory.set(
+                f"{self._key}:probe:{until.isoformat()}",  # of this interval: each has one
+                "1",
+                nx=True,
+                px=PROBE_LASTS,
+            )
             return "probe" if probes else "open"
         except (RedisError, OSError):
             return "closed"

@@ -184,8 +184,12 @@ class DeliveryEngine(Settlement):
         elif moment is None or state.paused:
             moment = None
         else:
-            not_before = (state.snoozed_until, self._breaker.open_until(), None if progressed else soon)
-            moment = max(filter(None, (moment, *not_before)))
+            moment = max(
+                filter(
+                    None,
+                    (moment, state.snoozed_until, self._breaker.open_until(), None if progressed else soon),
+                )
+            )
         if moment is not None and moment <= self._clock():
             self._wakeups.wake(lane)
         else:

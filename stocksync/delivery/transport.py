@@ -109,8 +109,12 @@ class Transport:
             proxies, verify, cert = found["proxies"], found["verify"], found["cert"]
             shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
             # A pool of one for each thread: the adapter's may be smaller than our number of threads, and is not ours.
-            connection = bounded(shared.ConnectionCls, lambda: way.deadline - time.monotonic())
-            way.pool = _twin(shared, pool=shared.QueueCls(1), block=False, ConnectionCls=connection)
+            way.pool = _twin(
+                shared,
+                pool=shared.QueueCls(1),
+                block=False,
+                ConnectionCls=bounded(shared.ConnectionCls, lambda: way.deadline - time.monotonic()),
+            )
             mounted.cert_verify(way.pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
             # What retries do is the engine's affair, and they would outlive the deadline.
             way.adapter = _twin(
@@ -122,8 +126,7 @@ class Transport:
     def _is_plain(self) -> bool:
         """Whether nothing signs, changes or looks at each request: neither settings nor methods of somebody's own."""
         session, adapter = self._session, self._local.mounted
-        settings = (session.auth, session.params, session.cookies, session.hooks.get("response"))
-        return not any(settings) and {
+        return not (session.auth or session.params or session.cookies or session.hooks.get("response")) and {
             session.request.__module__, session.send.__module__,
             adapter.send.__module__, adapter.add_headers.__module__,
         } == {"requests.sessions", "requests.adapters"}  # fmt: skip

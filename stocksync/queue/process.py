@@ -126,8 +126,11 @@ class StockSyncWorker(SimpleWorker):
         if self.birth_date is not None and not self.connection.hexists(self.key, "birth"):
             self.connection.delete(self.key)
             self.register_birth()  # type: ignore[no-untyped-call]
-        idle = self.get_state() == WorkerStatus.IDLE and not self.runtime.stop.is_set()
-        if idle and time.monotonic() >= self._next_check:
+        if (
+            self.get_state() == WorkerStatus.IDLE
+            and not self.runtime.stop.is_set()
+            and time.monotonic() >= self._next_check
+        ):
             self._next_check = time.monotonic() + 45
             self.runtime.run_overdue_monitor()
             self.runtime.database.close()
@@ -170,8 +173,11 @@ class EventFormatter(logging.Formatter):
             if name in record.__dict__
         }
         if self._as_json:
-            event = {"time": at, "level": record.levelname, "logger": record.name, "message": said}
-            return json.dumps(event | fields, ensure_ascii=False, default=str)
+            return json.dumps(
+                {"time": at, "level": record.levelname, "logger": record.name, "message": said, **fields},
+                ensure_ascii=False,
+                default=str,
+            )
         return " ".join(
             [
                 at,

@@ -42,8 +42,13 @@ class StockSyncJob(Job):
     def func(self) -> Any:
         """The function that it names. Raises DeserializationError for a job that is not one of ours."""
         found = _OUR_FUNCTION.fullmatch(str(self.func_name))
-        callbacks = (self._success_callback_name, self._failure_callback_name, self._stopped_callback_name)
-        if found is None or self.instance is not None or any(isinstance(each, str) for each in callbacks):
+        if (
+            found is None
+            or self.instance is not None
+            or isinstance(self._success_callback_name, str)
+            or isinstance(self._failure_callback_name, str)
+            or isinstance(self._stopped_callback_name, str)
+        ):
             raise DeserializationError(
                 f"job {self.id} asks for {self.func_name!r}; only functions of {TASKS}* are run, without callbacks"
             )
@@ -58,12 +63,16 @@ def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool =
         timeout: seconds for connecting and for each command. None: as the worker and the scheduler need it.
         self_signed: accept any certificate of a `rediss://` server (an explicit choice of who deploys).
     """
-    options: dict[str, Any] = (
-        {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-        if self_signed and url.startswith("rediss")
-        else {}
+    return Redis.from_url(
+        url,
+        socket_timeout=timeout or BLOCKING_SECONDS,
+        retry=None,
+        **(
+            {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+            if self_signed and url.startswith("rediss")
+            else {}
+        ),
     )
-    return Redis.from_url(url, socket_timeout=timeout or BLOCKING_SECONDS, retry=None, **options)
 
 
 def make_queue(connection: Redis, name: str) -> Queue:
@@ -80,11 +89,12 @@ def processes_alive(connection: Redis, queue_name: str, prefix: str, now: dateti
         cast(bytes | None, connection.hget(key, "last_heartbeat"))
         for key in worker_registration.get_keys(Queue(queue_name, connection=connection))
     ]
-    # Idle, a worker is heard every few seconds; during a job it is not.
-    silent_since = now - timedelta(seconds=_JOB_TIMEOUT + 60)
     return {
+        # Idle, a worker is heard every few seconds; during a job it is not.
         "worker": any(
-            datetime.fromisoformat(beat.decode()).astimezone(UTC) > silent_since for beat in beats if beat
+            now - datetime.fromisoformat(beat.decode()).astimezone(UTC) < timedelta(seconds=_JOB_TIMEOUT + 60)
+            for beat in beats
+            if beat
         ),
         "scheduler": bool(connection.exists(scheduler_lock(prefix))),
     }

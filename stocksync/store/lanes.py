@@ -150,12 +150,14 @@ class Lanes(Part):
             )
         ]
         if orders:
-            retried = [
-                LogEntry(uuid_of(row[0]), "retry", "processing", {"attempt": row[1] + 1})
-                for row in self._rows(_MARK_PROCESSING, orders=[order.id for order in orders], now=now)
-                if row[1] > 0
-            ]
-            OperationLog(self.context).add(retried, now)
+            OperationLog(self.context).add(
+                [
+                    LogEntry(uuid_of(row[0]), "retry", "processing", {"attempt": row[1] + 1})
+                    for row in self._rows(_MARK_PROCESSING, orders=[order.id for order in orders], now=now)
+                    if row[1] > 0
+                ],
+                now,
+            )
         return orders
 
     def end_outage(self, now: datetime, batch: int = 1000, batches: int = 1000) -> None:

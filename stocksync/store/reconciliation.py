@@ -110,16 +110,13 @@ class ReconciliationRecords(Part):
         names = ("status", "cursor", "step", "pages", "scanned", "buckets", "details")
         return bool(
             Reconciliation.update(
-                finished_at=None if run.status == "running" else now,
-                **{name: getattr(run, name) for name in names},
+                finished_at=None if run.status == "running" else now, **{name: getattr(run, name) for name in names}
             )
             .where(
-                Reconciliation.id == run.id,
-                Reconciliation.step == run.step - 1,
-                Reconciliation.status == "running",
+                Reconciliation.id == run.id, Reconciliation.step == run.step - 1, Reconciliation.status == "running"
             )
             .execute()
-        )
+        )  # fmt: skip
 
     def ours(self, token_id: str, order_ids: Collection[str], changed_since: datetime) -> dict[str, OurSide]:
         """Our side of these orders, by id; one changed since then does not rest."""
@@ -127,11 +124,9 @@ class ReconciliationRecords(Part):
             ours.order_id: ours
             for ours in self._read(
                 "o.token_id = :token_id AND o.order_id IN {ids:text}",
-                token_id=token_id,
-                ids=list(order_ids),
-                changed_since=changed_since,
+                token_id=token_id, ids=list(order_ids), changed_since=changed_since,
             )
-        }
+        }  # fmt: skip
 
     def unlisted(self, run: Reconciliation, after: UUID, changed_since: datetime) -> list[OurSide]:
         """Up to 5,000 orders told within the window that the run has not stamped as listed, by id. A dry run stamps none."""
@@ -140,13 +135,9 @@ class ReconciliationRecords(Part):
                  AND o.due_at IS NULL AND o.claim_id IS NULL AND o.delivered_version > 0
                  AND (:dry_run OR o.remote_seen_at IS NULL OR o.remote_seen_at < :started_at)
                ORDER BY o.id LIMIT 5000""",
-            token_id=run.token_id,
-            since=run.since,
-            after=after,
-            dry_run=run.dry_run,
-            started_at=run.started_at,
-            changed_since=changed_since,
-        )
+            token_id=run.token_id, since=run.since, after=after, dry_run=run.dry_run,
+            started_at=run.started_at, changed_since=changed_since,
+        )  # fmt: skip
 
     @connected
     def _read(self, which: str, **parameters: Any) -> list[OurSide]:
@@ -176,8 +167,7 @@ class ReconciliationRecords(Part):
         """
         items = [{"id": self._new_id(), "token_id": run.token_id, **one} for one in differing]
         if seen:
-            # An order that a caller's open transaction holds is left out: waiting for it with others in hand could
-            # deadlock.
+            # What a caller's transaction holds is left out: to wait for it with others in hand could deadlock.
             self._database.run(
                 Statement("""
                     UPDATE stock_sync_orders SET remote_flag = given.flag, remote_seen_at = :now
@@ -186,17 +176,13 @@ class ReconciliationRecords(Part):
                       SELECT id FROM stock_sync_orders
                       WHERE id IN {ids:uuid} AND due_at IS NULL AND claim_id IS NULL {skip_locked})"""),
                 orders=[{"id": order, "flag": flag} for order, flag in seen.items()],
-                ids=list(seen),
-                now=now,
-            )
+                ids=list(seen), now=now,
+            )  # fmt: skip
         # PostgreSQL takes no empty list for rows.
         self._database.run(
-            _OVER,
-            token_id=run.token_id,
-            ids=[*equal, *(one["order_id"] for one in differing)],
-            items=items or [{}],
-            now=now,
-        )
+            _OVER, token_id=run.token_id, ids=[*equal, *(one["order_id"] for one in differing)],
+            items=items or [{}], now=now,
+        )  # fmt: skip
         if items:
             self._database.run(_NOTE, run_id=run.id, items=items, now=now)
 

@@ -106,9 +106,13 @@ class Alerts(Part):
         self, *, open_only: bool = False, limit: int = 50, offset: int = 0, order: str = "-raised_at"
     ) -> list[dict[str, Any]]:
         """The newest first, or with `order` raised_at the oldest."""
-        query = Alert.select().where(Alert.resolved_at.is_null() if open_only else SQL("TRUE"))
-        ordered = in_order(query, order, {"raised_at": (Alert.raised_at, Alert.id)})
-        return list(ordered.limit(limit).offset(offset).dicts())
+        page = (
+            Alert.select()
+            .where(Alert.resolved_at.is_null() if open_only else SQL("TRUE"))
+            .limit(limit)
+            .offset(offset)
+        )
+        return list(in_order(page, order, {"raised_at": (Alert.raised_at, Alert.id)}).dicts())
 
     @connected
     def kinds_open(self) -> dict[str, int]:

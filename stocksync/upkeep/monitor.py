@@ -48,11 +48,12 @@ class Monitor(Part):
         present, judged = self._look(now)
         self._alerts.observe(present, judged, now, now - timedelta(hours=self._config.alert_repeat_hours))
         pending, language = self._alerts.pending_notifications(), self._config.alert_language
-        texts = [
-            message(one["kind"], one["subject"], one["details"], one["pending_notification"], language)
-            for one in pending
-        ]
-        took = not texts or self._send("\n\n".join(texts))
+        took = not pending or self._send(
+            "\n\n".join(
+                message(one["kind"], one["subject"], one["details"], one["pending_notification"], language)
+                for one in pending
+            )
+        )
         self._alerts.notified(pending, took, now)
         if took and len(judged) == len(KINDS):
             self._ping()

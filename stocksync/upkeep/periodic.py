@@ -107,8 +107,7 @@ class PeriodicTasks(Part):
                 LONGEST_RUN,
             )
             (last,) = self.runs.latest("audit")
-        found: list[str] = last["result"].get("broken", [])
-        return found
+        return list(last["result"].get("broken", ()))
 
     @connected
     def sweep(self) -> dict[str, int]:

@@ -195,8 +195,10 @@ class Reconciliation(Repairs):
                 else f"ended after {run.scanned} orders, as asked",
             )
         else:
-            after = unseen[len(said) - 1] if said else unlisted[-1]
-            details |= {"asked": asked + len(said), "after": str(after.id)}
+            details |= {
+                "asked": asked + len(said),
+                "after": str((unseen[len(said) - 1] if said else unlisted[-1]).id),
+            }
 
     def _judge(self, run: Run, reason: str | None = None) -> None:
         """The walk is over: is what was found to be trusted? `reason`: why it ended early."""
