@@ -39,6 +39,7 @@ from stocksync.credentials import (
     read_credentials,
 )
 from stocksync.web.frame import FOR_ALL, for_program, own_path, runtime
+from stocksync.web.words import NOBODY
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("auth", __name__)
@@ -98,8 +99,8 @@ class Access:
     def user_of_session(self) -> Credential | None:
         """Whose session it is, while it lasts and they still have the password they began it with."""
         who = self.users.get(str(session.get("user")))
-        age = timedelta(seconds=runtime.clock().timestamp() - float(session.get("since", 0)))
-        return who if who and age < SESSION_LASTS and session.get("mark") == _mark(who) else None
+        still = runtime.clock().timestamp() - float(session.get("since", 0)) < SESSION_LASTS.total_seconds()
+        return who if who and still and session.get("mark") == _mark(who) else None
 
     def user_of_key(self) -> Credential | None:
         """Whose key the request shows."""
@@ -124,9 +125,11 @@ def set_up(app: Flask, config: StockSyncConfig) -> None:
     """Have `app` keep sessions and know the people of the settings."""
     app.extensions["stocksync.access"] = found = Access(config)
     users = config.users.get_secret_value()
-    derived = hashlib.sha256(f"stocksync session {users}".encode()).hexdigest() if users else None
+    # Without one: the same after a restart, as long as the users are.
     app.secret_key = (
-        config.secret_key.get_secret_value() if config.secret_key else derived or secrets.token_hex()
+        config.secret_key.get_secret_value()
+        if config.secret_key
+        else hashlib.sha256(f"stocksync session {users or secrets.token_hex()}".encode()).hexdigest()
     )
     app.session_interface = _Sessions()
     if proxies := config.trusted_proxies:
@@ -146,7 +149,7 @@ def guard() -> Any:
         return None
     if access.only_here:
         _refuse_elsewhere()
-        g.user = Credential("page", Role.ADMIN, hash="")
+        g.user = Credential(NOBODY, Role.ADMIN, hash="")
         # A program here needs no token; a browser says that it is one, whatever site sends it.
         trusted = program and not any(
             header in request.headers for header in ("Origin", "Referer", "Cookie", "Sec-Fetch-Site")
@@ -189,25 +192,6 @@ def actor() -> str:
 def csrf_token() -> str:
     """The token that forms of this session must send back, as `csrf` or in the header X-CSRF-Token."""
     return str(session.setdefault("csrf", secrets.token_urlsafe(32)))
-
-
-@blueprint.after_app_request
-def secure(response: Response) -> Response:
-    """Headers that keep other sites and injected scripts out."""
-    response.headers.update(
-        {
-            "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-            "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-            "frame-ancestors 'none'",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            **({"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {}),
-        }
-    )
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
 
 
 @blueprint.route("/login", methods=["GET", "POST"])
@@ -259,8 +243,9 @@ def _refuse_unknown(program: bool) -> Any:
         abort(401, "A key is needed: Authorization: Bearer KEY.")
     if "HX-Request" in request.headers:
         return Response(status=401, headers={"HX-Redirect": url_for("auth.login")})
-    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
-    return redirect(url_for("auth.login", next=wanted), 303)
+    return redirect(
+        url_for("auth.login", next=request.full_path.rstrip("?") if request.method == "GET" else None), 303
+    )
 
 
 def _refuse_elsewhere() -> None:
@@ -293,6 +278,8 @@ def _network(address: str) -> str:
         found = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
-    if found.version == 6:
-        return str(found.ipv4_mapped or ipaddress.ip_network(f"{found}/64", strict=False))
-    return address
+    return str(
+        found.ipv4_mapped or ipaddress.ip_network(f"{found}/64", strict=False)
+        if found.version == 6
+        else found
+    )

@@ -36,12 +36,14 @@ def readyz() -> Any:
     # An order that is due for longer while the remote is asked, and that nobody takes, is a fault.
     if waits > timedelta(minutes=10) and runtime.breaker.open_until() is None:
         deliveries = "not taken"
-    silent = "silent" if alive else "unknown"
     parts: dict[str, dict[str, Any]] = {
         "database": {"status": "ok" if schema == "behind" else schema},
         "schema": {"status": schema},
         "redis": {"status": redis},
-        **{name: {"status": "ok" if alive and alive[name] else silent} for name in ("worker", "scheduler")},
+        **{
+            name: {"status": ("ok" if alive[name] else "silent") if alive else "unknown"}
+            for name in ("worker", "scheduler")
+        },
         "deliveries": {"status": deliveries, "oldest_due_seconds": round(waits.total_seconds())},
     }
     well = all(part["status"] == "ok" for part in parts.values())
@@ -71,7 +73,6 @@ def _families() -> Iterator[Any]:
     counts, lanes = runtime.tallies.since(datetime(1970, 1, 1, tzinfo=UTC)), runtime.queries.lanes()
     state = runtime.queries.status(now, config.monitoring_stale_operation_hours)
     oldest, alerts = runtime.queries.oldest_due(now), runtime.alerts.kinds_open()
-    overdue = max(0.0, (now - oldest).total_seconds()) if oldest else 0
     counter, gauge = CounterMetricFamily, GaugeMetricFamily
     figures: tuple[tuple[Any, str, str, str | None, dict[str, Any] | float], ...] = (
         (counter, "operations_delivered", "Operations that the remote was told of, by whether an attempt had failed.",
@@ -87,7 +88,8 @@ def _families() -> Iterator[Any]:
          "lane", {lane["token_id"]: lane["orders_waiting"] for lane in lanes}),
         (gauge, "lane_paused", "1: a person has to resume it.",
          "lane", {lane["token_id"]: int(lane["paused"]) for lane in lanes}),
-        (gauge, "oldest_due_seconds", "For how long the order that waits longest has been due.", None, overdue),
+        (gauge, "oldest_due_seconds", "For how long the order that waits longest has been due.", None,
+         max(0.0, (now - oldest).total_seconds()) if oldest else 0),
         (gauge, "lost_orders", "Orders with something to tell that nobody will tell.", None, state["lost"]),
         (gauge, "breaker_open", "1: the remote is not asked.", None, int(runtime.breaker.open_until() is not None)),
         (gauge, "discrepancies_open", "Differences that wait for a person.", None,
@@ -107,12 +109,15 @@ def _families() -> Iterator[Any]:
 def _histogram(
     name: str, said: str, counts: Counts, prefix: str, bounds: Sequence[int], per_second: int
 ) -> HistogramMetricFamily:
-    reached = accumulate(counts[f"{prefix}_le_{bound}"] for bound in (*bounds, "inf"))
     return HistogramMetricFamily(
         f"stocksync_{name}",
         said,
         buckets=list(
-            zip([*(str(bound / per_second) for bound in bounds), "+Inf"], map(float, reached), strict=True)
+            zip(
+                [*(str(bound / per_second) for bound in bounds), "+Inf"],
+                accumulate(float(counts[f"{prefix}_le_{bound}"]) for bound in (*bounds, "inf")),
+                strict=True,
+            )
         ),
         sum_value=counts[f"{prefix}_ms"] / 1000,
     )

@@ -108,15 +108,17 @@ class OrdersClient:
         order_id: str,
         is_stock_updated: bool,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
         timeout: float | None = None,
     ) -> Answer:
         """Tell the remote. `timeout`: seconds for the whole call, None: the client's own."""
         path = self._status_path.replace("{order_id}", quote(order_id, safe=""))
         body = json.dumps({"token_id": token_id, "is_stock_updated": is_stock_updated}).encode()
         # A header must be ASCII; ids that are not are quoted the same way every time.
-        key = {"Idempotency-Key": quote(idempotency_key, safe="%:-_.~ ")} if idempotency_key else {}
+        more = {"Idempotency-Key": quote(idempotency_key, safe="%:-_.~ ")} if idempotency_key else {}
+        more |= {"traceparent": traceparent} if traceparent else {}
         try:
-            return understand(*self._call("PUT", path, timeout or self.timeout, body, key))
+            return understand(*self._call("PUT", path, timeout or self.timeout, body, more))
         except RemoteError as error:
             verdict = Verdict.CREDENTIALS if error.error_class == _BAD_TOKEN else Verdict.UNCLEAR
             return Answer(verdict, error.error_class, str(error))
@@ -147,8 +149,7 @@ class OrdersClient:
         deadline, target = time.monotonic() + self.timeout, f"{path}?{urlencode(query)}"
         for tries_left in (2, 1, 0):
             try:
-                left = max(0.1, deadline - time.monotonic())
-                status, document, later = self._call("GET", target, left)
+                status, document, later = self._call("GET", target, max(0.1, deadline - time.monotonic()))
                 if status < 500 or later or time.monotonic() >= deadline:
                     break
             except RemoteError:
