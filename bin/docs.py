@@ -7,7 +7,6 @@ copy, in which the pages at the root are pages too and the linked files lie besi
 from __future__ import annotations
 
 import argparse
-import os
 import posixpath
 import re
 import shutil
@@ -97,8 +96,11 @@ def build() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(command, cwd=STAGE, check=False, capture_output=True, text=True)
     if done.returncode:
-        print(done.stdout, done.stderr.partition("Traceback")[0], sep="", file=sys.stderr)
-        print("docs: the site has warnings, which are errors here", file=sys.stderr)
+        said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)
+        # Of each warning what it is and where; the drawing of the line is left out.
+        warnings = re.findall(r"Warning: (.+)\n.*?\[ (\S+) \]", said)
+        print("\n".join(f"docs: {place}: {what}" for what, place in warnings) or said, file=sys.stderr)
+        print("docs: a warning is an error here", file=sys.stderr)
         return 1
     print(f"docs: the site is in {(STAGE / 'site').relative_to(PROJECT)}")
     return 0
@@ -127,7 +129,6 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help="serve them instead, and follow changes")
     parser.add_argument("--address", default="127.0.0.1:8010", help="where to serve; default: %(default)s")
     arguments = parser.parse_args()
-    os.environ.setdefault("NO_COLOR", "1")
     sys.exit(serve(arguments.address) if arguments.serve else build())
 
 

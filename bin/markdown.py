@@ -57,9 +57,8 @@ def anchors(text: str) -> set[str]:
     found: set[str] = set()
     for number, line in prose(text):
         found.update(_HTML_ID.findall(line))
-        if _HEADING.fullmatch(line.rstrip()) and (heading := _HEADING.fullmatch(lines[number - 1].rstrip())):
-            name = slug(heading[1])
-            found.add(next(one for one in _numbered(name) if one not in found))
+        if heading := _HEADING.fullmatch(lines[number - 1].rstrip()):
+            found.add(next(one for one in _numbered(slug(heading[1])) if one not in found))
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from bin.docs import PROJECT, pages, target_of
 from bin.markdown import anchors, links
+from tests.docs.test_site import NOT_WRITTEN
 
 MORE = ("benchmarks", "deploy", "examples", ".github")
 """Folders whose Markdown files are read on a code host alone."""
@@ -44,7 +45,10 @@ def _is_there(project: Path, file: str) -> bool:
 
 @pytest.mark.parametrize("page", markdown_files())
 def test_every_link_leads_somewhere(page: str) -> None:
-    assert list(broken(page, (PROJECT / page).read_text(encoding="utf-8"))) == []
+    faults = list(broken(page, (PROJECT / page).read_text(encoding="utf-8")))
+    assert [
+        fault for fault in faults if not any(fault.endswith(f"docs/{name}") for name in NOT_WRITTEN)
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -75,6 +79,7 @@ def test_a_broken_link_is_found(text: str, said: str, tmp_path: Path) -> None:
         "[a](https://example.com/no) [b](mailto:a@example.com)",
         "`[a](no.md)`\n\n```text\n[a](no.md)\n```",
         "[a](#the-config-file)\n## The `config` *file*",
+        "[a](#get-ab_c)\n## `GET /a/{b_c}`",
         "[a](#twice-1)\n## Twice\n## Twice",
         '<a id="there"></a> [a](#there)',
         "[a](../docs)",
