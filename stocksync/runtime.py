@@ -86,8 +86,10 @@ class Runtime:
     @cached_property
     def context(self) -> Context:
         """What every part works with. Raises MissingExtra."""
-        span = Tracing().span if self.config.tracing else no_span
-        return Context(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng, span)
+        return Context(
+            *(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng),
+            Tracing().span if self.config.tracing else no_span,
+        )
 
     # The database
 

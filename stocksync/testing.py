@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import repeat
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -199,8 +198,8 @@ def harness(database_url: str | None = None, **settings: Any) -> Iterator[Harnes
         ConfigurationError, DatabaseUnavailable
     """
     with TemporaryDirectory(prefix="stocksync-", ignore_cleanup_errors=True) as folder:
-        file = Path(folder, "test.sqlite3")
-        given = {"database_url": database_url or f"sqlite:///{file}", "retry_jitter": False, **settings}
+        url = database_url or f"sqlite:///{folder}/test.sqlite3"
+        given = {"database_url": url, "retry_jitter": False, **settings}
         # No sender threads: a number that no environment may ask for.
         made = Harness(StockSyncConfig.load({}, **given).model_copy(update={"delivery_concurrency": 0}))
         database, before = made.runtime.database, use(made.runtime)

@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -45,43 +45,10 @@ log = logging.getLogger(__name__)
 blueprint = Blueprint("auth", __name__)
 
 SESSION_LASTS = timedelta(hours=12)
+PER_ADDRESS, PER_NAME, WINDOW, MOST_REMEMBERED = 10, 50, 900, 10_000
+"""Logins that may fail from one address (a /64 network counts as one), and with one name from wherever; in how
+many seconds. Of more addresses and names than the last all is forgotten."""
 _BEFORE_LOGIN = frozenset({"auth.login", "auth.logout", "static"})
-
-
-class Attempts:
-    """Failed logins in a quarter of an hour: of one address, and of one known name from wherever.
-
-    Kept in this process, for at most 10,000 addresses (a /64 network counts as one) and the names that exist.
-    """
-
-    per_address, per_name, span, most = 10, 50, timedelta(minutes=15), 10_000
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seen = {kind: OrderedDict[str, tuple[datetime, int]]() for kind in ("address", "name")}
-
-    def begin(self, address: str, name: str | None, now: datetime) -> bool:
-        """Count one more, before it is looked at; False: there were too many."""
-        with self._lock:
-            return self._count("address", _network(address), self.per_address, now) and (
-                name is None or self._count("name", name, self.per_name, now)
-            )
-
-    def forgive(self, address: str, name: str) -> None:
-        """It was the right password."""
-        with self._lock:
-            self._seen["address"].pop(_network(address), None)
-            self._seen["name"].pop(name, None)
-
-    def _count(self, kind: str, whose: str, allowed: int, now: datetime) -> bool:
-        seen = self._seen[kind]
-        since, times = seen.pop(whose, (now, 0))
-        if now - since > self.span:
-            since, times = now, 0
-        seen[whose] = (since, times + 1)
-        if len(seen) > self.most:
-            seen.popitem(last=False)
-        return times < allowed
 
 
 class Access:
@@ -93,8 +60,16 @@ class Access:
         }
         self.keys = read_credentials(config.api_keys.get_secret_value(), KEY_HASH)[0]
         self.only_here = not self.users and not self.keys  # then only somebody at this machine gets in
-        self.attempts = Attempts()
-        self.hashing = threading.Lock()  # one password at a time, because each takes 32 MB
+        self.logging_in = threading.Lock()  # one password at a time, because each takes 32 MB
+        self.failed, self._window = Counter[str](), 0.0
+
+    def may_try(self, address: str, name: str, now: datetime) -> bool:
+        """Count one more login, before it is looked at; False: there were too many in this quarter of an hour."""
+        window = now.timestamp() // WINDOW
+        if window != self._window or len(self.failed) >= MOST_REMEMBERED:
+            self.failed, self._window = Counter(), window
+        self.failed.update((address, f"name {name}"))
+        return self.failed[address] <= PER_ADDRESS and self.failed[f"name {name}"] <= PER_NAME
 
     def user_of_session(self) -> Credential | None:
         """Whose session it is, while it lasts and they still have the password they began it with."""
@@ -124,12 +99,13 @@ class _Sessions(SecureCookieSessionInterface):
 def set_up(app: Flask, config: StockSyncConfig) -> None:
     """Have `app` keep sessions and know the people of the settings."""
     app.extensions["stocksync.access"] = found = Access(config)
-    users = config.users.get_secret_value()
     # Without one: the same after a restart, as long as the users are.
     app.secret_key = (
         config.secret_key.get_secret_value()
         if config.secret_key
-        else hashlib.sha256(f"stocksync session {users or secrets.token_hex()}".encode()).hexdigest()
+        else hashlib.sha256(
+            f"stocksync session {config.users.get_secret_value() or secrets.token_hex()}".encode()
+        ).hexdigest()
     )
     app.session_interface = _Sessions()
     if proxies := config.trusted_proxies:
@@ -216,15 +192,15 @@ def login() -> Any:
 
 def _begin_session() -> tuple[str | None, int]:
     """What is wrong with the name and the password that were sent, and the code of the answer; 303: nothing."""
-    address, who = request.remote_addr or "", access.users.get(request.form.get("name", "").strip())
-    if not access.attempts.begin(address, who.name if who else None, runtime.clock()):
-        return _("Too many attempts; try again in a quarter of an hour."), 429
-    with access.hashing:
-        fits = password_fits(request.form.get("password", ""), who)
-    if who is None or not fits:
-        log.warning("a login failed from %s", address)
-        return _("Name or password is wrong."), 401
-    access.attempts.forgive(address, who.name)
+    name, address = request.form.get("name", "").strip()[:50], network(request.remote_addr or "")
+    who = access.users.get(name)
+    with access.logging_in:
+        if not access.may_try(address, name, runtime.clock()):
+            return _("Too many attempts; try again in a quarter of an hour."), 429
+        if who is None or not password_fits(request.form.get("password", ""), who):
+            log.warning("a login failed from %s", request.remote_addr)
+            return _("Name or password is wrong."), 401
+        access.failed.subtract((address, f"name {name}"))
     session.clear()  # nothing of what was there before goes on, the token neither
     session.update(user=who.name, mark=_mark(who), since=runtime.clock().timestamp())
     log.info("%s logged in", who.name)
@@ -273,7 +249,8 @@ def _is_here(name: str) -> bool:
         return False
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
+    """An address, or of IPv6 its /64 network: what one guesser has for nothing."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

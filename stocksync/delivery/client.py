@@ -137,8 +137,11 @@ class OrdersClient:
 
     def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
         """One order; None: the remote says that it does not know it. Raises RemoteError."""
-        path = self._order_path.replace("{order_id}", quote(order_id, safe=""))
-        found = self._ask(path, {"token_id": token_id}, may_lack=True)
+        found = self._ask(
+            self._order_path.replace("{order_id}", quote(order_id, safe="")),
+            {"token_id": token_id},
+            may_lack=True,
+        )
         return None if found is None else order_of(found.get("id"), found.get("is_stock_updated"), order_id)
 
     def _ask(self, path: str, query: dict[str, str], *, may_lack: bool = False) -> dict[str, Any] | None:
@@ -242,8 +245,12 @@ class ForeignClient:
 
         def read() -> RemotePage:
             page = self._client.list_orders(cursor=cursor, limit=limit, **asked)
-            rows = [{"id": row.id, "is_stock_updated": row.is_stock_updated} for row in page.orders]
-            return page_of(rows, page.next_cursor, cursor, limit)
+            return page_of(
+                [{"id": row.id, "is_stock_updated": row.is_stock_updated} for row in page.orders],
+                page.next_cursor,
+                cursor,
+                limit,
+            )
 
         return self._in_time(read, self.timeout)
 

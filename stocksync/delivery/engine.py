@@ -69,8 +69,7 @@ class DeliveryEngine(Settlement):
                 if gate == "probe":
                     self._probe(report, should_stop)
                 elif gate == "closed":
-                    ends = started + self._config.delivery_slice_seconds
-                    self._run(report, ends, should_stop, 1 if refused else limit)
+                    self._run(report, started, should_stop, 1 if refused else limit)
                 else:
                     report.held_back = "outage" if gate else "paused" if state.paused else "snoozed"
                 if refused and report.figures["delivered"]:
@@ -115,9 +114,9 @@ class DeliveryEngine(Settlement):
             for lane in self._deliveries.due_lanes():
                 self._wakeups.wake(lane)
 
-    def _run(self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int) -> None:
-        """Claim, have sent and write, all at the same time. At most `limit` orders, until `ends` (monotonic)."""
-        batch = self._config.delivery_batch_size
+    def _run(self, report: DrainReport, began: float, should_stop: Callable[[], bool], limit: int) -> None:
+        """Claim, have sent and write, all at the same time. At most `limit` orders, for a slice from `began` (monotonic)."""
+        batch, ends = self._config.delivery_batch_size, began + self._config.delivery_slice_seconds
         half = batch // 2 + 1
         dry = shared = False
         settle_by = 0.0
@@ -151,8 +150,8 @@ class DeliveryEngine(Settlement):
 
     def _claim(self, which: UUID | str, limit: int, kind: Kind) -> list[ClaimedOrder]:
         now = self._clock()
-        lease = timedelta(seconds=self._config.delivery_lease_seconds)
-        return self._deliveries.claim(which, limit, self._new_id(), now, now + lease, kind)
+        lease_until = now + timedelta(seconds=self._config.delivery_lease_seconds)
+        return self._deliveries.claim(which, limit, self._new_id(), now, lease_until, kind)
 
     def _claim_and_queue(self, lane: str, limit: int, kind: Kind = "lane") -> int:
         """Have the sender threads send up to `limit` orders. Answers with how many there are."""

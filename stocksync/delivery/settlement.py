@@ -7,7 +7,7 @@ thrown away for it: the lease would run out, and a delivered order would count a
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from stocksync.delivery.answers import Answer, Verdict, decide_retry, snooze_sec
 from stocksync.delivery.breaker import CREDENTIALS, Breaker
 from stocksync.delivery.sender_pool import Sender
 from stocksync.store.context import Context, Part
-from stocksync.store.deliveries import Deliveries, Settled
+from stocksync.store.deliveries import FIGURES, Deliveries, Settled
 from stocksync.store.lanes import ClaimedOrder, Failure
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class DrainReport:
     """What one slice did to a lane. `figures` as those of its settlements, see `store.deliveries.Settled`."""
 
     lane: str
-    figures: Counter[str] = field(default_factory=Counter)
+    figures: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FIGURES, 0)))
     concurrency: int = 1
     seconds: float = 0.0
     next_due: datetime | None = None
@@ -45,9 +45,14 @@ class DrainReport:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
-        next_due = self.next_due and self.next_due.isoformat()
-        rest = {"figures": dict(self.figures), "next_due": next_due, "seconds": round(self.seconds, 3)}
-        return asdict(self) | rest
+        return {
+            "lane": self.lane,
+            **self.figures,
+            "concurrency": self.concurrency,
+            "seconds": round(self.seconds, 3),
+            "next_due": self.next_due and self.next_due.isoformat(),
+            "held_back": self.held_back,
+        }
 
 
 class Settlement(Part):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from stocksync.store.context import atomic
@@ -83,11 +83,18 @@ _RESCUED = Failure(
 )
 
 
+FIGURES: Final = (
+    *("delivered", "retrying", "failed", "lost", "released"),
+    *("operations_completed", "operations_retrying", "operations_failed"),
+)
+"""What settlements count: orders, and the operations that mirror them."""
+
+
 @dataclass(slots=True)
 class Settled:
     """What a settlement came to.
 
-    `figures`: orders `delivered`, `retrying`, `failed`, `released`; operations the same with `operations_` before it.
+    `figures`: counts by the names of FIGURES.
     `lost`: orders whose fence was gone; they are told again. `busy`: somebody else's transaction holds these orders;
     nothing was written of them yet.
     """
