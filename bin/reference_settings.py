@@ -96,7 +96,7 @@ GROUPS: tuple[tuple[str, str, dict[str, str]], ...] = (
         "Page, API and metrics",
         "Without users and keys, the page and the API answer only on the machine they run on.",
         {
-            "users": "Who may log in to the page: lines that `stocksync users hash` prints. They contain `$`: quote them.",
+            "users": "Who may log in to the page: lines that `stocksync users hash` prints. They contain `$`: put them in single quotes.",
             "api_keys": "Who may call the API: lines that `stocksync users key` prints.",
             "secret_key": "Signs the sessions of the page, at least 32 characters. Unset: derived from the users.",
             "trusted_proxies": "Number of proxies in front whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
