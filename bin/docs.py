@@ -7,9 +7,11 @@ copy, in which the pages at the root are pages too and the linked files lie besi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import posixpath
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -80,12 +82,14 @@ def make_stage(project: Path = PROJECT, stage: Path = STAGE) -> None:
         if old.relative_to(source).as_posix() not in wanted:
             old.unlink()
     for place, file in wanted.items():
-        content = texts[place] if place in texts else file.read_bytes()
-        copy = source / place
-        if not copy.is_file() or copy.read_bytes() != content:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(content)
-    shutil.copyfile(project / "zensical.toml", stage / "zensical.toml")
+        _write(source / place, texts[place] if place in texts else file.read_bytes())
+    _write(stage / "zensical.toml", (project / "zensical.toml").read_bytes())
+
+
+def _write(copy: Path, content: bytes) -> None:
+    if not copy.is_file() or copy.read_bytes() != content:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content)
 
 
 def build() -> int:
@@ -110,13 +114,19 @@ def serve(address: str) -> int:
     """Serve the site and follow changes, until Ctrl-C."""
     STAGE.mkdir(parents=True, exist_ok=True)
     make_stage()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     command = [sys.executable, "-m", "zensical", "serve", "--dev-addr", address]
     server = subprocess.Popen(command, cwd=STAGE)
     try:
         while server.poll() is None:
             time.sleep(0.5)
-            make_stage()
+            # A file that an editor is just replacing is there the next time.
+            with contextlib.suppress(FileNotFoundError):
+                make_stage()
     except KeyboardInterrupt:
+        pass
+    finally:
         server.terminate()
     return server.wait()
 
