@@ -31,7 +31,7 @@ _COLUMNS = (
     Operation.quantity, Operation.warehouse, Operation.line_item_id, Operation.applied, Operation.retry_count,
     Operation.max_retries, Operation.next_retry_at, Operation.created_at, Operation.updated_at,
     Operation.completed_at, Operation.error_class, Operation.error_message, Operation.actor, Operation.reason,
-    Operation.order.alias("order_ref"), Order.waiting, Order.due_at, Order.claim_id, Order.is_stock_updated,
+    Operation.order_ref, Order.waiting, Order.due_at, Order.claim_id, Order.is_stock_updated,
     Order.remote_flag,
 )
 # fmt: on
@@ -75,7 +75,7 @@ class Filter:
         SQLite keeps no statistics, so the order is ours: completed operations are many, those of any other status few.
         """
         conditions = {
-            "order_id": Operation.order.in_(_orders(self.order_id)),
+            "order_id": Operation.order_ref.in_(_orders(self.order_id)),
             "in_doubt": Operation.applied == SQL("'unknown'"),  # a constant, as in the condition of its index
             "error_class": Operation.error_class == self.error_class,
             "status": Operation.status == self.status,
@@ -108,7 +108,7 @@ class Filter:
 def _orders(order_id: str | None) -> Any:
     """Ids of the orders that are called so. The accounts are few: with them the unique index finds an order by its own id."""
     return Order.select(Order.id).where(
-        Order.order_id == order_id, Order.token.in_(Account.select(Account.token_id))
+        Order.order_id == order_id, Order.token_id.in_(Account.select(Account.token_id))
     )
 
 
