@@ -61,17 +61,16 @@ class Interventions(Part):
             UnknownOperation, TransitionRefused
             InDoubt: nobody knows yet whether there is something to tell.
         """
-        who, run = {"actor": check_word("actor", actor), "reason": _reason(reason)}, self._database.run
+        who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
         with self._database.transaction_scope():
             now = self._clock()
             order, operation = self._lock(operation_id, "retried")
-            state = order.is_stock_updated
-            if operation.status not in ACTIONS["retry"] or state is None:
+            if operation.status not in ACTIONS["retry"] or order.is_stock_updated is None:
                 raise TransitionRefused(operation_id, "retried", operation.status)
-            run(
+            self._database.run(
                 SCHEDULE_ORDER,
                 id=order.id,
-                state=state,
+                state=order.is_stock_updated,
                 due_at=now,
                 waiting="manual",
                 now=now,
@@ -160,9 +159,14 @@ class Interventions(Part):
         """Write what an operation in doubt came to; `details` say who knows. Raises as `confirm` does."""
         recorder, run, now = self.recorder, self._database.run, self._clock()
         order, operation = self._lock(operation_id, "confirmed")
-        said = {name: details.get(name) for name in ("error_class", "error_message")}
         statement, status = (CONFIRM_OPERATION, operation.status) if done else (DENY_OPERATION, "cancelled")
-        if not self._rows(statement, id=operation.id, now=now, **said):
+        if not self._rows(
+            statement,
+            id=operation.id,
+            now=now,
+            error_class=details.get("error_class"),
+            error_message=details.get("error_message"),
+        ):
             raise TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)
         if done:
             recorder.count(order, [operation])

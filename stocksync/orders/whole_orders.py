@@ -132,8 +132,11 @@ class AllegroStockService(Part):
             self._database.run(KEEP_OUT, order_ref=order.id)
         known = self._recorder.lines.of(order)
         operations = apply(self._recorder, order, known, withdrawal((), known), DEFAULT_WAREHOUSE)
-        done = self._record(order, operations, actor, reason or _REASONS[CANCELLED], now)
-        return OrderResult(order.order_id, "cancelled", done)
+        return OrderResult(
+            order.order_id,
+            "cancelled",
+            self._record(order, operations, actor, reason or _REASONS[CANCELLED], now),
+        )
 
     def process_return(
         self, document: Any, *, restock: bool = True, token_id: str | None = None, actor: str | None = None

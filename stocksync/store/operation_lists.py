@@ -18,7 +18,7 @@ from stocksync.store.models import Account, Order
 from stocksync.store.models import PendingStockOperation as Operation
 from stocksync.store.states import COMPLETED, FAILED, LIVE, PENDING, STATUSES
 from stocksync.store.tallies import Tallies
-from stocksync.store.values import is_storable
+from stocksync.store.values import as_utc, is_storable
 
 COUNTED = 10_000
 """Matches are counted up to here."""
@@ -92,16 +92,9 @@ class Filter:
             for condition in parts[2:]:  # with a plus in front, its index is not used
                 condition.lhs = NodeList((SQL("+"), condition.lhs), glue="")
         # What is in doubt is few and has an index of its own, which SQLite would leave for a range of ids.
-        if self.since is not None:
-            parts.append(
-                Operation.created_at >= self.since
-                if self.in_doubt
-                else Operation.id >= first_id_at(self.since)
-            )
-        if self.until is not None:
-            parts.append(
-                Operation.created_at < self.until if self.in_doubt else Operation.id < first_id_at(self.until)
-            )
+        recorded, bound = (Operation.created_at, as_utc) if self.in_doubt else (Operation.id, first_id_at)
+        parts += [recorded >= bound(self.since)] if self.since else []
+        parts += [recorded < bound(self.until)] if self.until else []
         return parts
 
 
@@ -156,10 +149,11 @@ class OperationLists(Part):
         total, more = self.count(wanted)
         columns = _BY_TIME if more or total > COUNTED else SORTED_BY
         order = order if order.removeprefix("-") in columns else NEWEST
-        found = self.matching(wanted, before, *_COLUMNS).join(Order, JOIN.LEFT_OUTER)
-        rows = list(in_order(found, order, columns).limit(limit + 1).offset(offset).dicts())
-        operations = [_document(row, now) for row in rows[:limit]]
-        return Page(operations, total, more, operations[-1]["id"] if len(rows) > limit else None, order)
+        found = in_order(
+            self.matching(wanted, before, *_COLUMNS).join(Order, JOIN.LEFT_OUTER), order, columns
+        )
+        rows = [_document(row, now) for row in found.limit(limit + 1).offset(offset).dicts()]
+        return Page(rows[:limit], total, more, rows[limit - 1]["id"] if len(rows) > limit else None, order)
 
     @connected
     def count(self, wanted: Filter) -> tuple[int, bool]:

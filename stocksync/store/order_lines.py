@@ -130,13 +130,15 @@ class OrderLines(Part):
         ids = {key: line_id for line_id in line_ids if (key := carried_key(token_id, line_id))}
         if not ids:
             return {}
-        rows = self._rows(
-            Statement("""
-                SELECT n.carried, o.order_id FROM stock_sync_order_lines AS n
-                JOIN stock_sync_orders AS o ON o.id = n.order_ref WHERE n.carried IN {keys:text}"""),
-            keys=list(ids),
-        )
-        return {ids[key]: order_id for key, order_id in rows}
+        return {
+            ids[key]: order_id
+            for key, order_id in self._rows(
+                Statement("""
+                    SELECT n.carried, o.order_id FROM stock_sync_order_lines AS n
+                    JOIN stock_sync_orders AS o ON o.id = n.order_ref WHERE n.carried IN {keys:text}"""),
+                keys=list(ids),
+            )
+        }
 
     def carrier(self, token_id: str, order_id: str, line_id: str | None, sku: str) -> str:
         """Where a line of the order is by now: in the order that took it over, else there."""

@@ -104,8 +104,7 @@ class Queries(Part):
 
         `differs`: what we say is not what the remote last said or accepted.
         """
-        named = Order.select().where(Order.token_id == token_id, Order.order_id == order_id)
-        order = named.dicts().first()
+        order = Order.select().where(Order.token_id == token_id, Order.order_id == order_id).dicts().first()
         if order is None:
             raise UnknownOrder(token_id, order_id)
         return {
@@ -135,30 +134,41 @@ class Queries(Part):
     @connected
     def told(self) -> dict[tuple[str, str], tuple[bool | None, bool | None]]:
         """(token_id, order_id) -> (what we say, what the remote last accepted), of every order with something to say."""
-        rows = (
-            Order.select(Order.token_id, Order.order_id, Order.is_stock_updated, Order.remote_flag)
+        return {
+            (lane, order): (ours, remote)
+            for lane, order, ours, remote in Order.select(
+                Order.token_id, Order.order_id, Order.is_stock_updated, Order.remote_flag
+            )
             .where(Order.is_stock_updated.is_null(False))
             .tuples()
-        )
-        return {(lane, order): (ours, remote) for lane, order, ours, remote in rows}
+        }
 
     @connected
     def lanes(self) -> list[dict[str, Any]]:
         """Every seller account with the orders that wait for delivery, claimed ones left out."""
         # Apart from the accounts: a join would have SQLite read every order that waits, not its index alone.
-        counted = Order.select(Order.token_id, fn.COUNT(SQL("*")), fn.MIN(Order.due_at)).where(WAITS)
-        waiting = {lane: (count, due) for lane, count, due in counted.group_by(Order.token_id).tuples()}
-        rows = list(Account.select().order_by(Account.token_id).dicts())
-        for row in rows:
-            row["orders_waiting"], row["next_due_at"] = waiting.get(row["token_id"], (0, None))
-        return rows
+        counted = Order.select(
+            Order.token_id,
+            fn.COUNT(SQL("*")).alias("orders_waiting"),
+            fn.MIN(Order.due_at).alias("next_due_at"),
+        )
+        waiting = {row["token_id"]: row for row in counted.where(WAITS).group_by(Order.token_id).dicts()}
+        nothing = {"orders_waiting": 0, "next_due_at": None}
+        return [
+            account | waiting.get(account["token_id"], nothing)
+            for account in Account.select().order_by(Account.token_id).dicts()
+        ]
 
     def oldest_due(self, now: datetime) -> datetime | None:
         """Since when the order that waits longest has been due, free, and in a lane that is worked on."""
-        lanes = [
-            lane for lane in self.lanes() if not lane["paused"] and (lane["snoozed_until"] or now) <= now
-        ]
-        return min((lane["next_due_at"] for lane in lanes if lane["next_due_at"]), default=None)
+        return min(
+            (
+                lane["next_due_at"]
+                for lane in self.lanes()
+                if lane["next_due_at"] and not lane["paused"] and (lane["snoozed_until"] or now) <= now
+            ),
+            default=None,
+        )
 
     @connected
     def stock(self, sku: str | None = None) -> list[dict[str, Any]]:
@@ -166,15 +176,16 @@ class Queries(Part):
         query = Level.select().order_by(Level.warehouse, Level.sku)
         if sku is None:
             return list(query.dicts())
-        rows = list(query.where(Level.sku == sku).dicts())
-        for row in rows:
-            newest = (
-                Movement.select()
-                .where(Movement.sku == sku, Movement.warehouse == row["warehouse"])
-                .order_by(Movement.created_at.desc(), Movement.id.desc())
-            )
-            row["movements"] = list(newest.limit(20).dicts())
-        return rows
+        newest = (
+            Movement.select()
+            .where(Movement.sku == sku)
+            .order_by(Movement.created_at.desc(), Movement.id.desc())
+            .limit(20)
+        )
+        return [
+            level | {"movements": list(newest.where(Movement.warehouse == level["warehouse"]).dicts())}
+            for level in query.where(Level.sku == sku).dicts()
+        ]
 
     @connected
     def levels(
@@ -206,6 +217,10 @@ class Queries(Part):
 
 def _log(which: Any) -> list[dict[str, Any]]:
     """What happened to those operations, the oldest event first."""
-    entry = StockSynchronizationLog
-    query = entry.select().join(PendingStockOperation).where(which)
-    return list(query.order_by(entry.timestamp, entry.id).dicts())
+    return list(
+        StockSynchronizationLog.select()
+        .join(PendingStockOperation)
+        .where(which)
+        .order_by(StockSynchronizationLog.timestamp, StockSynchronizationLog.id)
+        .dicts()
+    )
