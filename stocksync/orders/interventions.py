@@ -37,7 +37,7 @@ from stocksync.store.operations import (
     OrderRow,
     order_row,
 )
-from stocksync.store.order_lines import FORGET_LINE, LOWER_LINE, UNDO_DEDUCTION, WAIVE_LINE
+from stocksync.store.order_lines import FORGET_LINE, REVISE_LINES, UNDO_DEDUCTION, WAIVE_LINE
 from stocksync.store.states import ACTIONS
 from stocksync.store.values import check_word
 
@@ -117,8 +117,7 @@ class Interventions(Part):
             )
             state = order_state(recorder.lines.of(order).values(), ever_told_true=order.ever_told_true)
             changed = state is not order.is_stock_updated
-            is_wanted = self._rows(FIND_WANTED_OPERATION, order_ref=order.id)
-            if not is_wanted and not (changed and state is False):
+            if not (changed and state is False) and not self._rows(FIND_WANTED_OPERATION, order_ref=order.id):
                 run(REST_ORDER, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
                 recorder.schedule(order, now)
@@ -179,7 +178,9 @@ class Interventions(Part):
         if line.deducted < line.quantity and order.has_form:
             run(WAIVE_LINE, **which)
         elif line.deducted < line.quantity:
-            run(LOWER_LINE, **which, quantity=line.deducted + line.doubted)
+            run(
+                REVISE_LINES, **vars(replace(line, quantity=line.deducted + line.doubted)), order_ref=order.id
+            )
             run(FORGET_LINE, **which)
         # What came too late for a cancellation, or for the form that lowered its line, goes back at once.
         excess = line.left - (0 if order.status in (CANCELLED, SELLER_CANCELLED) else line.quantity)

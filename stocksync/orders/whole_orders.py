@@ -203,8 +203,13 @@ class AllegroStockService(Part):
                 return OrderResult(form.id, "noted")
         self._database.run(TAKE_FORM, id=order.id, **said, now=now)
         cancelled = standing != READY
-        operations = follow(self._recorder, order, form, carriers, warehouse, cancelled=cancelled)
-        done = self._record(order, operations, actor, _REASONS.get(standing), now)
+        done = self._record(
+            order,
+            follow(self._recorder, order, form, carriers, warehouse, cancelled=cancelled),
+            actor,
+            _REASONS.get(standing),
+            now,
+        )
         if cancelled or done:
             return OrderResult(form.id, "cancelled" if cancelled else "queued", done or ())
         lines = self._recorder.lines.of(order).values()

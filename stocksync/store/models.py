@@ -21,20 +21,20 @@ from stocksync.store.values import UtcDateTimeField
 
 DEFAULT_WAREHOUSE = "Ирина"
 
-# The plan names the first two; the others are kept short for our SQL.
+# The plan names the first two; the next are kept short for our SQL, the last are no plural in s.
 _OWN_NAMES = {
     "PendingStockOperation": "pending_stock_operations",
     "StockSynchronizationLog": "stock_synchronization_logs",
     "IdempotencyKey": "stock_sync_keys",
     "Pruned": "stock_sync_pruned",
+    "Tally": "stock_sync_tallies",
+    "Discrepancy": "stock_sync_discrepancies",
 }
 
 
 def _table_name(model: type[Model]) -> str:
     """`OrderLine`: `stock_sync_order_lines`, because it may live in the monolith's own database."""
-    name = make_snake_case(model.__name__)
-    plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
-    return _OWN_NAMES.get(model.__name__, f"stock_sync_{plural}")
+    return _OWN_NAMES.get(model.__name__, f"stock_sync_{make_snake_case(model.__name__)}s")
 
 
 class _Table(Model):  # type: ignore[misc]

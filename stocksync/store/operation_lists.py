@@ -16,7 +16,7 @@ from stocksync.store.database import SqliteDatabase, Statement, among, in_order
 from stocksync.store.identifiers import first_id_at
 from stocksync.store.models import Account, Order
 from stocksync.store.models import PendingStockOperation as Operation
-from stocksync.store.states import COMPLETED, FAILED, LIVE, PENDING, STATUSES
+from stocksync.store.states import COMPLETED, FAILED, PENDING, PROCESSING, STATUSES
 from stocksync.store.tallies import Tallies
 from stocksync.store.values import as_utc, is_storable
 
@@ -205,7 +205,7 @@ class OperationLists(Part):
                 SELECT error_class, COUNT(*),
                        CASE {" ".join(f"WHEN id >= :{age} THEN '{age}'" for age in ages)} ELSE 'older' END
                 FROM pending_stock_operations
-                WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((*LIVE, FAILED))}
+                WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((PENDING, PROCESSING, FAILED))}
                 GROUP BY 1, 3"""),
             **ages,
         )

@@ -60,8 +60,6 @@ REVISE_LINES = Statement("""
 WAIVE_LINE = Statement("""
     UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id""")
 KEEP_OUT = Statement("UPDATE stock_sync_order_lines SET moves_stock = FALSE WHERE order_ref = :order_ref")
-LOWER_LINE = Statement("""
-    UPDATE stock_sync_order_lines SET quantity = :quantity WHERE order_ref = :order_ref AND line_id = :line_id""")
 FORGET_LINE = Statement("""
     DELETE FROM stock_sync_order_lines
     WHERE order_ref = :order_ref AND line_id = :line_id AND quantity = 0 AND deducted = 0""")

@@ -134,14 +134,12 @@ class Queries(Part):
     @connected
     def told(self) -> dict[tuple[str, str], tuple[bool | None, bool | None]]:
         """(token_id, order_id) -> (what we say, what the remote last accepted), of every order with something to say."""
-        return {
-            (lane, order): (ours, remote)
-            for lane, order, ours, remote in Order.select(
-                Order.token_id, Order.order_id, Order.is_stock_updated, Order.remote_flag
-            )
+        rows = (
+            Order.select(Order.token_id, Order.order_id, Order.is_stock_updated, Order.remote_flag)
             .where(Order.is_stock_updated.is_null(False))
             .tuples()
-        }
+        )
+        return {(lane, order): (ours, remote) for lane, order, ours, remote in rows}
 
     @connected
     def lanes(self) -> list[dict[str, Any]]:
