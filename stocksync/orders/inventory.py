@@ -249,14 +249,9 @@ class InventoryManagerWithSync:
             call.moves_stock = True
             return self._service.recorded(decide, call, immediate)
         call.applied = "unknown"
-        database = self._service.context.database
-        if database.in_transaction():
+        if self._service.context.database.in_transaction():
             raise OpenTransaction
-        with database.transaction_scope():
-            order, first = decide(self._service.recorder, call, True)
-        if first is None:
-            self._ask(call, act)
-        return self._service.answer(order, first or call.id, immediate)
+        return self._service.recorded(decide, call, immediate, ask=lambda: self._ask(call, act))
 
     def _ask(self, call: Operation, act: Callable[[str, str, int], Any]) -> None:
         try:

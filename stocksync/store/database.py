@@ -205,8 +205,9 @@ def among(values: Iterable[str]) -> str:
 
 def in_order(query: Any, order: str, columns: Mapping[str, tuple[Any, ...]]) -> Any:
     """`query` sorted by the columns of that name, falling with `-` in front."""
-    by = columns[order.removeprefix("-")]
-    return query.order_by(*(each.desc() if order.startswith("-") else each.asc() for each in by))
+    return query.order_by(
+        *(by.desc() if order.startswith("-") else by.asc() for by in columns[order.removeprefix("-")])
+    )
 
 
 def uuid_of(value: Any) -> UUID:

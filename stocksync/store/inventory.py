@@ -111,9 +111,15 @@ class StockLedger(Part):
 
     def on_hand(self, warehouse: str, skus: Iterable[str]) -> dict[str, int]:
         """Units on hand of each of `skus` that the warehouse knows."""
-        levels = Statement("""
-            SELECT sku, on_hand FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text}""")
-        return dict(self._rows(levels, warehouse=warehouse, skus=list(skus)))
+        return dict(
+            self._rows(
+                Statement("""
+                    SELECT sku, on_hand FROM stock_sync_levels
+                    WHERE warehouse = :warehouse AND sku IN {skus:text}"""),
+                warehouse=warehouse,
+                skus=list(skus),
+            )
+        )
 
     def hold(self, warehouse: str, skus: Iterable[str], now: datetime) -> None:
         """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""

@@ -54,7 +54,7 @@ _END_OUTAGE = Statement("""
       SELECT id FROM stock_sync_orders
       WHERE due_at IS NOT NULL AND claim_id IS NULL AND waiting = 'outage' LIMIT :limit {skip_locked})
     RETURNING id""")
-_WAITS = Order.due_at.is_null(False) & Order.claim_id.is_null()
+WAITS = Order.due_at.is_null(False) & Order.claim_id.is_null()
 """Nobody has it. It may be due later, or its lane be held back."""
 
 
@@ -103,12 +103,12 @@ class Lanes(Part):
 
     def due_lanes(self) -> dict[str, datetime]:
         """When each lane with waiting work has something due next."""
-        lanes = Order.select(Order.token, fn.MIN(Order.due_at)).where(_WAITS).group_by(Order.token)
+        lanes = Order.select(Order.token_id, fn.MIN(Order.due_at)).where(WAITS).group_by(Order.token_id)
         return dict(lanes.tuples().execute(self._database))
 
     def next_due(self, lane: str) -> datetime | None:
         """When the lane has something due next; None: nothing waits."""
-        waiting = Order.select(fn.MIN(Order.due_at)).where(_WAITS, Order.token == lane)
+        waiting = Order.select(fn.MIN(Order.due_at)).where(WAITS, Order.token_id == lane)
         return cast(datetime | None, waiting.scalar(self._database))
 
     @atomic
