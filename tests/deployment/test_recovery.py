@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stocksync.sandbox import Sandbox
-from tests.processes import ROOT, Processes, run_command
+from tests.processes import ROOT, Processes
 from tests.server_programs import find_postgres
 from tests.servers import PostgresServer
 
@@ -79,7 +79,7 @@ def back_up(url: str, folder: Path) -> Path:
         source = url.removeprefix("sqlite:///")
         subprocess.run([sys.executable, "-c", script, source, target], check=True, timeout=60)
     else:
-        command = [client("pg_dump"), "--format=custom", f"--file={target}", url]
+        command = [str(client("pg_dump")), "--format=custom", f"--file={target}", url]
         subprocess.run(command, check=True, timeout=60)
     return target
 
@@ -94,7 +94,13 @@ def lose_and_restore(url: str, backup: Path, server: PostgresServer | None) -> s
         return url
     server.drop_database(url.rsplit("/", 1)[1])
     restored = server.url(server.create_database())
-    command = [client("pg_restore"), "--exit-on-error", "--no-owner", f"--dbname={restored}", backup]
+    command = [
+        str(client("pg_restore")),
+        "--exit-on-error",
+        "--no-owner",
+        f"--dbname={restored}",
+        str(backup),
+    ]
     subprocess.run(command, check=True, timeout=60)
     return restored
 
