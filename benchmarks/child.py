@@ -84,9 +84,9 @@ def _drain(count: int, bound: float, profile: str | None) -> dict[str, Any]:
         done, started = 0, time.monotonic()
         while done < count and time.monotonic() - started < bound:
             report = runtime.engine.drain(LANE, lambda: time.monotonic() - started > bound)
-            done += report.delivered
+            done += report.figures["delivered"]
             concurrency.append(report.concurrency)
-            if report.next_due is None or not report.delivered:
+            if report.next_due is None or not report.figures["delivered"]:
                 break
         ended = time.monotonic()
         if profiler:

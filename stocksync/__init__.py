@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stocksync.orders.whole_orders import AllegroStockService, OrderResult, ReturnResult
     from stocksync.runtime import Runtime
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"
 
 _LOADED_WHEN_USED = {
     "StockSyncConfig": "config",

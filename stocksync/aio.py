@@ -51,9 +51,9 @@ class AsyncStockSync:
 
         The way to have the types checked: `await sync.call(sync.runtime.service.retry, id, actor="Anna")`.
         """
-        context = contextvars.copy_context()
-        work = functools.partial(context.run, function, *args, **kwargs)
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future = asyncio.get_running_loop().run_in_executor(
+            self._pool, functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+        )
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

@@ -10,16 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo
 
 from stocksync.credentials import KEY_HASH, PASSWORD_HASH, read_credentials
 from stocksync.errors import ConfigurationError
@@ -54,13 +45,13 @@ def _url(*schemes: str) -> AfterValidator:
             _ = parts.port
         except ValueError:
             return f"is no valid URL; it must start with {wanted}"
-        if parts.scheme not in schemes:
-            return f"must start with {wanted}"
-        if "http" in schemes and not parts.hostname:
-            return "names no host"
-        if "http" in schemes and (parts.username or parts.password):
-            return "must not contain a login: the token has a variable of its own"
-        return None
+        of_http, login = "http" in schemes, parts.username or parts.password
+        faults = (
+            (parts.scheme not in schemes, f"must start with {wanted}"),
+            (of_http and not parts.hostname, "names no host"),
+            (of_http and login, "must not contain a login: the token has a variable of its own"),
+        )
+        return next((sentence for wrong, sentence in faults if wrong), None)
 
     return _checked(find_fault)
 
@@ -106,7 +97,7 @@ class StockSyncConfig(BaseModel):
     redis_url: Annotated[SecretStr, _url("redis", "rediss", "unix")] | None = None
     microservice_base_url: Annotated[str, _HttpUrl] | None = None
     microservice_jwt_token: Annotated[SecretStr, _HeaderText] | None = None
-    _token_file: Path | None = PrivateAttr(None)
+    _token_file: str = ""
 
     # The plan's
     retry_max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
@@ -134,7 +125,7 @@ class StockSyncConfig(BaseModel):
     monitoring_ping_url: Annotated[SecretStr, _HttpUrl] | None = None
 
     # Who is told: Apprise's addresses, separated by blanks or commas (tgram://TOKEN/CHAT)
-    alert_urls: Annotated[SecretStr, _AlertUrls] | None = None
+    alert_urls: Annotated[SecretStr, _AlertUrls] = SecretStr("")
     alert_language: Literal["ru", "pl", "en"] = "ru"
     alert_repeat_hours: Annotated[float, Field(gt=0)] = 6
     telegram_api_url: Annotated[str, _HttpUrl] | None = None
@@ -187,6 +178,7 @@ class StockSyncConfig(BaseModel):
     page_language: Literal["ru", "pl", "en"] = "ru"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "text", "json"] = "auto"
+    tracing: bool = False
 
     def __init__(self, /, _read: Mapping[str, Any] | None = None, **given: Any) -> None:
         faults: list[str] = []
@@ -198,23 +190,24 @@ class StockSyncConfig(BaseModel):
     @property
     def database(self) -> str:
         """The database's URL; SQLite under `data_dir` when none is set. Holds a secret: never print it."""
-        if self.database_url is not None:
-            return self.database_url.get_secret_value()
-        return f"sqlite:///{quote(str(self.data_dir / 'stocksync.db'))}"
+        return (
+            self.database_url.get_secret_value()
+            if self.database_url
+            else f"sqlite:///{quote(str(self.data_dir / 'stocksync.db'))}"
+        )
 
     def jwt_token(self) -> str | None:
         """The bearer for the microservice; read again where it came from a file, which may have a new one by now."""
-        # The one that was read at start is better than none.
-        with suppress(OSError, UnicodeDecodeError):
-            if self._token_file is not None:
-                return self._token_file.read_text(encoding="utf-8").strip()
+        if self._token_file:
+            # The one that was read at start is better than none.
+            with suppress(OSError, UnicodeDecodeError):
+                return Path(self._token_file).read_text(encoding="utf-8").strip()
         return self.microservice_jwt_token.get_secret_value() if self.microservice_jwt_token else None
 
     @property
     def messengers(self) -> list[str]:
         """Where alerts go. Each holds a secret: never print it."""
-        urls = self.alert_urls.get_secret_value() if self.alert_urls else ""
-        return urls.replace(",", " ").split()
+        return self.alert_urls.get_secret_value().replace(",", " ").split()
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
@@ -244,8 +237,7 @@ class StockSyncConfig(BaseModel):
             )
         if faults:
             raise ConfigurationError(faults)
-        token_file = environment.get("ALLEGRO_MICROSERVICE_JWT_TOKEN_FILE", "").strip()
-        config._token_file = Path(token_file) if token_file else None
+        config._token_file = environment.get("ALLEGRO_MICROSERVICE_JWT_TOKEN_FILE", "").strip()
         return config
 
 
@@ -264,13 +256,12 @@ def _values(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]
         elif path:
             try:
                 text = Path(path).read_text(encoding="utf-8").strip()
+                if not text:
+                    faults.append(f"{name}_FILE: {path} is empty")
             except (OSError, UnicodeDecodeError) as error:
                 faults.append(
                     f"{name}_FILE: {path} can't be read ({getattr(error, 'strerror', None) or 'not text'})"
                 )
-            else:
-                if not text:
-                    faults.append(f"{name}_FILE: {path} is empty")
         if text:
             values[field] = text
     return values
@@ -278,12 +269,11 @@ def _values(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]
 
 def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
     known = {variable_of(field) for field in StockSyncConfig.model_fields}
-    faults = []
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name.removesuffix("_FILE") not in known:
-            near = get_close_matches(name, known, n=1)
-            faults.append(f"{name} is no setting" + (f"; {near[0]} is" if near else ""))
-    return faults
+    return [
+        f"{name} is no setting" + "".join(f"; {near} is" for near in get_close_matches(name, known, n=1))
+        for name in sorted(environment)
+        if name.startswith(PREFIX) and name.removesuffix("_FILE") not in known
+    ]
 
 
 def _sentences(fault: Any) -> list[str]:
@@ -292,5 +282,5 @@ def _sentences(fault: Any) -> list[str]:
     if fault["type"] == "value_error":
         return [f"{name} {sentence}" for sentence in said]
     secret = "SecretStr" in repr(StockSyncConfig.model_fields.get(str(fault["loc"][0])))
-    shown = "" if secret else f", got {str(fault['input'])!r:.60}"
-    return [f"{name} {re.sub(r'^Input should be ', 'must be ', said[0])}{shown}"]
+    got = "" if secret else f", got {str(fault['input'])!r:.60}"
+    return [f"{name} {re.sub(r'^Input should be ', 'must be ', said[0])}{got}"]

@@ -136,9 +136,10 @@ class InsufficientStock(StockSyncError):
     order_id: str | None = None
 
     def __str__(self) -> str:
-        lines = ", ".join(f"{one.sku} needs {one.needed}, has {one.available}" for one in self.shortages)
         where = " and ".join(dict.fromkeys(short.warehouse for short in self.shortages)) or "?"
-        return f"too little stock in warehouse {where}: {lines}"
+        return f"too little stock in warehouse {where}: " + ", ".join(
+            f"{one.sku} needs {one.needed}, has {one.available}" for one in self.shortages
+        )
 
 
 @dataclass(eq=False)

@@ -21,6 +21,7 @@ from stocksync.delivery.client import ForeignClient, OrdersClient, OrdersReader
 from stocksync.delivery.engine import DeliveryEngine
 from stocksync.delivery.sender_pool import Sender
 from stocksync.delivery.settlement import DrainReport
+from stocksync.delivery.tracing import Tracing
 from stocksync.errors import ConfigurationError, RemoteError, needs_extra
 from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
 from stocksync.orders.service import StockSynchronizationService
@@ -28,7 +29,7 @@ from stocksync.orders.whole_orders import AllegroStockService
 from stocksync.queue.embedded import EmbeddedRedis
 from stocksync.queue.shutdown import Stop
 from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue, processes_alive
-from stocksync.store.context import Context, Wakeups
+from stocksync.store.context import Context, Wakeups, no_span
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.identifiers import Clock, IdFactory
@@ -38,7 +39,7 @@ from stocksync.store.outages import DATABASE, REDIS, Outage, is_unavailable, utc
 from stocksync.store.queries import Queries
 from stocksync.store.tallies import Tallies
 from stocksync.store.upkeep import Alerts
-from stocksync.upkeep.messenger import AppriseMessenger, LogMessenger, Messenger
+from stocksync.upkeep.messenger import AppriseMessenger, log_alerts
 from stocksync.upkeep.monitor import Monitor
 from stocksync.upkeep.periodic import PeriodicTasks
 from stocksync.upkeep.reconcile import Reconciliation
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from stocksync.queue.scheduler import StockSyncScheduler
 
 log = logging.getLogger(__name__)
-
 Answer = TypeVar("Answer")
 
 
@@ -85,8 +85,11 @@ class Runtime:
 
     @cached_property
     def context(self) -> Context:
-        """What every part works with."""
-        return Context(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng)
+        """What every part works with. Raises MissingExtra."""
+        return Context(
+            *(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng),
+            Tracing().span if self.config.tracing else no_span,
+        )
 
     # The database
 
@@ -100,18 +103,17 @@ class Runtime:
 
     def with_database(self, act: Callable[[], Answer]) -> Answer | None:
         """Call `act`. None: the database does not answer, which is no fault of ours; that it begins and ends is logged."""
-        outage = self.database_outage
         try:
-            if outage.lasts:
+            if self.database_outage.lasts:
                 with self.database.transaction_scope():
                     pass  # whoever only reads does not notice that SQLite is locked
             answer = act()
         except Exception as error:
             if not is_unavailable(error):
                 raise
-            outage.begins(error)
+            self.database_outage.begins(error)
             return None
-        outage.ends()
+        self.database_outage.ends()
         return answer
 
     def require_schema(self) -> None:
@@ -137,13 +139,12 @@ class Runtime:
         )
 
     inventory = cached_property(lambda runtime: InventoryManager(runtime.context))
-
     orders = cached_property(lambda runtime: AllegroStockService(runtime.service))
 
-    @cached_property
-    def inventory_with_sync(self) -> InventoryManagerWithSync:
-        """Around our own stock; for an inventory kept elsewhere make `InventoryManagerWithSync(it, service)`."""
-        return InventoryManagerWithSync(self.inventory, self.service)
+    inventory_with_sync = cached_property(
+        lambda runtime: InventoryManagerWithSync(runtime.inventory, runtime.service)
+    )
+    """Around our own stock; for an inventory kept elsewhere make `InventoryManagerWithSync(it, service)`."""
 
     # Delivery and comparison
 
@@ -155,8 +156,9 @@ class Runtime:
             return ForeignClient(self._client, self.config.microservice_timeout)
         config = self.config
         if config.microservice_base_url is None:
-            missing = "ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"
-            raise ConfigurationError([missing])
+            raise ConfigurationError(
+                ["ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"]
+            )
         return OrdersClient(
             config.microservice_base_url,
             config.jwt_token,
@@ -203,10 +205,10 @@ class Runtime:
         return job
 
     @cached_property
-    def messenger(self) -> Messenger:
+    def messenger(self) -> Callable[[str], bool]:
         """Carries alerts. Raises MissingExtra."""
         urls = self.config.messengers
-        return AppriseMessenger(urls, self.config.telegram_api_url) if urls else LogMessenger()
+        return AppriseMessenger(urls, self.config.telegram_api_url) if urls else log_alerts
 
     @cached_property
     def monitor(self) -> Monitor:
@@ -247,8 +249,9 @@ class Runtime:
 
     @cached_property
     def wakeups(self) -> Wakeups:
-        pause = self.config.caller_redis_pause
-        return RedisWakeups(self.queue(), self.config.redis_prefix, self.redis_outage, pause=pause)
+        return RedisWakeups(
+            self.queue(), self.config.redis_prefix, self.redis_outage, pause=self.config.caller_redis_pause
+        )
 
     def processes_alive(self) -> dict[str, bool]:
         """Whether a worker and a scheduler live. Raises RedisError."""

@@ -13,12 +13,10 @@ With unittest: `self.stock_sync = self.enterContext(harness())` in `setUp`.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
 from itertools import repeat
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,18 +25,17 @@ from stocksync.delivery.answers import Answer, RemoteOrder, RemotePage, Verdict,
 from stocksync.errors import RemoteError
 from stocksync.runtime import Runtime, use
 from stocksync.store.context import Wakeups
-from stocksync.store.database import open_database
 from stocksync.store.migrate import migrate
 from stocksync.store.operation_lists import Filter
 from stocksync.store.outages import utc_now
 
 
+@dataclass(eq=False)
 class Clock:
     """Time that stands still until it is moved."""
 
-    def __init__(self, now: datetime) -> None:
-        """`now`: aware UTC; may be set later as well."""
-        self.now = now
+    now: datetime
+    """Aware UTC; may be set later as well."""
 
     def __call__(self) -> datetime:
         return self.now
@@ -121,10 +118,11 @@ class Remote:
     def list_orders(self, *, token_id: str, cursor: str | None, limit: int, **_: Any) -> RemotePage:
         """As reconciliation asks it. Raises RemoteError."""
         self._be_there()
-        after = cursor or ""
-        ids = sorted(order for token, order in self.told if token == token_id and order > after)
-        orders = [RemoteOrder(order, self.told[token_id, order]) for order in ids[:limit]]
-        return RemotePage(orders, ids[limit - 1] if len(ids) > limit else None)
+        ids = sorted(order for token, order in self.told if token == token_id and order > (cursor or ""))
+        return RemotePage(
+            [RemoteOrder(order, self.told[token_id, order]) for order in ids[:limit]],
+            ids[limit - 1] if len(ids) > limit else None,
+        )
 
     def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
         """As reconciliation asks it. Raises RemoteError."""
@@ -200,40 +198,24 @@ def harness(database_url: str | None = None, **settings: Any) -> Iterator[Harnes
         ConfigurationError, DatabaseUnavailable
     """
     with TemporaryDirectory(prefix="stocksync-", ignore_cleanup_errors=True) as folder:
-        file = Path(folder, "test.sqlite3")
-        given = {"database_url": database_url or f"sqlite:///{file}", "retry_jitter": False, **settings}
+        url = database_url or f"sqlite:///{folder}/test.sqlite3"
+        given = {"database_url": url, "retry_jitter": False, **settings}
         # No sender threads: a number that no environment may ask for.
         made = Harness(StockSyncConfig.load({}, **given).model_copy(update={"delivery_concurrency": 0}))
         database, before = made.runtime.database, use(made.runtime)
         try:
             if database_url is None:
-                file.write_bytes(_empty_database())
                 with database.scope():
                     database.pragma("synchronous", "off", permanent=True)
-            else:
-                migrate(database)
+            migrate(database)
             yield made
         finally:
             use(before)
             made.runtime.close()
 
 
-@cache
-def _empty_database() -> bytes:
-    """An SQLite file with our tables in it, made once a process: that takes longer than most tests."""
-    with TemporaryDirectory(prefix="stocksync-", ignore_cleanup_errors=True) as folder:
-        file = Path(folder, "empty.sqlite3")
-        database = open_database(f"sqlite:///{file}")
-        migrate(database)
-        database.close_all()
-        return file.read_bytes()
-
-
-try:
+with suppress(ImportError):  # unittest has no need of it
     import pytest
-except ImportError:  # unittest has no need of it
-    pass
-else:
 
     @pytest.fixture
     def stock_sync() -> Iterator[Harness]:

@@ -63,9 +63,10 @@ class ScriptedRemote:
         order_id: str,
         is_stock_updated: bool,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
         timeout: float | None = None,
     ) -> Answer:
-        del timeout
+        del timeout, traceparent
         self.takes_time()
         answer = self.answer(order_id)
         with self._lock:

@@ -17,14 +17,11 @@ class Told:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.takes = True
-        self.left: int | None = None
 
-    def send(self, text: str) -> bool:
-        taken = self.takes and self.left != 0
-        if taken:
+    def __call__(self, text: str) -> bool:
+        if self.takes:
             self.texts.append(text)
-            self.left = None if self.left is None else self.left - 1
-        return taken
+        return self.takes
 
 
 class Watched:
@@ -36,7 +33,7 @@ class Watched:
         self.heard: dict[str, bool] | None = {"worker": True, "scheduler": True}
         shop.runtime.__dict__["processes_alive"] = self._heard
         self.monitor = shop.runtime.monitor
-        self.monitor._messenger = self.told
+        self.monitor._send = self.told
 
     def _heard(self) -> dict[str, bool]:
         if self.heard is None:

@@ -35,7 +35,6 @@ def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
     app.json = api.Json(app)
     app.register_api(api.stock_sync)
     app.register_api(api.orders)
-    app.register_blueprint(api.docs)
     # Nobody asks from another site, so nobody is told what OPTIONS there are.
     app.config.update(
         MAX_CONTENT_LENGTH=64 * 1024, PROVIDE_AUTOMATIC_OPTIONS=False, SESSION_COOKIE_SAMESITE="Lax"
@@ -45,7 +44,7 @@ def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
     at.require_schema()
     auth.set_up(app, at.config)
     Babel(app, locale_selector=frame.select_language)
-    for blueprint in (auth.blueprint, frame.blueprint, health.blueprint):
+    for blueprint in (api.docs, auth.blueprint, frame.blueprint, health.blueprint):
         app.register_blueprint(blueprint)
     if runtime is None:
         process.set_up_log(at.config)

@@ -65,8 +65,6 @@ _FILTER: dict[str, Any] = {
     "since": (Annotated[_Moment | None, Field(description="recorded at or after this time")], None),
     "until": (Annotated[_Moment | None, Field(description="recorded before this time")], None),
 }
-_PARAMETERS: dict[str, list[str]] = {}
-"""Of each view: what may stand in its address."""
 
 
 def call(
@@ -88,8 +86,6 @@ def call(
                 else {name: (each.annotation, ... if each.default is each.empty else each.default)}
             )
         body_model = {"body": fields.pop("body")[0]} if "body" in fields else {}
-        _PARAMETERS[view.__name__] = sorted(fields)
-        in_path = {name: fields.pop(name) for name in re.findall(r"(\w+)>", rule)}
 
         @wraps(view)
         def shown(path: BaseModel, query: BaseModel, **body: BaseModel) -> Response:
@@ -102,8 +98,8 @@ def call(
             )
 
         shown.__annotations__ = body_model | {
-            "path": create_model("Path", **in_path),
-            "query": create_model("Query", **fields),
+            "path": create_model("Path", **{name: fields.pop(name) for name in re.findall(r"(\w+)>", rule)}),
+            "query": create_model("Query", __config__={"extra": "forbid"}, **fields),
         }
         return route(rule, responses={200: answer, **dict.fromkeys(faults, Fault)})(shown)
 
@@ -115,12 +111,9 @@ def call(
 
 @stock_sync.before_request
 @orders.before_request
-def refuse_what_is_not_named() -> None:
-    """Refuse parameters that the call does not name, which the models alone can't see."""
-    known = _PARAMETERS[str(request.endpoint).rpartition(".")[2]]
+def refuse_what_is_given_twice() -> None:
+    """Refuse parameters that are given twice, of which the models see one."""
     for name, values in request.args.lists():
-        if name not in known:
-            abort(400, f"{name:.60}: there is no such parameter; known: {', '.join(known) or 'none'}")
         if len(values) > 1:
             abort(400, f"{name}: given {len(values)} times")
 
@@ -128,8 +121,6 @@ def refuse_what_is_not_named() -> None:
 @orders.before_request
 def refuse_what_is_no_document() -> None:
     """Refuse bodies that are no JSON object, each of which is an error of its own."""
-    if request.method == "OPTIONS":
-        return
     request.max_content_length = 2 * 1024 * 1024
     if not request.is_json:
         abort(415, "The body must be JSON, with Content-Type: application/json.")

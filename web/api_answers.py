@@ -24,9 +24,11 @@ _TYPES = {"UUID": UUID, "BOOL": bool, "INT": int, "BIGINT": int, "UTCTIME": date
 
 def _columns(table: Any, names: str) -> dict[str, Any]:
     """Columns of a table as fields of an answer: each of its type, or null where the column may be NULL."""
-    columns = [table._meta.columns[name] for name in names.split()]
-    types = [(column, _TYPES.get(column.field_type, str)) for column in columns]
-    return {column.column_name: kind | None if column.null else kind for column, kind in types}
+    return {
+        column.column_name: kind | None if column.null else kind
+        for column in [table._meta.columns[name] for name in names.split()]
+        for kind in [_TYPES.get(column.field_type, str)]
+    }
 
 
 def answer(name: str, about: str | None = None, /, base: type[BaseModel] = BaseModel, **shown: Any) -> Any:

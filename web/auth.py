@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -39,48 +39,16 @@ from stocksync.credentials import (
     read_credentials,
 )
 from stocksync.web.frame import FOR_ALL, for_program, own_path, runtime
+from stocksync.web.words import NOBODY
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("auth", __name__)
 
 SESSION_LASTS = timedelta(hours=12)
+PER_ADDRESS, PER_NAME, WINDOW, MOST_REMEMBERED = 10, 50, 900, 10_000
+"""Logins that may fail from one address (a /64 network counts as one), and with one name from wherever; in how
+many seconds. Of more addresses and names than the last all is forgotten."""
 _BEFORE_LOGIN = frozenset({"auth.login", "auth.logout", "static"})
-
-
-class Attempts:
-    """Failed logins in a quarter of an hour: of one address, and of one known name from wherever.
-
-    Kept in this process, for at most 10,000 addresses (a /64 network counts as one) and the names that exist.
-    """
-
-    per_address, per_name, span, most = 10, 50, timedelta(minutes=15), 10_000
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seen = {kind: OrderedDict[str, tuple[datetime, int]]() for kind in ("address", "name")}
-
-    def begin(self, address: str, name: str | None, now: datetime) -> bool:
-        """Count one more, before it is looked at; False: there were too many."""
-        with self._lock:
-            return self._count("address", _network(address), self.per_address, now) and (
-                name is None or self._count("name", name, self.per_name, now)
-            )
-
-    def forgive(self, address: str, name: str) -> None:
-        """It was the right password."""
-        with self._lock:
-            self._seen["address"].pop(_network(address), None)
-            self._seen["name"].pop(name, None)
-
-    def _count(self, kind: str, whose: str, allowed: int, now: datetime) -> bool:
-        seen = self._seen[kind]
-        since, times = seen.pop(whose, (now, 0))
-        if now - since > self.span:
-            since, times = now, 0
-        seen[whose] = (since, times + 1)
-        if len(seen) > self.most:
-            seen.popitem(last=False)
-        return times < allowed
 
 
 class Access:
@@ -92,14 +60,22 @@ class Access:
         }
         self.keys = read_credentials(config.api_keys.get_secret_value(), KEY_HASH)[0]
         self.only_here = not self.users and not self.keys  # then only somebody at this machine gets in
-        self.attempts = Attempts()
-        self.hashing = threading.Lock()  # one password at a time, because each takes 32 MB
+        self.logging_in = threading.Lock()  # one password at a time, because each takes 32 MB
+        self.failed, self._window = Counter[str](), 0.0
+
+    def may_try(self, address: str, name: str, now: datetime) -> bool:
+        """Count one more login, before it is looked at; False: there were too many in this quarter of an hour."""
+        window = now.timestamp() // WINDOW
+        if window != self._window or len(self.failed) >= MOST_REMEMBERED:
+            self.failed, self._window = Counter(), window
+        self.failed.update((address, f"name {name}"))
+        return self.failed[address] <= PER_ADDRESS and self.failed[f"name {name}"] <= PER_NAME
 
     def user_of_session(self) -> Credential | None:
         """Whose session it is, while it lasts and they still have the password they began it with."""
         who = self.users.get(str(session.get("user")))
-        age = timedelta(seconds=runtime.clock().timestamp() - float(session.get("since", 0)))
-        return who if who and age < SESSION_LASTS and session.get("mark") == _mark(who) else None
+        still = runtime.clock().timestamp() - float(session.get("since", 0)) < SESSION_LASTS.total_seconds()
+        return who if who and still and session.get("mark") == _mark(who) else None
 
     def user_of_key(self) -> Credential | None:
         """Whose key the request shows."""
@@ -123,10 +99,13 @@ class _Sessions(SecureCookieSessionInterface):
 def set_up(app: Flask, config: StockSyncConfig) -> None:
     """Have `app` keep sessions and know the people of the settings."""
     app.extensions["stocksync.access"] = found = Access(config)
-    users = config.users.get_secret_value()
-    derived = hashlib.sha256(f"stocksync session {users}".encode()).hexdigest() if users else None
+    # Without one: the same after a restart, as long as the users are.
     app.secret_key = (
-        config.secret_key.get_secret_value() if config.secret_key else derived or secrets.token_hex()
+        config.secret_key.get_secret_value()
+        if config.secret_key
+        else hashlib.sha256(
+            f"stocksync session {config.users.get_secret_value() or secrets.token_hex()}".encode()
+        ).hexdigest()
     )
     app.session_interface = _Sessions()
     if proxies := config.trusted_proxies:
@@ -146,7 +125,7 @@ def guard() -> Any:
         return None
     if access.only_here:
         _refuse_elsewhere()
-        g.user = Credential("page", Role.ADMIN, hash="")
+        g.user = Credential(NOBODY, Role.ADMIN, hash="")
         # A program here needs no token; a browser says that it is one, whatever site sends it.
         trusted = program and not any(
             header in request.headers for header in ("Origin", "Referer", "Cookie", "Sec-Fetch-Site")
@@ -191,25 +170,6 @@ def csrf_token() -> str:
     return str(session.setdefault("csrf", secrets.token_urlsafe(32)))
 
 
-@blueprint.after_app_request
-def secure(response: Response) -> Response:
-    """Headers that keep other sites and injected scripts out."""
-    response.headers.update(
-        {
-            "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-            "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-            "frame-ancestors 'none'",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            **({"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {}),
-        }
-    )
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
-
-
 @blueprint.route("/login", methods=["GET", "POST"])
 def login() -> Any:
     """The form, and what it sends."""
@@ -232,15 +192,15 @@ def login() -> Any:
 
 def _begin_session() -> tuple[str | None, int]:
     """What is wrong with the name and the password that were sent, and the code of the answer; 303: nothing."""
-    address, who = request.remote_addr or "", access.users.get(request.form.get("name", "").strip())
-    if not access.attempts.begin(address, who.name if who else None, runtime.clock()):
-        return _("Too many attempts; try again in a quarter of an hour."), 429
-    with access.hashing:
-        fits = password_fits(request.form.get("password", ""), who)
-    if who is None or not fits:
-        log.warning("a login failed from %s", address)
-        return _("Name or password is wrong."), 401
-    access.attempts.forgive(address, who.name)
+    name, address = request.form.get("name", "").strip()[:50], network(request.remote_addr or "")
+    who = access.users.get(name)
+    with access.logging_in:
+        if not access.may_try(address, name, runtime.clock()):
+            return _("Too many attempts; try again in a quarter of an hour."), 429
+        if who is None or not password_fits(request.form.get("password", ""), who):
+            log.warning("a login failed from %s", request.remote_addr)
+            return _("Name or password is wrong."), 401
+        access.failed.subtract((address, f"name {name}"))
     session.clear()  # nothing of what was there before goes on, the token neither
     session.update(user=who.name, mark=_mark(who), since=runtime.clock().timestamp())
     log.info("%s logged in", who.name)
@@ -259,8 +219,9 @@ def _refuse_unknown(program: bool) -> Any:
         abort(401, "A key is needed: Authorization: Bearer KEY.")
     if "HX-Request" in request.headers:
         return Response(status=401, headers={"HX-Redirect": url_for("auth.login")})
-    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
-    return redirect(url_for("auth.login", next=wanted), 303)
+    return redirect(
+        url_for("auth.login", next=request.full_path.rstrip("?") if request.method == "GET" else None), 303
+    )
 
 
 def _refuse_elsewhere() -> None:
@@ -288,11 +249,14 @@ def _is_here(name: str) -> bool:
         return False
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
+    """An address, or of IPv6 its /64 network: what one guesser has for nothing."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
-    if found.version == 6:
-        return str(found.ipv4_mapped or ipaddress.ip_network(f"{found}/64", strict=False))
-    return address
+    return str(
+        found.ipv4_mapped or ipaddress.ip_network(f"{found}/64", strict=False)
+        if found.version == 6
+        else found
+    )

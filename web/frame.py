@@ -1,6 +1,7 @@
-"""What every view has: the runtime, whether a program asks, the reader's language and colours, addresses; and what errors answer."""
+"""What every view has: the runtime, whether a program asks, the reader's language and colours, addresses, headers; and what errors answer."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -110,10 +111,11 @@ def for_program() -> bool:
 
 def select_language() -> str:
     """What the reader chose, else what the browser asks for, else what the settings say."""
-    if for_program():
-        return "en"  # programs, and whoever reads their logs, get one language
     return (
-        _chosen("language") or request.accept_languages.best_match(LANGUAGES) or runtime.config.page_language
+        ("en" if for_program() else None)  # programs, and whoever reads their logs, get one language
+        or _chosen("language")
+        or request.accept_languages.best_match(LANGUAGES)
+        or runtime.config.page_language
     )
 
 
@@ -144,6 +146,25 @@ def _remember(response: Response) -> Response:
     return response
 
 
+@blueprint.after_app_request
+def secure(response: Response) -> Response:
+    """Headers that keep other sites and injected scripts out."""
+    response.headers.update(
+        {
+            "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+            "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+            "frame-ancestors 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            **({"Strict-Transport-Security": "max-age=31536000"} if request.is_secure else {}),
+        }
+    )
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
 # Where things are
 
 
@@ -160,17 +181,19 @@ def here(**changed: str | int | None) -> str:
 
 def own_path(path: str) -> str:
     """`path` where it leads to a page of ours, else the first page."""
-    ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if ours else url_for("pages.overview")
+    return (
+        path
+        if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+        else url_for("pages.overview")
+    )
 
 
 @blueprint.app_template_global()
 def order_url(token_id: str, order_id: str) -> str:
     """The address of an order's page, whatever its id is made of."""
-    plain = all(re.fullmatch(r"[\w-][\w.:@-]*", text) for text in (token_id, order_id))
     return (
         url_for("pages.order", token_id=token_id, order_id=order_id)
-        if plain
+        if all(re.fullmatch(r"[\w-][\w.:@-]*", text) for text in (token_id, order_id))
         else url_for("pages.order", token_id="-", order_id="-", seller=token_id, id=order_id)
     )
 
@@ -184,6 +207,25 @@ def back(said: str, kind: str = "good") -> Any:
 def page_number() -> int:
     """Which page of a list is asked for."""
     return max(1, min(request.args.get("page", 1, type=int), LAST_PAGE))
+
+
+def choice_of(name: str, choices: Iterable[str]) -> str:
+    """What the address says, where it is one of `choices`, else the first of these."""
+    first, *others = choices
+    return request.args[name] if request.args.get(name) in others else first
+
+
+def order_of(default: str, *others: str) -> str:
+    """What the list is sorted by: a column, with `-` in front for falling; each goes both ways."""
+    columns = [name.removeprefix("-") for name in (default, *others)]
+    return choice_of("sort", [default, *columns, *(f"-{name}" for name in columns)])
+
+
+@blueprint.app_template_filter()
+def in_order(rows: Iterable[dict[str, Any]], order: str) -> list[dict[str, Any]]:
+    """The rows that are shown, sorted among themselves; what is empty comes last, or first where it falls."""
+    name = order.removeprefix("-")
+    return sorted(rows, key=lambda row: (row[name] is None, row[name]), reverse=order.startswith("-"))
 
 
 # What an error answers with

@@ -1,9 +1,7 @@
 """An operator's words for the codes that the database holds. Every code has one; a test looks for those that don't."""
 
-import re
 from typing import Any
 
-from flask_babel import gettext
 from flask_babel import lazy_gettext as _
 
 _STATUS = {
@@ -13,6 +11,8 @@ _STATUS = {
     "failed": _("not delivered"),
     "cancelled": _("cancelled"),
 }
+NOBODY = "not logged in"
+"""Who acts where nobody is set up, in the log; no user can be called so."""
 WORDS: dict[str, dict[Any, Any]] = {
     "STATUS": _STATUS,
     "TABS": {
@@ -67,6 +67,41 @@ WORDS: dict[str, dict[Any, Any]] = {
         "reconciled": _("To be told again after a comparison"),
         "in_doubt": _("Not known whether the stock was moved"),
         "confirmed": _("The doubt was settled"),
+    },
+    # An order's story: what was logged, and how it came out; what happened at once is told in this order.
+    "STORY": {
+        "created deduction": _("Taken out of stock on %(when)s: %(what)s."),
+        "created refund": _("Returned to stock on %(when)s: %(what)s."),
+        "created adjustment": _("Stock corrected on %(when)s: %(what)s."),
+        "in_doubt": _("The warehouse program was asked on %(when)s to move: %(what)s."),
+        "confirmed True": _("Confirmed on %(when)s that the stock was moved: %(what)s."),
+        "confirmed False": _("Found out on %(when)s that the stock was not moved: %(what)s."),
+        "manual_retry": _("Sent again by hand on %(when)s."),
+        "reconciled": _("To be told again after a comparison of both sides on %(when)s."),
+        "sync_success True": _("The orders service was told on %(when)s that the stock is deducted."),
+        "sync_success False": _("The orders service was told on %(when)s that nothing is deducted."),
+        "sync_failed": _("The orders service refused on %(when)s."),
+        "sync_error": _("No usable answer from the orders service on %(when)s."),
+        "rescued": _("Sending broke off on %(when)s and was taken up again."),
+        "max_retries": _("Given up on %(when)s; a person has to look."),
+        "completed None": _("Finished on %(when)s: there was nothing to tell the orders service."),
+        "cancelled put back": _("Cancelled on %(when)s; the units are back in stock: %(what)s."),
+        "cancelled kept": _("Cancelled on %(when)s; the stock stays as it is: %(what)s."),
+    },
+    # Why the library itself did something.
+    "REASON": {
+        "the order was cancelled": _("the order was cancelled"),
+        "the seller cancelled the order": _("the seller cancelled the order"),
+        "the order had changed": _("the order had changed"),
+    },
+    "ACTOR": {NOBODY: _("an operator at the page, not logged in")},
+    # Of a checkout form at Allegro.
+    "FORM": {
+        "BOUGHT": _("bought, not filled in yet"),
+        "FILLED_IN": _("filled in, not paid yet"),
+        "READY_FOR_PROCESSING": _("ready to be sent"),
+        "CANCELLED": _("cancelled"),
+        "SELLER_CANCELLED": _("cancelled by the seller"),
     },
     "DETAIL": {
         "quantity": _("units"),
@@ -139,16 +174,24 @@ WORDS: dict[str, dict[Any, Any]] = {
     },
     "ROLE": {"reader": _("may look"), "operator": _("may act"), "admin": _("may do everything")},
     "ERROR": {
+        # Of every other HTTP status, by its first figure.
+        **dict.fromkeys(("Http1", "Http2", "Http3", "Http4"), _("refused for good")),
+        "Http5": _("fault of the orders service"),
         "NotSuccessful": _("refused"),
         "Timeout": _("no answer in time"),
         "ConnectTimeout": _("could not connect in time"),
         "ConnectionError": _("no connection"),
         "NotTheContract": _("an answer we don't understand"),
         "BadToken": _("our key is unusable"),
+        "Http400": _("does not take these data, refused for good"),
         "Http401": _("our key was not accepted"),
         "Http403": _("our key was not accepted"),
         "Http404": _("does not know the order"),
+        "Http408": _("no answer in time"),
         "Http409": _("conflict"),
+        "Http410": _("no longer has the order, refused for good"),
+        "Http422": _("does not take these data, refused for good"),
+        "Http425": _("asks us to come later"),
         "Http429": _("too many requests"),
     },
 }
@@ -156,12 +199,8 @@ WORDS: dict[str, dict[Any, Any]] = {
 
 def error_words(error_class: str) -> str:
     """A few words for an error class, whoever made it up."""
-    if known := WORDS["ERROR"].get(error_class):
-        return str(known)
-    if found := re.fullmatch(r"Http([1-5]\d\d)", error_class):
-        words = gettext("fault of the orders service") if found[1] >= "500" else gettext("refused for good")
-        return f"{words} ({found[1]})"
-    return error_class[:60]
+    known, kind = (WORDS["ERROR"].get(name) for name in (error_class, error_class[:5]))
+    return str(known or (f"{kind} ({error_class[4:20]})" if kind else error_class[:60]))
 
 
 def word(table: str, code: Any) -> str:

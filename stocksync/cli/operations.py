@@ -155,9 +155,9 @@ def deliver(runtime: Runtime, wait: float) -> Answer:
             for lane in runtime.deliveries.due_lanes():
                 report = engine.drain(lane)
                 totals.update(
-                    succeeded=report.operations_completed,
-                    failed=report.operations_retrying,
-                    max_retries_reached=report.operations_failed,
+                    succeeded=report.figures["operations_completed"],
+                    failed=report.figures["operations_retrying"],
+                    max_retries_reached=report.figures["operations_failed"],
                 )
                 moments.append(report.next_due)
         moment = min(filter(None, moments), default=None)  # a lane that a person paused has none
@@ -174,22 +174,28 @@ def status(runtime: Runtime) -> Answer:
     found = runtime.queries.status(runtime.clock(), runtime.config.monitoring_stale_operation_hours) | {
         "tasks": runtime.periodic.latest()
     }
-    lines = [
-        f"{found['status']}: {found['orders_waiting']} orders wait, next at {found['next_due_at'] or '-'}",
-        *(f"  {name}: {value}" for name, value in found["statistics"].items()),
-        f"  lost: {found['lost']}",
-        f"  lines sold without an external id in 30 days: {found['lines_without_sku']}",
-    ]
-    for span, figures in found["success"].items():
-        share, seconds = figures["first_attempt_share"], figures["mean_retry_seconds"]
-        lines.append(
-            f"  last {span}: {figures['delivered_operations']} delivered, "
-            f"{'-' if share is None else f'{share:.2%}'} at the first attempt, "
-            f"mean retry {'-' if seconds is None else f'{seconds:.0f} s'}"
-        )
-    for task in found["tasks"]:
-        last = task["last"] or {"status": "never ran", "started_at": "-"}
-        lines.append(
-            f"  {task['task']} (every {task['interval']} s): {last['status']}, begun {last['started_at']}"
-        )
-    return Answer(found, lines)
+    never = {"status": "never ran", "started_at": "-"}
+    return Answer(
+        found,
+        [
+            f"{found['status']}: {found['orders_waiting']} orders wait, next at {found['next_due_at'] or '-'}",
+            *(f"  {name}: {value}" for name, value in found["statistics"].items()),
+            f"  lost: {found['lost']}",
+            f"  lines sold without an external id in 30 days: {found['lines_without_sku']}",
+            *(
+                f"  last {span}: {figures['delivered_operations']} delivered, "
+                f"{_or_dash('{:.2%}', figures['first_attempt_share'])} at the first attempt, "
+                f"mean retry {_or_dash('{:.0f} s', figures['mean_retry_seconds'])}"
+                for span, figures in found["success"].items()
+            ),
+            *(
+                f"  {task['task']} (every {task['interval']} s): {(task['last'] or never)['status']}, "
+                f"begun {(task['last'] or never)['started_at']}"
+                for task in found["tasks"]
+            ),
+        ],
+    )
+
+
+def _or_dash(form: str, figure: float | None) -> str:
+    return "-" if figure is None else form.format(figure)

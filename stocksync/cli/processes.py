@@ -23,6 +23,8 @@ from stocksync.runtime import current
 from stocksync.store.migrate import migrate, pending
 
 _SANDBOX_TOKEN = "sandbox"
+# The page: one process with eight threads, so that all share one pool of connections.
+_GUNICORN = "--worker-class gthread --workers 1 --threads 8 --graceful-timeout 8 --access-logfile - --no-control-socket"
 _PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
 _ROLE = click.Choice([role.name.lower() for role in credentials.Role])
 
@@ -40,17 +42,22 @@ def scheduler() -> None:
 
 
 @cli.command()
-@click.option("--host", help="Address to listen at; default: HOST, or every one.")
-@click.option("--port", type=_PORT, help="Default: PORT, or 8000.")
-def web(**bind: Any) -> None:
-    """Serve the page and the HTTP API with gunicorn, until told to stop."""
+@click.option(
+    "--host", envvar="HOST", default="0.0.0.0", help="Address to listen at; default: HOST, or every one."
+)
+@click.option("--port", envvar="PORT", default=8000, type=_PORT, help="Default: PORT, or 8000.")
+def web(host: str, port: int) -> None:
+    """Serve the page and the HTTP API with gunicorn, until told to stop.
+
+    One process with eight threads, unless GUNICORN_CMD_ARGS says otherwise.
+    """
     with needs_extra("web"):
         import_module("gunicorn")
-    gunicorn = (sys.executable, "-m", "gunicorn", "--config", "python:stocksync.web.server")
+    words = f"--bind {host}:{port} {_GUNICORN} {os.environ.get('GUNICORN_CMD_ARGS', '')}"
     os.execve(
         sys.executable,
-        (*gunicorn, "stocksync.web:create_app()"),
-        os.environ | {name.upper(): str(value) for name, value in bind.items() if value is not None},
+        (sys.executable, "-m", "gunicorn", "stocksync.web:create_app()"),
+        os.environ | {"GUNICORN_CMD_ARGS": words},
     )
 
 
@@ -99,7 +106,7 @@ def _said(ask: Any) -> str:
 @click.option("--sandbox-port", type=_PORT, default=8900, show_default=True)
 def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None:
     """Run every process of the Procfile here, with embedded SQLite and Redis where no URL is set."""
-    from stocksync.sandbox.supervisor import Supervisor, free_port, pid_file, read_procfile
+    from stocksync.sandbox.supervisor import Supervisor, free_port, read_procfile
 
     runtime = current()
     commands = read_procfile(procfile)
@@ -117,10 +124,9 @@ def up(port: int, procfile: Path, with_sandbox: bool, sandbox_port: int) -> None
     else:
         _ = runtime.sender
     free_port("127.0.0.1", port)
-    data = runtime.config.data_dir
-    with pid_file(data / "up.pid"), contextlib.ExitStack() as running:
+    with contextlib.ExitStack() as running:
         if runtime.config.redis_url is None:
-            environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(data)).url
+            environment["REDIS_URL"] = running.enter_context(EmbeddedRedis(runtime.config.data_dir)).url
         migrate(runtime.database)
         runtime.close()
         click.echo(f"the page: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")

@@ -15,7 +15,7 @@ from stocksync.errors import InvalidOrder, InvalidReturn, NegativeStock, OrphanR
 from stocksync.orders.whole_orders import OrderResult, ReturnResult
 from stocksync.runtime import Runtime
 from stocksync.store.models import DEFAULT_WAREHOUSE
-from stocksync.store.values import MAX_QUANTITY, check_word
+from stocksync.store.values import check_quantity, check_word
 
 _FILE = click.argument("file", type=click.File("rb"))
 _SELLER = click.option("--token", required=True, help="The seller account.")
@@ -71,15 +71,18 @@ def show(runtime: Runtime, sku: str | None) -> Answer:
     if sku is not None and not rows:
         raise StockSyncError(f"SKU {sku} was never seen; `stock show` lists all")
     units = sum(row["on_hand"] for row in rows)
-    movements = (row["movements"] for row in rows if sku is not None)
     return Answer(
         {"levels": rows, "units": units},
         [
             *table(rows, "warehouse sku on_hand"),
             *(
                 line
-                for moved in movements
-                for line in ("", *table(moved, "created_at delta balance_after cause actor reason"))
+                for row in rows
+                if sku is not None
+                for line in (
+                    "",
+                    *table(row["movements"], "created_at delta balance_after cause actor reason"),
+                )
             ),
             f"{len(rows)} levels, {units} units",
         ],
@@ -284,10 +287,9 @@ def _read_count(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[st
 def _count(row: dict[str, Any], counted: dict[str, dict[str, int]]) -> None:
     sku, warehouse = check_word("sku", row["sku"]), check_word("warehouse", row["warehouse"])
     quantity = str(row["quantity"]).strip()
-    if not (quantity.isascii() and quantity.isdigit()):
+    # Python refuses to read a number of thousands of digits.
+    if not (quantity.isascii() and quantity.isdigit() and len(quantity) < 20):
         raise StockSyncError(f"quantity: a whole number from 0 is needed, got {quantity!r:.40}")
-    if len(quantity) > 10 or int(quantity) > MAX_QUANTITY:
-        raise StockSyncError(f"quantity: at most {MAX_QUANTITY}, got {quantity:.40}")
     if sku in counted.setdefault(warehouse, {}):
         raise StockSyncError(f"sku {sku} in warehouse {warehouse} appears more than once")
-    counted[warehouse][sku] = int(quantity)
+    counted[warehouse][sku] = check_quantity("quantity", int(quantity), least=0)

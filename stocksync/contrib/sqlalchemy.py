@@ -148,8 +148,10 @@ class _SessionDatabase:
         except DBAPIError as error:
             # psycopg 3 and psycopg2 name it differently; SQLite has words alone.
             state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-            undefined = state in ("42P01", "42703")  # table, column
-            if undefined or re.search("no such (?:table|column): |has no column named ", str(error.orig)):
+            # Of PostgreSQL: no such table, no such column.
+            if state in ("42P01", "42703") or re.search(
+                "no such (?:table|column): |has no column named ", str(error.orig)
+            ):
                 raise TablesMissing(connection.engine.url.render_as_string(hide_password=True)) from error
             raise
 

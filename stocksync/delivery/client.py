@@ -108,15 +108,17 @@ class OrdersClient:
         order_id: str,
         is_stock_updated: bool,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
         timeout: float | None = None,
     ) -> Answer:
         """Tell the remote. `timeout`: seconds for the whole call, None: the client's own."""
         path = self._status_path.replace("{order_id}", quote(order_id, safe=""))
         body = json.dumps({"token_id": token_id, "is_stock_updated": is_stock_updated}).encode()
         # A header must be ASCII; ids that are not are quoted the same way every time.
-        key = {"Idempotency-Key": quote(idempotency_key, safe="%:-_.~ ")} if idempotency_key else {}
+        more = {"Idempotency-Key": quote(idempotency_key, safe="%:-_.~ ")} if idempotency_key else {}
+        more |= {"traceparent": traceparent} if traceparent else {}
         try:
-            return understand(*self._call("PUT", path, timeout or self.timeout, body, key))
+            return understand(*self._call("PUT", path, timeout or self.timeout, body, more))
         except RemoteError as error:
             verdict = Verdict.CREDENTIALS if error.error_class == _BAD_TOKEN else Verdict.UNCLEAR
             return Answer(verdict, error.error_class, str(error))
@@ -135,8 +137,11 @@ class OrdersClient:
 
     def find_order(self, *, token_id: str, order_id: str) -> RemoteOrder | None:
         """One order; None: the remote says that it does not know it. Raises RemoteError."""
-        path = self._order_path.replace("{order_id}", quote(order_id, safe=""))
-        found = self._ask(path, {"token_id": token_id}, may_lack=True)
+        found = self._ask(
+            self._order_path.replace("{order_id}", quote(order_id, safe="")),
+            {"token_id": token_id},
+            may_lack=True,
+        )
         return None if found is None else order_of(found.get("id"), found.get("is_stock_updated"), order_id)
 
     def _ask(self, path: str, query: dict[str, str], *, may_lack: bool = False) -> dict[str, Any] | None:
@@ -147,8 +152,7 @@ class OrdersClient:
         deadline, target = time.monotonic() + self.timeout, f"{path}?{urlencode(query)}"
         for tries_left in (2, 1, 0):
             try:
-                left = max(0.1, deadline - time.monotonic())
-                status, document, later = self._call("GET", target, left)
+                status, document, later = self._call("GET", target, max(0.1, deadline - time.monotonic()))
                 if status < 500 or later or time.monotonic() >= deadline:
                     break
             except RemoteError:
@@ -241,8 +245,12 @@ class ForeignClient:
 
         def read() -> RemotePage:
             page = self._client.list_orders(cursor=cursor, limit=limit, **asked)
-            rows = [{"id": row.id, "is_stock_updated": row.is_stock_updated} for row in page.orders]
-            return page_of(rows, page.next_cursor, cursor, limit)
+            return page_of(
+                [{"id": row.id, "is_stock_updated": row.is_stock_updated} for row in page.orders],
+                page.next_cursor,
+                cursor,
+                limit,
+            )
 
         return self._in_time(read, self.timeout)
 

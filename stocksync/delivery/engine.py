@@ -34,7 +34,7 @@ class DeliveryEngine(Settlement):
     def __init__(self, context: Context, sender: Sender, breaker: Breaker, database_outage: Outage) -> None:
         super().__init__(context, sender, breaker)
         self._database_outage, self._wakeups = database_outage, context.wakeups
-        self._pool = SendPool(sender, context.config.delivery_concurrency)
+        self._pool = SendPool(sender, context.config.delivery_concurrency, context.span)
         self._draining = threading.Lock()
 
     def close(self) -> None:
@@ -69,11 +69,10 @@ class DeliveryEngine(Settlement):
                 if gate == "probe":
                     self._probe(report, should_stop)
                 elif gate == "closed":
-                    ends = started + self._config.delivery_slice_seconds
-                    self._run(report, ends, should_stop, 1 if refused else limit)
+                    self._run(report, started, should_stop, 1 if refused else limit)
                 else:
                     report.held_back = "outage" if gate else "paused" if state.paused else "snoozed"
-                if refused and report.delivered:
+                if refused and report.figures["delivered"]:
                     self._deliveries.resume(lane)
                 report.concurrency = self._pool.concurrency
                 report.seconds = time.monotonic() - started
@@ -85,7 +84,7 @@ class DeliveryEngine(Settlement):
                 raise
         log.info(
             "%d delivered, %d to retry, %d failed in %.2f s over %d connections%s",
-            report.delivered, report.retrying, report.failed, report.seconds, report.concurrency,
+            *map(report.figures.__getitem__, ("delivered", "retrying", "failed")), report.seconds, report.concurrency,
             f"; held back: {report.held_back}" if report.held_back else "", extra={"lane": lane},
         )  # fmt: skip
         return report
@@ -94,7 +93,7 @@ class DeliveryEngine(Settlement):
         """One order, another one each time; when that tells nothing, the remote's own word on its health."""
         orders = self._claim(report.lane, 1, "probe")
         for order in orders:
-            send(self._sender, order)
+            send(self._sender, order, self.context.span)
             self._arrived.append(order)
             self._write(report, should_stop, probing=True)
         if self._breaker.open_until() is not None:
@@ -115,9 +114,9 @@ class DeliveryEngine(Settlement):
             for lane in self._deliveries.due_lanes():
                 self._wakeups.wake(lane)
 
-    def _run(self, report: DrainReport, ends: float, should_stop: Callable[[], bool], limit: int) -> None:
-        """Claim, have sent and write, all at the same time. At most `limit` orders, until `ends` (monotonic)."""
-        batch = self._config.delivery_batch_size
+    def _run(self, report: DrainReport, began: float, should_stop: Callable[[], bool], limit: int) -> None:
+        """Claim, have sent and write, all at the same time. At most `limit` orders, for a slice from `began` (monotonic)."""
+        batch, ends = self._config.delivery_batch_size, began + self._config.delivery_slice_seconds
         half = batch // 2 + 1
         dry = shared = False
         settle_by = 0.0
@@ -151,8 +150,8 @@ class DeliveryEngine(Settlement):
 
     def _claim(self, which: UUID | str, limit: int, kind: Kind) -> list[ClaimedOrder]:
         now = self._clock()
-        lease = timedelta(seconds=self._config.delivery_lease_seconds)
-        return self._deliveries.claim(which, limit, self._new_id(), now, now + lease, kind)
+        lease_until = now + timedelta(seconds=self._config.delivery_lease_seconds)
+        return self._deliveries.claim(which, limit, self._new_id(), now, lease_until, kind)
 
     def _claim_and_queue(self, lane: str, limit: int, kind: Kind = "lane") -> int:
         """Have the sender threads send up to `limit` orders. Answers with how many there are."""
@@ -211,7 +210,7 @@ class DeliveryEngine(Settlement):
         if not orders:
             return None
         timeout = self._config.microservice_immediate_timeout
-        send(self._sender, orders[0], timeout)
+        send(self._sender, orders[0], self.context.span, timeout)
         self._judge(orders, lane)
         give_up_at = time.monotonic() + timeout
         while self._settle(orders).busy and time.monotonic() < give_up_at:

@@ -7,9 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from stocksync.delivery.answers import Answer, Verdict
+from stocksync.store.context import Span, no_span
 from stocksync.store.identifiers import joined
 from stocksync.store.lanes import ClaimedOrder
 
@@ -29,6 +30,7 @@ class Sender(Protocol):
         order_id: str,
         is_stock_updated: bool,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
         timeout: float | None = None,
     ) -> Answer:
         """Tell the remote. `timeout` None: the sender's own."""
@@ -40,18 +42,30 @@ class Sender(Protocol):
         """Whether the remote says that it is well."""
 
 
-def send(sender: Sender, order: ClaimedOrder, timeout: float | None = None) -> float:
+def send(sender: Sender, order: ClaimedOrder, span: Span, timeout: float | None = None) -> float:
     """Send one order's state, under the idempotency key of its state version. Answers with how many seconds it took.
 
     A sender must not raise; if it does, the order fails, not the thread. What such an error says is not kept: it
     may quote a header, and so a secret.
     """
     started = time.monotonic()
+    about: dict[str, Any] = {"stock_sync.lane": order.token_id, "stock_sync.order": order.order_id}
+    put: dict[str, Any] = {"http.request.method": "PUT"}
     try:
-        order.answer = sender.update_stock_status(
-            token_id=order.token_id, order_id=order.order_id, is_stock_updated=order.is_stock_updated,
-            idempotency_key=joined(order.token_id, order.order_id, str(order.state_version)), timeout=timeout,
-        )  # fmt: skip
+        with (
+            span("stock_sync.deliver", about, order.traceparent),
+            span("PUT", put, kind="CLIENT") as traceparent,
+        ):
+            order.answer = sender.update_stock_status(
+                token_id=order.token_id, order_id=order.order_id, is_stock_updated=order.is_stock_updated,
+                idempotency_key=joined(order.token_id, order.order_id, str(order.state_version)),
+                traceparent=traceparent, timeout=timeout,
+            )  # fmt: skip
+            put |= {"http.response.status_code": order.answer.status, "error.type": order.answer.error_class}
+            about |= {
+                "stock_sync.verdict": order.answer.verdict.value,
+                "error.type": order.answer.error_class,
+            }
     except Exception as error:
         order.answer = Answer(
             Verdict.UNCLEAR, type(error).__name__, "the client itself failed; see the worker's log"
@@ -67,8 +81,8 @@ class SendPool:
     With a `limit` of 0 there are no sender threads: whoever collects sends.
     """
 
-    def __init__(self, sender: Sender, limit: int) -> None:
-        self._sender, self._limit = sender, limit
+    def __init__(self, sender: Sender, limit: int, span: Span = no_span) -> None:
+        self._sender, self._limit, self._span = sender, limit, span
         self._changed = threading.Condition()
         self.queue: deque[tuple[ClaimedOrder, float]] = deque()
         """Orders not yet begun, each with the moment (monotonic) past which it is not sent."""
@@ -152,7 +166,7 @@ class SendPool:
             self._send(*queued)
 
     def _send(self, order: ClaimedOrder, send_until: float) -> None:
-        elapsed = send(self._sender, order) if time.monotonic() <= send_until else None
+        elapsed = send(self._sender, order, self._span) if time.monotonic() <= send_until else None
         with self._changed:
             self._in_flight -= 1
             self._done.append(order)

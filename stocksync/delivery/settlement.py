@@ -5,8 +5,9 @@ thrown away for it: the lease would run out, and a delivered order would count a
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from stocksync.delivery.answers import Answer, Verdict, decide_retry, snooze_sec
 from stocksync.delivery.breaker import CREDENTIALS, Breaker
 from stocksync.delivery.sender_pool import Sender
 from stocksync.store.context import Context, Part
-from stocksync.store.deliveries import Deliveries, Settled
+from stocksync.store.deliveries import FIGURES, Deliveries, Settled
 from stocksync.store.lanes import ClaimedOrder, Failure
 
 log = logging.getLogger(__name__)
@@ -26,17 +27,10 @@ _SERVED = frozenset({Verdict.DELIVERED, Verdict.REJECTED, Verdict.INVALID})
 
 @dataclass(slots=True)
 class DrainReport:
-    """What one slice did to a lane, in orders; `operations_*` count the operations that mirror them."""
+    """What one slice did to a lane. `figures` as those of its settlements, see `store.deliveries.Settled`."""
 
     lane: str
-    delivered: int = 0
-    retrying: int = 0
-    failed: int = 0
-    lost: int = 0
-    released: int = 0
-    operations_completed: int = 0
-    operations_retrying: int = 0
-    operations_failed: int = 0
+    figures: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FIGURES, 0)))
     concurrency: int = 1
     seconds: float = 0.0
     next_due: datetime | None = None
@@ -47,17 +41,18 @@ class DrainReport:
     @property
     def progressed(self) -> bool:
         """Whether anything was claimed, whatever became of it."""
-        return self.delivered + self.retrying + self.failed + self.lost + self.released > 0
-
-    def add(self, settled: Settled) -> None:
-        """Count what one settlement came to."""
-        for figure, count in settled.figures.items():
-            setattr(self, figure, getattr(self, figure) + count)
+        return self.figures.total() > 0
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""
-        next_due = self.next_due and self.next_due.isoformat()
-        return asdict(self) | {"next_due": next_due, "seconds": round(self.seconds, 3)}
+        return {
+            "lane": self.lane,
+            **self.figures,
+            "concurrency": self.concurrency,
+            "seconds": round(self.seconds, 3),
+            "next_due": self.next_due and self.next_due.isoformat(),
+            "held_back": self.held_back,
+        }
 
 
 class Settlement(Part):
@@ -93,7 +88,7 @@ class Settlement(Part):
         self._touched |= {order.token_id for order in self._judged}
         for claim_id in {order.claim_id for order in self._judged}:
             settled = self._settle([order for order in self._judged if order.claim_id == claim_id])
-            report.add(settled)
+            report.figures.update(settled.figures)
             self._judged = [
                 order for order in self._judged if order.claim_id != claim_id or order.id in settled.busy
             ]

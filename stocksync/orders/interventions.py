@@ -68,7 +68,15 @@ class Interventions(Part):
             state = order.is_stock_updated
             if operation.status not in ACTIONS["retry"] or state is None:
                 raise TransitionRefused(operation_id, "retried", operation.status)
-            run(SCHEDULE_ORDER, id=order.id, state=state, due_at=now, waiting="manual", now=now)
+            run(
+                SCHEDULE_ORDER,
+                id=order.id,
+                state=state,
+                due_at=now,
+                waiting="manual",
+                now=now,
+                traceparent=None,
+            )
             retried = self._ids(
                 RETRY_OPERATIONS, order_ref=order.id, max_retries=self._config.retry_max_attempts, now=now
             )
@@ -110,8 +118,7 @@ class Interventions(Part):
             )
             state = order_state(recorder.lines.of(order).values(), ever_told_true=order.ever_told_true)
             changed = state is not order.is_stock_updated
-            is_wanted = self._rows(FIND_WANTED_OPERATION, order_ref=order.id)
-            if not is_wanted and not (changed and state is False):
+            if not self._rows(FIND_WANTED_OPERATION, order_ref=order.id) and not (changed and state is False):
                 run(REST_ORDER, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
                 recorder.schedule(order, now)

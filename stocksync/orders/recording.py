@@ -160,10 +160,12 @@ class Recorder(Part):
         if not operations:
             return
         done = [one for one in operations if one.applied == "yes"]
-        self.count(order, [one for one in done if one.operation_type == "refund"])
-        self.insert(order, operations, now)
-        self.schedule(order, now, wake=wake)
-        self.ledger.move([one for one in done if one.moves_stock], now)
+        about = {"stock_sync.lane": order.token_id, "stock_sync.order": order.order_id}
+        with self.context.span("stock_sync.record", about) as traceparent:
+            self.count(order, [one for one in done if one.operation_type == "refund"])
+            self.insert(order, operations, now)
+            self.schedule(order, now, wake=wake, traceparent=traceparent)
+            self.ledger.move([one for one in done if one.moves_stock], now)
 
     def insert(self, order: OrderRow | None, operations: Sequence[Operation], now: datetime) -> None:
         """Write operations with their keys and their first log rows. `order` None: they belong to none.
@@ -193,16 +195,19 @@ class Recorder(Part):
         )
         self.log.add([entry for one in operations for entry in _first_entries(one)], now)
 
-    def schedule(self, order: OrderRow, now: datetime, *, wake: bool = True) -> None:
+    def schedule(
+        self, order: OrderRow, now: datetime, *, wake: bool = True, traceparent: str | None = None
+    ) -> None:
         """Recompute the order's state from its lines and schedule its delivery.
 
-        If there is nothing to deliver, complete its operations.
+        If there is nothing to deliver, complete its operations. `traceparent` None: it stays what it was.
         """
         lines = self.lines.of(order).values()
         state = order_state(lines, ever_told_true=order.ever_told_true)
         due_at, waiting = (None, None) if state is None else (now, "new")
         waiting = waiting if is_ready(lines) else "not_ready"
-        self._database.run(SCHEDULE_ORDER, id=order.id, state=state, due_at=due_at, waiting=waiting, now=now)
+        said = {"state": state, "due_at": due_at, "waiting": waiting, "traceparent": traceparent}
+        self._database.run(SCHEDULE_ORDER, id=order.id, **said, now=now)
         if waiting is None:
             self.complete(
                 now, "nothing of the order is deducted, and the remote was never told", order_ref=order.id

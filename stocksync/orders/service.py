@@ -212,11 +212,11 @@ class StockSynchronizationService(Interventions):
             while limit > 0 and done != 0:
                 report = engine.drain(lane, limit=limit)
                 figures.update(
-                    succeeded=report.operations_completed,
-                    failed=report.operations_retrying,
-                    max_retries_reached=report.operations_failed,
+                    succeeded=report.figures["operations_completed"],
+                    failed=report.figures["operations_retrying"],
+                    max_retries_reached=report.figures["operations_failed"],
                 )
-                done = report.delivered + report.retrying + report.failed + report.lost
+                done = sum(report.figures[name] for name in ("delivered", "retrying", "failed", "lost"))
                 limit -= done
         return {"processed": figures.total(), **figures}
 

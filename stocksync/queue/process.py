@@ -169,9 +169,8 @@ class EventFormatter(logging.Formatter):
         if self._as_json:
             event = {"time": at, "level": record.levelname, "logger": record.name, "message": said}
             return json.dumps(event | fields, ensure_ascii=False, default=str)
-        line = printable(said.replace("\n", " ⏎ "))
-        about = (f"{name}={_word(value)}" for name, value in fields.items())
-        return " ".join((at, f"{record.levelname:<7}", line, *about))
+        about = [f"{name}={_word(value)}" for name, value in fields.items()]
+        return " ".join([at, f"{record.levelname:<7}", printable(said.replace("\n", " ⏎ ")), *about])
 
 
 def set_up_log(config: StockSyncConfig, stream: TextIO | None = None) -> None:

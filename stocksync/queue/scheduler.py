@@ -117,9 +117,9 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
             description = f"{purpose}, every {interval} s"
             score = self.connection.zscore(self.scheduled_jobs_key, id)
             # Further ahead than its interval: the clock went back since, and it would rest all that time.
-            in_time = score is not None and score <= self._now() + interval + 1
             if (
-                not in_time
+                score is None
+                or score > self._now() + interval + 1
                 or self.connection.hget(StockSyncJob.key_for(id), "description") != description.encode()
             ):
                 self.schedule(

@@ -103,8 +103,10 @@ def _environment(folder: str, redis_url: str, sandbox_url: str, port: int) -> di
 
 def _play(forms: list[dict[str, Any]], runtime: Runtime, sandbox: Sandbox, page: str) -> float:
     """The story. Returns the seconds that it took."""
-    stock = csv.DictReader((_DATA / "stock.csv").read_text(encoding="utf-8").splitlines())
-    counted = {row["sku"]: int(row["quantity"]) for row in stock}
+    counted = {
+        row["sku"]: int(row["quantity"])
+        for row in csv.DictReader((_DATA / "stock.csv").read_text(encoding="utf-8").splitlines())
+    }
     runtime.inventory.set_on_hand(counted, DEFAULT_WAREHOUSE, actor="demo", reason="the first count")
     _say(f"{len(counted)} SKUs are on hand; the page comes up at {page}")
     half, total = len(forms) // 2, len(_stock_lines(forms))
@@ -199,8 +201,11 @@ def _report(
         "page": f"{page} {'answers' if page_answers else 'does not answer'}",
     }.items():
         click.echo(f"{name:<12}{text}")
-    delivered = len(operations) == figures["operations"] == figures["completed"] == len(expected)
-    return figures, delivered and not (figures["lost"] or differing or findings) and page_answers
+    return figures, (
+        len(operations) == figures["operations"] == figures["completed"] == len(expected)
+        and not (figures["lost"] or differing or findings)
+        and page_answers
+    )
 
 
 def _answers(page: str) -> bool:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import signal
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Self, TextIO
 
@@ -20,8 +19,8 @@ import click
 from stocksync.errors import StockSyncError
 from stocksync.queue.embedded import die_with_parent
 
-_FIRST_DELAY, _LONGEST_DELAY, _LONG_LIFE_SECONDS = 0.5, 10.0, 30.0
-_POLL_SECONDS, _KILL_SECONDS, _LAST_OUTPUT_SECONDS = 0.1, 5.0, 2.0
+_RESTART_SECONDS, _KILL_SECONDS, _LAST_OUTPUT_SECONDS = 1.0, 5.0, 2.0
+_POLL_SECONDS = 0.1
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 
 
@@ -62,38 +61,10 @@ def free_port(host: str, port: int = 0) -> int:
         raise CannotStart(f"port {port} on {host} {trouble}; choose another with --port") from error
 
 
-@contextlib.contextmanager
-def pid_file(path: Path) -> Iterator[None]:
-    """Let one process at a time hold `path`, which shows its id meanwhile and is empty afterwards.
-
-    What counts is a lock that the kernel lifts when its holder ends. So the file of a process that was killed
-    is taken over, whoever may have its id by now.
-
-    Raises CannotStart: another process holds it, the message names its id; OSError: the file can't be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            pid = file.read(20).strip()
-            raise CannotStart(
-                f"already running as process {pid} (its pid file is {path}): stop it first, kill {pid}"
-            ) from error
-        file.truncate(0)
-        print(os.getpid(), file=file, flush=True)
-        try:
-            yield
-        finally:
-            # Emptied, not removed: a name removed here could be one that the next process has just locked.
-            file.truncate(0)
-
-
 class Supervisor:
     """Keeps shell commands running inside a `with`, each as a process group of its own.
 
-    One that ends is started again after 0.5 s, doubling to 10 s; after a life of 30 s from 0.5 s again.
+    One that ends is started again after a second.
     """
 
     def __init__(
@@ -102,7 +73,6 @@ class Supervisor:
         env: Mapping[str, str] = os.environ,
         stop_grace: float = 15.0,
         out: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`stop_grace`: seconds from SIGTERM to SIGKILL. `out` None: standard output."""
         self._commands = commands
@@ -112,7 +82,7 @@ class Supervisor:
             "PATH": os.pathsep.join((os.path.dirname(sys.executable), env.get("PATH", os.defpath))),
             "PYTHONUNBUFFERED": "1",
         }
-        self._stop_grace, self._out, self._clock = stop_grace, out, clock
+        self._stop_grace, self._out = stop_grace, out
         self._stops_asked = 0
         self._starting, self._printing = threading.Lock(), threading.Lock()
         self._alive: dict[str, subprocess.Popen[bytes]] = {}
@@ -140,10 +110,10 @@ class Supervisor:
                 self._print("system", f"{verb} {', '.join(alive)}")
             for process in alive.values():
                 _signal_group(process, number)
-            deadline = self._clock() + seconds
+            deadline = time.monotonic() + seconds
             while (
                 self._alive
-                and self._clock() < deadline
+                and time.monotonic() < deadline
                 and (number == signal.SIGKILL or self._stops_asked < 2)
             ):
                 time.sleep(_POLL_SECONDS)
@@ -159,7 +129,6 @@ class Supervisor:
             time.sleep(_POLL_SECONDS)
 
     def _keep_running(self, name: str, colour: str) -> None:
-        delay = 0.0
         # A single command takes the shell's place, because only the process we started learns of our death. It may
         # start with assignments, which `exec` does not know but `env` does.
         prefix = "" if frozenset("();<>|&") & set(self._commands[name]) else "exec env "
@@ -177,7 +146,6 @@ class Supervisor:
                     preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
                 )
             self._print("system", f"{name} started, process {process.pid}")
-            started_at = self._clock()
             copying = threading.Thread(target=self._copy, args=(name, colour, process.stdout), daemon=True)
             copying.start()
             code = process.wait()
@@ -190,16 +158,9 @@ class Supervisor:
             del self._alive[name]
             if self._stops_asked:
                 return
-            now = self._clock()
-            delay = (
-                _FIRST_DELAY
-                if now - started_at >= _LONG_LIFE_SECONDS
-                else min(max(delay * 2, _FIRST_DELAY), _LONGEST_DELAY)
-            )
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            self._print("system", f"{name} {how}; starting it again in {delay:g} s")
-            while self._clock() < now + delay and not self._stops_asked:
-                time.sleep(_POLL_SECONDS)
+            self._print("system", f"{name} {how}; starting it again in {_RESTART_SECONDS:g} s")
+            time.sleep(_RESTART_SECONDS)
 
     def _copy(self, name: str, colour: str, output: IO[bytes]) -> None:
         """Print line by line what a child writes, until nobody is left to write."""

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from stocksync.store.database import Database, Statement, rows_of
+from stocksync.store.database import Database, Statement
 from stocksync.store.inventory import LEVELS_THAT_DIFFER
 from stocksync.store.states import STATUSES
 
@@ -159,7 +159,7 @@ def audit(database: Database, limit: int = 20) -> list[Finding]:
         return [
             Finding(check, meaning, [list(row) for row in rows])
             for check, (meaning, question) in QUESTIONS.items()
-            if (rows := rows_of(database.run(question, limit=limit)))
+            if (rows := database.run(question, limit=limit).fetchall())
         ]
 
 
@@ -168,6 +168,6 @@ def per_lane(database: Database) -> dict[str, dict[str, int]]:
     zero = dict.fromkeys((*STATUSES, "pruned", "orders", "orders_waiting", "deducted", "refunded"), 0)
     lanes: dict[str, dict[str, int]] = defaultdict(zero.copy)
     with database.snapshot():
-        for lane, name, number in rows_of(database.run(_FIGURES)):
+        for lane, name, number in database.run(_FIGURES).fetchall():
             lanes[lane][name] = int(number)
     return dict(sorted(lanes.items()))

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -37,9 +37,21 @@ class Wakeups:
         return True
 
 
+Span = Callable[..., AbstractContextManager[str | None]]
+"""As `delivery.tracing.Tracing.span`."""
+
+
+def no_span(*_: Any, **__: Any) -> AbstractContextManager[str | None]:
+    """Nothing is traced."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Context:
-    """Shared by all parts of one runtime. `clock` answers with aware UTC; `rng` is for jitter and ids."""
+    """Shared by all parts of one runtime.
+
+    `clock` answers with aware UTC; `rng` is for jitter and ids.
+    """
 
     config: StockSyncConfig
     database: Database
@@ -47,6 +59,7 @@ class Context:
     clock: Clock
     new_id: NewId
     rng: random.Random
+    span: Span = no_span
 
 
 class Part:

@@ -2,10 +2,10 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from uuid import UUID
 
@@ -203,9 +203,10 @@ def among(values: Iterable[str]) -> str:
     return "(" + ", ".join(f"'{value}'" for value in values) + ")"
 
 
-def rows_of(cursor: Any) -> Sequence[tuple[Any, ...]]:
-    """Every row of a cursor, read at once."""
-    return cast(Sequence[tuple[Any, ...]], cursor.fetchall())
+def in_order(query: Any, order: str, columns: Mapping[str, tuple[Any, ...]]) -> Any:
+    """`query` sorted by the columns of that name, falling with `-` in front."""
+    by = columns[order.removeprefix("-")]
+    return query.order_by(*(each.desc() if order.startswith("-") else each.asc() for each in by))
 
 
 def uuid_of(value: Any) -> UUID:

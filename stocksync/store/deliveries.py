@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from stocksync.store.context import atomic
-from stocksync.store.database import Statement, among, rows_of, uuid_of
+from stocksync.store.database import Statement, among, uuid_of
 from stocksync.store.lanes import SUSPECT, ClaimedOrder, Failure, Lanes
 from stocksync.store.operations import LogEntry, OperationLog
 from stocksync.store.states import COMPLETED, FAILED, ORIGINS, PENDING
@@ -83,11 +83,18 @@ _RESCUED = Failure(
 )
 
 
+FIGURES: Final = (
+    *("delivered", "retrying", "failed", "lost", "released"),
+    *("operations_completed", "operations_retrying", "operations_failed"),
+)
+"""What settlements count: orders, and the operations that mirror them."""
+
+
 @dataclass(slots=True)
 class Settled:
     """What a settlement came to.
 
-    `figures`: orders `delivered`, `retrying`, `failed`, `released`; operations the same with `operations_` before it.
+    `figures`: counts by the names of FIGURES.
     `lost`: orders whose fence was gone; they are told again. `busy`: somebody else's transaction holds these orders;
     nothing was written of them yet.
     """
@@ -112,15 +119,14 @@ class Deliveries(Lanes):
         """
         settled, counts = Settled(), Counts()
         if self._database.dialect.name == "postgresql":
-            cursor = self._database.run(_LOCK_SENT, orders=[order.id for order in orders])
-            settled.busy = {order.id for order in orders} - {uuid_of(row[0]) for row in rows_of(cursor)}
+            ids = [order.id for order in orders]
+            settled.busy = set(ids) - self._ids(_LOCK_SENT, orders=ids)
             orders = [order for order in orders if order.id not in settled.busy]
         sent = {order.id: order for order in orders if order.duration_ms is not None}
         held = self._write_delivered(sent, now, settled, counts) | self._write_failures(sent, now, settled)
-        for ref in held:
-            failure = sent[ref].failure
-            result = "delivered" if failure is None else "failed" if failure.counted else "deferred"
-            counts.sent(result, sent[ref].duration_ms or 0)
+        for order in (sent[ref] for ref in held):
+            failed = order.failure and ("failed" if order.failure.counted else "deferred")
+            counts.sent(failed or "delivered", order.duration_ms or 0)
         counts["given_up"] = settled.figures["operations_failed"]
         Tallies(self.context).add(counts, now)
         settled.lost = sent.keys() - held
@@ -128,9 +134,8 @@ class Deliveries(Lanes):
             self._database.run(_TELL_AGAIN, orders=list(settled.lost), now=now)
         back = [order.id for order in orders if order.duration_ms is None]
         if back:
-            cursor = self._database.run(_RELEASE, claim_id=orders[0].claim_id, orders=back)
-            freed = [uuid_of(row[0]) for row in rows_of(cursor)]
-            self._database.run(_BACK_TO_PENDING, orders=freed, now=now)
+            freed = self._ids(_RELEASE, claim_id=orders[0].claim_id, orders=back)
+            self._database.run(_BACK_TO_PENDING, orders=list(freed), now=now)
         settled.figures.update(lost=len(settled.lost), released=len(back))
         return settled
 
@@ -141,16 +146,15 @@ class Deliveries(Lanes):
         accepted = [order for order in sent.values() if order.failure is None]
         if not accepted:
             return set()
-        cursor = self._database.run(
+        held = self._ids(
             _DELIVERED,
             claim_id=accepted[0].claim_id,
             orders=[order.id for order in accepted],
             told_false=[order.id for order in accepted if not order.is_stock_updated],
             now=now,
         )
-        held = {uuid_of(row[0]) for row in rows_of(cursor)}
         by_bound_id = {self._database.bound(ref): sent[ref] for ref in held}
-        completed = rows_of(self._database.run(_COMPLETE, orders=list(held), now=now))
+        completed = self._rows(_COMPLETE, orders=list(held), now=now)
         entries: list[LogEntry] = []
         # Ids stay the driver's: two a row, only to be written again.
         for operation_id, order_ref, created_at, first_failed_at in completed:
@@ -176,7 +180,7 @@ class Deliveries(Lanes):
             for ref, it in failures.items()
         ]
         claim_id = next(iter(sent.values())).claim_id
-        rows = rows_of(self._database.run(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now))
+        rows = self._rows(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now)
         settled.figures += self._mark_failed(rows, failures, now)
         return {uuid_of(row[0]) for row in rows}
 
@@ -185,7 +189,7 @@ class Deliveries(Lanes):
         """Return orders whose lease ran out to due. It counts as an attempt; only an order that was out alone,
         at the third death of its worker or later, ends as failed. Answers with how many; call again while it
         is `limit`."""
-        rows = rows_of(self._database.run(_RESCUE, now=now, max_attempts=max_attempts, limit=limit))
+        rows = self._rows(_RESCUE, now=now, max_attempts=max_attempts, limit=limit)
         figures = self._mark_failed(rows, {uuid_of(row[0]): _RESCUED for row in rows}, now)
         Tallies(self.context).add(Counts(rescued=len(rows), given_up=figures["operations_failed"]), now)
         return len(rows)
@@ -213,7 +217,7 @@ class Deliveries(Lanes):
         ]
         if marks:
             entries: list[LogEntry] = []
-            for row in rows_of(self._database.run(_MARK_FAILED, failures=marks, now=now)):
+            for row in self._rows(_MARK_FAILED, failures=marks, now=now):
                 ref = uuid_of(row[1])
                 entries += _entries(failures[ref], uuid_of(row[0]), row[2], *orders[ref])
                 figures["operations_failed" if orders[ref][1] == FAILED else "operations_retrying"] += 1

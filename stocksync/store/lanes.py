@@ -11,7 +11,7 @@ from uuid import UUID
 from peewee import fn
 
 from stocksync.store.context import Part, atomic
-from stocksync.store.database import Statement, rows_of, uuid_of
+from stocksync.store.database import Statement, uuid_of
 from stocksync.store.models import Account, Order
 from stocksync.store.operations import LogEntry, OperationLog
 from stocksync.store.values import as_utc
@@ -28,7 +28,7 @@ _CLAIM = """
     SET claim_id = :claim_id, lease_until = :lease_until, claimed_version = state_version,
         ever_told_true = ever_told_true OR is_stock_updated
     WHERE id IN (SELECT id FROM due)
-    RETURNING id, token_id, order_id, is_stock_updated, state_version, attempts, last_attempt_at"""
+    RETURNING id, token_id, order_id, is_stock_updated, state_version, attempts, last_attempt_at, traceparent"""
 _LANE_IS_OPEN = """EXISTS (
           SELECT 1 FROM stock_sync_accounts AS lane WHERE lane.token_id = {} AND NOT lane.paused
           AND (lane.snoozed_until IS NULL OR lane.snoozed_until <= :now))"""
@@ -92,6 +92,7 @@ class ClaimedOrder:
     state_version: int
     attempts: int
     last_attempt_at: datetime | None
+    traceparent: str | None = None
     duration_ms: int | None = None
     answer: Any = None
     failure: Failure | None = None
@@ -127,20 +128,26 @@ class Lanes(Part):
             kind: `lane` takes the longest waiting, but none that `suspect` takes: orders at whose side workers died
                 before, to be sent alone. `probe` takes what was tried longest ago: another order for each probe.
         """
-        cursor = self._database.run(
-            _CLAIMS[kind], which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
-        )
         orders = [
             ClaimedOrder(
-                uuid_of(row[0]), claim_id, row[1], row[2], bool(row[3]), row[4], row[5], as_utc(row[6])
+                uuid_of(row[0]),
+                claim_id,
+                row[1],
+                row[2],
+                bool(row[3]),
+                row[4],
+                row[5],
+                as_utc(row[6]),
+                row[7],
             )
-            for row in rows_of(cursor)
+            for row in self._rows(
+                _CLAIMS[kind], which=which, limit=limit, claim_id=claim_id, now=now, lease_until=lease_until
+            )
         ]
         if orders:
-            cursor = self._database.run(_MARK_PROCESSING, orders=[order.id for order in orders], now=now)
             retried = [
                 LogEntry(uuid_of(row[0]), "retry", "processing", {"attempt": row[1] + 1})
-                for row in rows_of(cursor)
+                for row in self._rows(_MARK_PROCESSING, orders=[order.id for order in orders], now=now)
                 if row[1] > 0
             ]
             OperationLog(self.context).add(retried, now)
@@ -150,14 +157,15 @@ class Lanes(Part):
         """Make due at once what waits for the remote alone, in batches of a short transaction each."""
         for _ in range(batches):
             with self._database.transaction_scope():
-                if len(rows_of(self._database.run(_END_OUTAGE, now=now, limit=batch))) < batch:
+                if len(self._rows(_END_OUTAGE, now=now, limit=batch)) < batch:
                     return
 
     def state(self, lane: str) -> Any:
         """The lane's account: whether it is `paused`, `snoozed_until` when, and why (`paused_reason`). A lane never
         seen is open."""
-        found = Account.select().where(Account.token_id == lane).first(self._database)
-        return found or Account(token_id=lane)
+        return Account.select().where(Account.token_id == lane).first(self._database) or Account(
+            token_id=lane
+        )
 
     @atomic
     def snooze(self, lane: str, until: datetime, reason: str | None = None) -> None:

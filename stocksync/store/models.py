@@ -84,6 +84,7 @@ class Order(_Table):
     claim_id = UUIDField(null=True)
     claimed_version = IntegerField(null=True)
     lease_until = UtcDateTimeField(null=True)
+    traceparent = CharField(null=True)  # of the span that recorded its newest operations
     created_at = UtcDateTimeField()
     updated_at = UtcDateTimeField()
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from peewee import JOIN, SQL, NodeList
+from peewee import JOIN, SQL, NodeList, fn
 
 from stocksync.errors import InvalidInput
 from stocksync.store.context import Part, connected
-from stocksync.store.database import SqliteDatabase, Statement, among
+from stocksync.store.database import SqliteDatabase, Statement, among, in_order
 from stocksync.store.identifiers import first_id_at
 from stocksync.store.models import Account, Order
 from stocksync.store.models import PendingStockOperation as Operation
@@ -35,6 +35,18 @@ _COLUMNS = (
     Order.remote_flag,
 )
 # fmt: on
+
+NEWEST = "-created_at"
+_BY_TIME = {"created_at": (Operation.id,)}
+SORTED_BY = _BY_TIME | {
+    # A function, so that no database goes along the column's index through all rows to find the few that match.
+    "order_id": (fn.COALESCE(Operation.order_id, ""), Operation.id),
+    "sku": (fn.COALESCE(Operation.sku, ""), Operation.id),
+    "status": (fn.COALESCE(Operation.status, ""), Operation.id),
+    "error_class": (fn.COALESCE(Operation.error_class, ""), Operation.id),
+    "retry_count": (Operation.retry_count, Operation.id),
+}
+"""What a list can be sorted by; by anything but the time of recording as long as no more than COUNTED match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +116,14 @@ def _orders(order_id: str | None) -> Any:
 class Page:
     """Operations with what their order's delivery says of them. `total` is exact unless `more`: then at least that.
 
-    `next`: the cursor of the page behind this one; None: there is none.
+    `next`: the cursor of the page behind this one; None: there is none. `order`: what it is really sorted by.
     """
 
     operations: list[dict[str, Any]]
     total: int
     more: bool
     next: UUID | None
+    order: str = NEWEST
 
 
 class OperationLists(Part):
@@ -125,12 +138,15 @@ class OperationLists(Part):
         limit: int = 50,
         offset: int = 0,
         before: UUID | None = None,
+        order: str = NEWEST,
     ) -> Page:
         """One page.
 
         Args:
             limit: 1 to 200 rows.
             offset: rows to skip, at most 100,000; `before`, the cursor of the page in front, is quicker.
+            order: one of SORTED_BY, with `-` in front for falling; anything else, and what would be slow here,
+                means the newest first. `before` goes with that alone.
 
         Raises:
             InvalidInput: a value out of bounds.
@@ -138,15 +154,12 @@ class OperationLists(Part):
         if not 1 <= limit <= 200 or not 0 <= offset <= 100_000:
             raise InvalidInput("limit", "1 to 200 rows from an offset of at most 100000")
         total, more = self.count(wanted)
-        rows = list(
-            self.matching(wanted, before, *_COLUMNS)
-            .join(Order, JOIN.LEFT_OUTER)
-            .limit(limit + 1)
-            .offset(offset)
-            .dicts()
-        )
+        columns = _BY_TIME if more or total > COUNTED else SORTED_BY
+        order = order if order.removeprefix("-") in columns else NEWEST
+        found = self.matching(wanted, before, *_COLUMNS).join(Order, JOIN.LEFT_OUTER)
+        rows = list(in_order(found, order, columns).limit(limit + 1).offset(offset).dicts())
         operations = [_document(row, now) for row in rows[:limit]]
-        return Page(operations, total, more, operations[-1]["id"] if len(rows) > limit else None)
+        return Page(operations, total, more, operations[-1]["id"] if len(rows) > limit else None, order)
 
     @connected
     def count(self, wanted: Filter) -> tuple[int, bool]:
@@ -193,7 +206,7 @@ class OperationLists(Part):
         """Operations that fail or have failed: error class -> age (`hour`, `day`, `week`, `older`) -> how many."""
         ages = {name: first_id_at(now - age) for name, age in AGES}
         matrix: dict[str, dict[str, int]] = {}
-        rows = self._rows(
+        for error_class, count, age in self._rows(
             Statement(f"""
                 SELECT error_class, COUNT(*),
                        CASE {" ".join(f"WHEN id >= :{age} THEN '{age}'" for age in ages)} ELSE 'older' END
@@ -201,8 +214,7 @@ class OperationLists(Part):
                 WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((*LIVE, FAILED))}
                 GROUP BY 1, 3"""),
             **ages,
-        )
-        for error_class, count, age in rows:
+        ):
             matrix.setdefault(error_class, dict.fromkeys((*ages, "older"), 0))[age] = count
         return dict(sorted(matrix.items()))
 

@@ -50,7 +50,7 @@ NOTE_STATUS = Statement("UPDATE stock_sync_orders SET status = :status, updated_
 SCHEDULE_ORDER = Statement("""
     UPDATE stock_sync_orders
     SET is_stock_updated = :state, state_version = state_version + 1, attempts = 0, due_at = :due_at,
-        waiting = :waiting, updated_at = :now
+        waiting = :waiting, updated_at = :now, traceparent = COALESCE(:traceparent, traceparent)
     WHERE id = :id""")
 REST_ORDER = Statement("""
     UPDATE stock_sync_orders SET is_stock_updated = :state, due_at = NULL, waiting = :waiting, updated_at = :now

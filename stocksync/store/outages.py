@@ -74,8 +74,7 @@ def is_unavailable(error: BaseException) -> bool:
     """The database can't be reached, is broken, or keeps us waiting: nothing that a change of our code would mend."""
     cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
     # SQLite has one class for that and for a statement that is wrong.
-    wrong = getattr(getattr(cause, "orig", None), "sqlite_errorcode", None) == SQLITE_ERROR
-    return not wrong and (
+    return getattr(getattr(cause, "orig", None), "sqlite_errorcode", None) != SQLITE_ERROR and (
         isinstance(error, (DatabaseUnavailable, OperationalError, InterfaceError))
         or type(error) is DatabaseError
     )

@@ -8,7 +8,7 @@ from peewee import SQL, fn
 
 from stocksync.errors import UnknownOperation, UnknownOrder
 from stocksync.store.context import Part, connected
-from stocksync.store.database import Statement
+from stocksync.store.database import Statement, in_order
 from stocksync.store.models import (
     Account,
     Level,
@@ -24,6 +24,13 @@ from stocksync.store.tallies import Tallies
 
 # The orders' partial indexes answer these two, however many were delivered.
 _WAITS = Order.due_at.is_null(False) & Order.claim_id.is_null()
+LEVELS_BY = {
+    "sku": (Level.sku, Level.warehouse),
+    "warehouse": (Level.warehouse, Level.sku),
+    "on_hand": (Level.on_hand, Level.sku, Level.warehouse),
+    "updated_at": (Level.updated_at, Level.sku, Level.warehouse),
+}
+"""What the list of levels can be sorted by."""
 _WITHOUT_SKU = OrderLine.sku.is_null() & OrderLine.moved_to.is_null() & (OrderLine.quantity > 0)
 
 
@@ -95,20 +102,22 @@ class Queries(Part):
 
     @connected
     def order(self, token_id: str, order_id: str) -> dict[str, Any]:
-        """One order with its `lines` and `operations`. Raises UnknownOrder.
+        """One order with its `lines`, its `operations` and their `log`, the oldest first. Raises UnknownOrder.
 
         `differs`: what we say is not what the remote last said or accepted.
         """
         found = _documents(Order.select().where(Order.token == token_id, Order.order_id == order_id))
         if not found:
             raise UnknownOrder(token_id, order_id)
-        order = found[0]
+        order, operation, entry = found[0], PendingStockOperation, StockSynchronizationLog
+        log = entry.select(entry).join(operation).where(operation.order == order["id"])
         return {
             **order,
+            "log": _documents(log.order_by(entry.timestamp, entry.id)),
             "differs": order["is_stock_updated"] not in (None, order["remote_flag"]),
             **{
                 name: _documents(model.select().where(model.order == order["id"]).order_by(model.id))
-                for name, model in (("lines", OrderLine), ("operations", PendingStockOperation))
+                for name, model in (("lines", OrderLine), ("operations", operation))
             },
         }
 
@@ -170,12 +179,17 @@ class Queries(Part):
         return rows
 
     @connected
-    def levels(self, part: str, *, limit: int, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    def levels(
+        self, part: str, *, limit: int, offset: int = 0, order: str = "sku"
+    ) -> tuple[list[dict[str, Any]], int]:
         """Levels of the SKUs that contain `part`, and how many there are.
 
         `balance`: what the newest movement left; it differs from `on_hand` only where something is broken.
+
+        Args:
+            order: one of LEVELS_BY, with `-` in front for falling.
         """
-        query = Level.select().where(Level.sku.contains(part)).order_by(Level.sku, Level.warehouse)
+        query = in_order(Level.select().where(Level.sku.contains(part)), order, LEVELS_BY)
         newest = (
             Movement.select(Movement.balance_after)
             .where((Movement.sku == Level.sku) & (Movement.warehouse == Level.warehouse))

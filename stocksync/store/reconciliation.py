@@ -12,7 +12,7 @@ from uuid import UUID
 from peewee import SQL
 
 from stocksync.store.context import Part, atomic, connected
-from stocksync.store.database import Statement, rows_of, uuid_of
+from stocksync.store.database import Statement, uuid_of
 from stocksync.store.models import Discrepancy, Reconciliation
 from stocksync.store.operations import LogEntry, OperationLog
 from stocksync.store.values import as_utc
@@ -79,16 +79,14 @@ class ReconciliationRecords(Part):
         """Active seller accounts, the longest not compared first: when a run last began, and whether one is under way."""
         return [
             (row[0], as_utc(row[1]), bool(row[2]))
-            for row in rows_of(
-                self._database.run(
-                    Statement("""
-                        SELECT a.token_id,
-                               (SELECT MAX(r.started_at) FROM stock_sync_reconciliations AS r
-                                WHERE r.token_id = a.token_id AND NOT r.dry_run),
-                               EXISTS (SELECT 1 FROM stock_sync_reconciliations AS r
-                                       WHERE r.token_id = a.token_id AND r.status = 'running')
-                        FROM stock_sync_accounts AS a WHERE a.active ORDER BY 2, a.token_id""")
-                )
+            for row in self._rows(
+                Statement("""
+                    SELECT a.token_id,
+                           (SELECT MAX(r.started_at) FROM stock_sync_reconciliations AS r
+                            WHERE r.token_id = a.token_id AND NOT r.dry_run),
+                           EXISTS (SELECT 1 FROM stock_sync_reconciliations AS r
+                                   WHERE r.token_id = a.token_id AND r.status = 'running')
+                    FROM stock_sync_accounts AS a WHERE a.active ORDER BY 2, a.token_id""")
             )
         ]
 
@@ -153,7 +151,7 @@ class ReconciliationRecords(Part):
                 bool(settled), bool(resting), bool(stopped), as_utc(completed_at),
             )
             for id, order_id, version, state, deducted, settled, resting, stopped, completed_at
-            in rows_of(self._database.run(Statement(_OURS + which), **parameters))
+            in self._rows(Statement(_OURS + which), **parameters)
         ]  # fmt: skip
 
     @atomic
@@ -257,16 +255,18 @@ class ReconciliationRecords(Part):
         after: UUID | None = None,
         kinds: Collection[str] = (),
         limit: int = 50,
+        newest_first: bool = False,
     ) -> list[dict[str, Any]]:
-        """Differences in the order in which they were first seen; of one run, of some classes."""
+        """Differences as they were first seen, or the newest first; of one run, of some classes."""
         asked = (
             (difference, Discrepancy.id == difference),
             (status, Discrepancy.status == status),
             (run, Discrepancy.run == run),
             (kinds, Discrepancy.kind.in_(kinds)),
+            (after, Discrepancy.id < after if newest_first else Discrepancy.id > after),
         )
-        conditions = [Discrepancy.id > (after or UUID(int=0)), *(is_so for given, is_so in asked if given)]
-        query = Discrepancy.select().where(*conditions).order_by(Discrepancy.id).limit(limit)
+        query = Discrepancy.select().where(SQL("TRUE"), *(is_so for given, is_so in asked if given))
+        query = query.order_by(Discrepancy.id.desc() if newest_first else Discrepancy.id).limit(limit)
         return [{**row, "run_id": row.pop("run")} for row in query.dicts()]
 
     @connected
@@ -277,16 +277,14 @@ class ReconciliationRecords(Part):
     @connected
     def unfinished(self, since: datetime) -> list[tuple[str, Any]]:
         """Sellers whose newest run since then did not come to its end, with the run's details."""
-        rows = rows_of(
-            self._database.run(
-                Statement("""
-                    SELECT r.token_id, r.details FROM stock_sync_reconciliations AS r
-                    JOIN (SELECT token_id, MAX(started_at) AS newest FROM stock_sync_reconciliations
-                          WHERE NOT dry_run AND status <> 'running' AND started_at >= :since GROUP BY token_id) AS last
-                      ON last.token_id = r.token_id AND last.newest = r.started_at
-                    WHERE r.status IN ('suspicious', 'incomplete') AND NOT r.dry_run ORDER BY r.token_id"""),
-                since=since,
-            )
+        rows = self._rows(
+            Statement("""
+                SELECT r.token_id, r.details FROM stock_sync_reconciliations AS r
+                JOIN (SELECT token_id, MAX(started_at) AS newest FROM stock_sync_reconciliations
+                      WHERE NOT dry_run AND status <> 'running' AND started_at >= :since GROUP BY token_id) AS last
+                  ON last.token_id = r.token_id AND last.newest = r.started_at
+                WHERE r.status IN ('suspicious', 'incomplete') AND NOT r.dry_run ORDER BY r.token_id"""),
+            since=since,
         )
         return [(lane, Reconciliation.details.python_value(details)) for lane, details in rows]
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from peewee import SQL, fn
 
 from stocksync.store.context import Part, atomic, connected
-from stocksync.store.database import Statement
+from stocksync.store.database import Statement, in_order
 from stocksync.store.models import Alert, TaskRun
 
 log = logging.getLogger(__name__)
@@ -38,17 +38,6 @@ class Alerts(Part):
             judged: kinds of which that could be told; others stay as they are.
             repeat_before: what was told last until then, and still is the case, is told again.
         """
-        rows = [
-            {
-                "id": self._new_id(),
-                "kind": kind,
-                "subject": subject,
-                "details": dict(details),
-                "now": now,
-                "repeat_before": repeat_before,
-            }
-            for kind, subject, details in present
-        ]
         # The partial unique index decides who raises; an acknowledged one is not repeated.
         self._database.run_many(
             Statement("""
@@ -59,7 +48,17 @@ class Alerts(Part):
                     pending_notification = CASE WHEN stock_sync_alerts.pending_notification IS NULL AND stock_sync_alerts.acknowledged_at IS NULL
                                      AND stock_sync_alerts.notified_at <= :repeat_before
                                 THEN 'repeated' ELSE stock_sync_alerts.pending_notification END"""),
-            rows,
+            [
+                {
+                    "id": self._new_id(),
+                    "kind": kind,
+                    "subject": subject,
+                    "details": dict(details),
+                    "now": now,
+                    "repeat_before": repeat_before,
+                }
+                for kind, subject, details in present
+            ],
         )
         self._database.run(
             Statement("""
@@ -108,9 +107,12 @@ class Alerts(Part):
         )
 
     @connected
-    def find(self, *, open_only: bool = False, limit: int = 50, offset: int = 0) -> list[dict[str, Any]]:
-        """The newest first."""
-        query = Alert.select().order_by(Alert.raised_at.desc(), Alert.id.desc()).limit(limit).offset(offset)
+    def find(
+        self, *, open_only: bool = False, limit: int = 50, offset: int = 0, order: str = "-raised_at"
+    ) -> list[dict[str, Any]]:
+        """The newest first, or with `order` raised_at the oldest."""
+        query = in_order(Alert.select(), order, {"raised_at": (Alert.raised_at, Alert.id)})
+        query = query.limit(limit).offset(offset)
         return list((query.where(Alert.resolved_at.is_null()) if open_only else query).dicts())
 
     @connected

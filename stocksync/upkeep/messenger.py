@@ -9,23 +9,13 @@ import logging
 import subprocess
 import sys
 from importlib.util import find_spec
-from typing import Protocol
 
 from stocksync.errors import MissingExtra
 from stocksync.store.outages import Outage
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 30
-LONGEST = 3500
-"""Characters of one message; Telegram takes 4,096. What is longer is cut."""
-
-
-class Messenger(Protocol):
-    """Whoever carries messages to people."""
-
-    def send(self, text: str) -> bool:
-        """False: not everybody got it; it is to be tried again."""
+_SECONDS = 60
 
 
 class AppriseMessenger:
@@ -42,12 +32,12 @@ class AppriseMessenger:
         )
         self._request = {"urls": urls, "telegram_api": telegram_api}
 
-    def send(self, text: str) -> bool:
-        """Within `_SECONDS`; never raises."""
+    def __call__(self, text: str) -> bool:
+        """Send `text`, in parts where a messenger takes only so much. False: not everybody got all of it. Never raises."""
         try:
             subprocess.run(
                 [sys.executable, "-m", "stocksync.upkeep.messenger"],
-                input=json.dumps(self._request | {"text": text[:LONGEST]}),
+                input=json.dumps(self._request | {"text": text}),
                 capture_output=True,
                 text=True,
                 timeout=_SECONDS,
@@ -61,22 +51,21 @@ class AppriseMessenger:
         return True
 
 
-class LogMessenger:
+def log_alerts(text: str) -> bool:
     """For a shop without a messenger: the log is told."""
-
-    def send(self, text: str) -> bool:
-        """Always taken."""
-        log.warning("alert: %s", text.replace("\n", " | "))
-        return True
+    log.warning("alert: %s", text.replace("\n", " | "))
+    return True
 
 
 def _main() -> int:
     import apprise
+    from apprise.plugins import NotifyBase
     from apprise.plugins.telegram import NotifyTelegram
 
     request = json.load(sys.stdin)
     if request["telegram_api"]:
         NotifyTelegram.notify_url = f"{request['telegram_api'].rstrip('/')}/bot"
+    NotifyBase.overflow_mode = apprise.OverflowMode.SPLIT
     messengers = apprise.Apprise()
     known = [messengers.add(url) for url in request["urls"]]
     taken = messengers.notify(body=request["text"], body_format=apprise.NotifyFormat.TEXT)

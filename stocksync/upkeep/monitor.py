@@ -1,7 +1,7 @@
 """The monitor: looks at everything that can go wrong, keeps the alerts, has people told, and says that it lives."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,6 @@ from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
 from stocksync.store.upkeep import Alerts, Condition
 from stocksync.upkeep.alert_texts import KINDS, message
-from stocksync.upkeep.messenger import LONGEST, Messenger
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +27,19 @@ class Monitor(Part):
     def __init__(
         self,
         context: Context,
-        messenger: Messenger,
+        send: Callable[[str], bool],
         breaker: Breaker,
         heard: Callable[[], Mapping[str, bool]],
         audit: Callable[[], list[str]],
     ) -> None:
         """
         Args:
+            send: has people told, in one message or several; False: not everybody got all of it.
             heard: which processes live; raises RedisError.
             audit: the promises that are broken.
         """
         super().__init__(context)
-        self._messenger, self._breaker, self._heard, self._audit = messenger, breaker, heard, audit
+        self._send, self._breaker, self._heard, self._audit = send, breaker, heard, audit
         self._alerts, self._records = Alerts(context), ReconciliationRecords(context)
 
     def run(self) -> dict[str, Any]:
@@ -47,35 +47,20 @@ class Monitor(Part):
         now = self._clock()
         present, judged = self._look(now)
         self._alerts.observe(present, judged, now, now - timedelta(hours=self._config.alert_repeat_hours))
-        pending = self._alerts.pending_notifications()
-        sent = self._tell(pending, now)
-        if sent == len(pending) and len(judged) == len(KINDS):
-            self._ping()
-        return {"open": self._alerts.kinds_open(), "sent": sent, "unsent": len(pending) - sent}
-
-    def _tell(self, pending: Sequence[Mapping[str, Any]], now: datetime) -> int:
-        """Send alerts in as few messages as hold them, until one is not taken. Returns how many were sent."""
+        pending, language = self._alerts.pending_notifications(), self._config.alert_language
         texts = [
-            message(
-                alert["kind"],
-                alert["subject"],
-                alert["details"],
-                alert["pending_notification"],
-                self._config.alert_language,
-            )
-            for alert in pending
+            message(one["kind"], one["subject"], one["details"], one["pending_notification"], language)
+            for one in pending
         ]
-        told = 0
-        while told < len(pending):
-            end = told + 1
-            while end < len(pending) and len("\n\n".join(texts[told : end + 1])) <= LONGEST:
-                end += 1
-            if not self._messenger.send("\n\n".join(texts[told:end])):
-                self._alerts.not_notified(pending[told:])
-                break
-            self._alerts.notified(pending[told:end], now)
-            told = end
-        return told
+        took = not texts or self._send("\n\n".join(texts))
+        if took:
+            self._alerts.notified(pending, now)
+        else:
+            self._alerts.not_notified(pending)
+        if took and len(judged) == len(KINDS):
+            self._ping()
+        sent = len(pending) if took else 0
+        return {"open": self._alerts.kinds_open(), "sent": sent, "unsent": len(pending) - sent}
 
     def _look(self, now: datetime) -> tuple[list[Condition], set[str]]:
         """What is the case, and the kinds of which that could be told."""

@@ -10,14 +10,17 @@ from stocksync.queue.shutdown import Stop
 from stocksync.store.audit import audit
 from stocksync.store.cleanup import CleanUp
 from stocksync.store.context import Context, Part, connected
+from stocksync.store.deliveries import Deliveries
 from stocksync.store.tallies import Tallies
 from stocksync.store.upkeep import LONGEST_RUN, TaskRuns
 from stocksync.upkeep.monitor import Monitor
 from stocksync.upkeep.reconcile import Reconciliation
-from stocksync.upkeep.sweep import sweep
 
 log = logging.getLogger(__name__)
 
+_BATCH = 500
+_MOST_RESCUES = 200 * _BATCH
+"""Of one sweep; the next one goes on."""
 _LATE = timedelta(minutes=2)
 _AUDIT_EVERY = timedelta(minutes=55)
 
@@ -98,19 +101,39 @@ class PeriodicTasks(Part):
         """The promises that the audit found broken; it is run at most once an hour for this."""
         last = next(iter(self.runs.latest("audit")), None)
         if last is None or last["status"] == "failed" or self._clock() - last["started_at"] >= _AUDIT_EVERY:
-            self.runs.run("audit", self._audit, LONGEST_RUN)
+            self.runs.run(
+                "audit",
+                lambda: {"broken": [finding.check for finding in audit(self._database)]},
+                LONGEST_RUN,
+            )
             (last,) = self.runs.latest("audit")
         found: list[str] = last["result"].get("broken", [])
         return found
 
-    def _audit(self) -> dict[str, list[str]]:
-        return {"broken": [finding.check for finding in audit(self._database)]}
-
     @connected
     def sweep(self) -> dict[str, int]:
-        """Rescue and wake; see `upkeep.sweep`."""
+        """Return what dead workers left and wake every lane with due work: alone enough to deliver all.
+
+        Lanes that are due later get their entry at rq-scheduler back, which a flushed Redis has lost.
+
+        Returns:
+            `rescued`: orders whose lease ran out; `woken`: lanes with due work that could be woken; `planned`: lanes
+            due later.
+        """
+        deliveries, wakeups = Deliveries(self.context), self.context.wakeups
         Tallies(self.context).fold(self._clock())
-        return sweep(self.context)
+        rescued, batch = 0, _BATCH
+        while batch == _BATCH and rescued < _MOST_RESCUES:
+            batch = deliveries.rescue(self._clock(), self._config.retry_max_attempts, _BATCH)
+            rescued += batch
+        now, lanes = self._clock(), deliveries.due_lanes()
+        later = {lane: moment for lane, moment in lanes.items() if moment > now}
+        woken = sum(wakeups.wake(lane, force=True) for lane in lanes if lane not in later)
+        for lane, moment in later.items():
+            wakeups.wake_at(lane, moment)
+        if rescued or woken:
+            log.info("sweep: %d orders rescued, %d lanes woken", rescued, woken)
+        return {"rescued": rescued, "woken": woken, "planned": len(later)}
 
     @connected
     def monitor(self) -> dict[str, Any]:

@@ -208,3 +208,57 @@ def test_every_page_is_drawn_and_has_no_serious_fault_of_access(browser: Browser
                     assert visitor.serious() == [], (name, theme, size)
                     width = visitor.page.evaluate("document.documentElement.scrollWidth")
                     assert width <= size[0], f"{name} is wider than the screen"
+
+
+def test_the_story_of_an_order_is_copied_as_text_and_a_selection_stays(browser: Browser, shop: Shop) -> None:
+    shop.runtime.orders.process_order_stock_update(form("told"), WAREHOUSE)
+    with visiting(browser, shop.address) as visitor:
+        visitor.log_in()
+        visitor.go(f"/orders/{SELLER}/told")
+        page = visitor.page
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        expect(page.locator("#story")).to_contain_text("was told on")
+        page.click("#copy")
+        expect(page.locator("#copy")).to_have_text("Copied")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert "Order told of seller" in copied
+        assert copied.index("Taken out of stock on") < copied.index("was told on")
+        assert "GMT" in copied  # an e-mail goes to other zones too
+
+        page.evaluate("getSelection().selectAllChildren(document.querySelector('#story ol'))")
+        page.wait_for_timeout(6_000)  # a page polls every five seconds
+        assert "Taken out of stock" in page.evaluate("getSelection().toString()")
+
+
+def test_a_column_is_sorted_by_keyboard_and_keeps_the_focus_while_the_page_refreshes(
+    browser: Browser, shop: Shop
+) -> None:
+    with visiting(browser, shop.address) as visitor:
+        visitor.log_in()
+        visitor.go("/operations")
+        page = visitor.page
+        page.focus("#sort-sku")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/operations?sort=sku")
+        expect(page.locator("th[aria-sort]")).to_have_attribute("aria-sort", "ascending")
+        page.focus("#sort-sku")
+        with page.expect_response(lambda response: "sort=sku" in response.url):
+            pass
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.activeElement.id") == "sort-sku"
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/operations?sort=-sku")
+
+
+def test_the_charts_say_their_totals_before_one_points_at_them(browser: Browser, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    filled(url)
+    with serving(url) as address, visiting(browser, address) as visitor:
+        visitor.go("/")
+        page = visitor.page
+        legend = page.locator(".u-legend").first
+        expect(legend).to_contain_text("24 hours")
+        assert not any("–" in said for said in page.locator(".u-legend").all_inner_texts())
+        expect(legend.locator(".u-value").nth(1)).to_have_text("16")
+        page.hover(".u-over >> nth=0")
+        expect(legend).not_to_contain_text("24 hours")

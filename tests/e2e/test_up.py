@@ -69,11 +69,11 @@ def test_it_runs_everything_restarts_what_ends_and_stops_together(tmp_path: Path
 
         with up(tmp_path, free_port()) as second:
             assert second.wait(timeout=30) == 1
-        assert f"already running as process {process.pid}" in said()
+        assert f"a Redis answers in {tmp_path / 'data'} already" in said()
 
         first.kill()
         wait_until(lambda: workers() not in ([], [first]), 30, said)
-        assert "worker was ended by SIGKILL; starting it again in 0.5 s" in said()
+        assert "worker was ended by SIGKILL; starting it again in 1 s" in said()
 
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=40) == 0, said()

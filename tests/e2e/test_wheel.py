@@ -16,6 +16,8 @@ from zipfile import ZipFile
 import pytest
 from redis import Redis
 
+from bin.distributions import build
+from stocksync import __version__
 from stocksync.queue.wakeups import StockSyncJob, make_queue
 from stocksync.sandbox import Sandbox
 from tests.processes import ROOT, Processes
@@ -24,7 +26,8 @@ from tests.shop import form
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-SHIPPED = ("stocksync", "web", "pyproject.toml", "README.md")
+SHIPPED = ("stocksync", "web", "pyproject.toml", "README.md", "LICENSE")
+EPOCH = 1_780_000_000
 MOST_PACKAGES, MOST_MEGABYTES = 15, 30
 # A monolith's own packages, of the names that stocksync's checkout has too.
 MONOLITH = {
@@ -58,7 +61,7 @@ class Installed(Processes):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.venv], check=True)
-        self.wheel = build(folder)
+        self.sdist, self.wheel = build(copy_of_the_checkout(folder / "source"), folder, EPOCH)
         # The versions of the lock, so that this is the same tomorrow.
         lock = (ROOT / "requirements-dev.txt").read_text()
         self.constraints = folder / "constraints.txt"
@@ -100,21 +103,16 @@ class Installed(Processes):
         return next(self.venv.glob("lib/python*/site-packages"))
 
 
-def build(folder: Path) -> Path:
-    """The wheel, built from a copy, so that nothing is left in the checkout."""
-    source = folder / "source"
-    source.mkdir()
+def copy_of_the_checkout(source: Path) -> Path:
+    """What is built from, at `source`, so that nothing is left in the checkout."""
+    source.mkdir(parents=True)
     for name in SHIPPED:
         ours = ROOT / name
         if ours.is_dir():
             shutil.copytree(ours, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ours, source)
-    words = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    words += ["-w", str(folder), str(source)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return next(folder.glob("*.whl"))
+    return source
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +154,32 @@ def test_the_wheel_brings_one_name_with_all_its_files(installed: Installed) -> N
     for needed in ("py.typed", "web/templates/base.html", "web/static/page.css", "sandbox/data/orders.jsonl",
                    "web/translations/ru/LC_MESSAGES/messages.mo", "store/migrations/0001_initial.py"):  # fmt: skip
         assert f"stocksync/{needed}" in names
+
+
+def test_the_same_source_is_built_into_the_same_bytes(installed: Installed, tmp_path: Path) -> None:
+    """Checked out by somebody else, at another time, with another umask."""
+    source = copy_of_the_checkout(tmp_path / "elsewhere" / "source")
+    for path in source.rglob("*"):
+        if path.is_file():
+            path.chmod(0o600 | (path.stat().st_mode & 0o100))
+            os.utime(path, (EPOCH - 7, EPOCH - 7))
+
+    built = build(source, tmp_path, EPOCH)
+
+    assert [one.name for one in built] == [installed.sdist.name, installed.wheel.name]
+    assert [one.read_bytes() for one in built] == [installed.sdist.read_bytes(), installed.wheel.read_bytes()]
+
+
+def test_it_says_its_licence_and_brings_the_licences_of_what_it_ships(installed: Installed) -> None:
+    with ZipFile(installed.wheel) as wheel:
+        about = {name.partition(".dist-info/")[2]: name for name in wheel.namelist()}
+        metadata = wheel.read(about["METADATA"]).decode()
+
+    assert f"\nVersion: {__version__}\n" in metadata
+    assert "\nLicense-Expression: MIT AND 0BSD\n" in metadata
+    vendored = [path.name for path in (ROOT / "web/static/vendor").glob("*.LICENSE")]
+    for name in ("LICENSE", *(f"stocksync/web/static/vendor/{one}" for one in vendored)):
+        assert f"licenses/{name}" in about
 
 
 def test_by_default_it_is_light(installed: Installed) -> None:

@@ -62,7 +62,7 @@ def test_of_an_order_with_nothing_to_say_it_is_complete_at_once(
         shop.orders.cancel_order("order-1", SELLER)
 
     assert adjust(shop, "order-1").status == "completed"
-    assert shop.drain().delivered == 0
+    assert shop.drain().figures["delivered"] == 0
     assert shop.broken_promises() == []
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from stocksync.upkeep import messenger as sending
-from stocksync.upkeep.messenger import LONGEST, AppriseMessenger
+from stocksync.upkeep.messenger import AppriseMessenger
 from tests.shop import SELLER, open_shop
 from tests.watching import HOUR, Watched, execute, many, rows
 
@@ -74,7 +74,7 @@ def test_a_messenger_that_refuses_loses_nothing(at: Watched) -> None:
     assert len(at.told.texts) == 1
 
 
-def test_what_was_not_taken_is_told_the_next_time_and_the_rest_not_twice(at: Watched) -> None:
+def test_many_alerts_go_together_and_are_told_the_next_time_if_they_were_not_taken(at: Watched) -> None:
     sellers = [f"seller-{number:02}" for number in range(20)]
     for seller in sellers:
         execute(
@@ -84,18 +84,15 @@ def test_what_was_not_taken_is_told_the_next_time_and_the_rest_not_twice(at: Wat
         )
 
     assert at.run()["sent"] == len(sellers)
-    assert 1 < len(at.told.texts) < 10
-    assert max(map(len, at.told.texts)) <= LONGEST
-    assert [seller for seller in sellers if seller in "".join(at.told.texts)] == sellers
+    (text,) = at.told.texts
+    assert [seller for seller in sellers if seller in text] == sellers
 
-    messages, at.told.texts = at.told.texts, []
     at.shop.clock.advance(7 * HOUR)
-    at.told.left = 1
-
-    assert 0 < at.run()["unsent"] < 20
-    at.told.left = None
-    assert at.run()["unsent"] == 0
-    assert len(at.told.texts) == len(messages)
+    at.told.takes = False
+    assert at.run()["unsent"] == len(sellers)
+    at.told.takes = True
+    assert at.run() | {"open": None} == {"open": None, "sent": len(sellers), "unsent": 0}
+    assert at.run()["sent"] == 0
 
 
 def test_two_monitors_at_once_raise_once(at: Watched) -> None:
@@ -134,6 +131,7 @@ class Listening(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.texts: list[str] = []
         self.status = 200
+        self.takes = 1000
         self.hangs = threading.Event()
         self.hangs.set()
 
@@ -153,6 +151,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append(self.path)
         self.server.hangs.wait(30)
+        self.server.takes -= 1
+        if self.server.takes < 0:
+            self.server.status = 400
         if self.server.status == 200:
             self.server.texts.append(json.loads(body)["text"])
         self._answer()
@@ -187,18 +188,35 @@ def telegram(server: Listening) -> AppriseMessenger:
 
 def test_telegram_gets_the_text(caplog: pytest.LogCaptureFixture) -> None:
     with listening() as server:
-        assert telegram(server).send("Очередь\nКоличество: 5 <b>")
+        assert telegram(server)("Очередь\nКоличество: 5 <b>")
 
         assert server.asked == [f"/bot{TOKEN}/sendMessage"]
         assert "Количество: 5" in server.texts[0]
         assert "<b>" not in server.texts[0]  # escaped: Telegram would take it for a tag
 
 
+def test_telegram_gets_a_long_text_whole_in_as_many_parts_as_it_takes() -> None:
+    text = "\n".join(f"line {number}: {'r' * 80}" for number in range(120))
+    with listening() as server:
+        assert telegram(server)(text)
+
+        assert len(server.texts) > 2
+        assert max(map(len, server.texts)) <= 4096
+        assert "".join("".join(server.texts).split()) == "".join(text.split())
+
+
+def test_a_text_of_which_a_part_was_refused_counts_as_refused() -> None:
+    with listening() as server:
+        server.takes = 1
+
+        assert not telegram(server)("long " * 2000)
+
+
 def test_a_failing_telegram_is_said_without_its_secret(caplog: pytest.LogCaptureFixture) -> None:
     with listening() as server:
         server.status = 500
 
-        assert not telegram(server).send("text")
+        assert not telegram(server)("text")
         assert "tried again" in caplog.text
         assert TOKEN not in caplog.text
 
@@ -208,15 +226,15 @@ def test_a_telegram_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None
     with listening() as server:
         server.hangs.clear()
 
-        assert not telegram(server).send("text")
+        assert not telegram(server)("text")
 
 
 def test_an_address_that_nobody_knows_is_not_taken_for_told() -> None:
-    assert not AppriseMessenger(["nonsense://x"]).send("text")
+    assert not AppriseMessenger(["nonsense://x"])("text")
 
 
 def test_the_worker_is_no_larger_for_an_alert_that_was_sent() -> None:
     with listening() as server:
-        telegram(server).send("text")
+        telegram(server)("text")
 
     assert "apprise" not in sys.modules

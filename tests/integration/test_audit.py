@@ -11,7 +11,6 @@ import pytest
 
 from stocksync import NegativeStock
 from stocksync.store.audit import QUESTIONS, audit, per_lane
-from stocksync.store.database import rows_of
 from tests.shop import SELLER, WAREHOUSE, Shop, form, goods, open_shop
 
 OPERATIONS, LINES, ORDERS = "pending_stock_operations", "stock_sync_order_lines", "stock_sync_orders"
@@ -50,7 +49,7 @@ def damage(shop: Shop, *statements: str) -> None:
             if postgres:
                 found = "SELECT conrelid::regclass, conname FROM pg_constraint WHERE contype IN ('c', 'f')"
                 ours = f"{found} AND connamespace = 'public'::regnamespace ORDER BY contype"
-                for table, name in rows_of(database.execute_sql(ours)):
+                for table, name in database.execute_sql(ours).fetchall():
                     database.execute_sql(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"')
             for statement in statements:
                 assert database.execute_sql(statement).rowcount != 0, statement
@@ -263,7 +262,7 @@ def test_a_sale_under_way_is_not_lost_by_a_rebuild(shop: Shop) -> None:
 
 def values(shop: Shop, sql: str) -> list[Any]:
     with shop.runtime.database.scope():
-        return list(rows_of(shop.runtime.database.execute_sql(sql)))
+        return list(shop.runtime.database.execute_sql(sql).fetchall())
 
 
 def test_a_rebuild_writes_no_movement(shop: Shop) -> None:

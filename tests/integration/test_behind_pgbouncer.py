@@ -11,7 +11,6 @@ import psycopg
 import pytest
 
 from stocksync.errors import DatabaseUnavailable
-from stocksync.store.database import rows_of
 from tests.servers import PgBouncer, PostgresServer
 from tests.shop import open_shop
 
@@ -38,7 +37,7 @@ def test_statements_are_prepared_on_a_session_of_our_own_and_on_no_other(
     with open_shop(database_url) as shop, shop.runtime.database.scope():
         for number in range(10):
             shop.deduct(f"order-{number}")
-        rows = rows_of(shop.runtime.database.execute_sql("SELECT name FROM pg_prepared_statements"))
+        rows = shop.runtime.database.execute_sql("SELECT name FROM pg_prepared_statements").fetchall()
 
     assert bool(rows) == prepares
 
@@ -75,7 +74,7 @@ def test_a_killed_pgbouncer_costs_waiting_and_no_attempt(pgbouncer: PgBouncer, p
             pgbouncer.start()
             report = drained.result(30)
 
-        assert report.delivered == 3
+        assert report.figures["delivered"] == 3
         assert [shop.operation(one)["retry_count"] for one in operations] == [0, 0, 0]
         assert shop.statuses() == ["completed"] * 3
         assert shop.broken_promises() == []
@@ -84,7 +83,7 @@ def test_a_killed_pgbouncer_costs_waiting_and_no_attempt(pgbouncer: PgBouncer, p
 def test_callers_take_turns_on_the_one_connection_that_there_is(narrow: PgBouncer, postgres_url: str) -> None:
     with open_shop(narrow.url(postgres_url.rsplit("/", 1)[1])) as shop, ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda number: shop.deduct(f"order-{number}"), range(40)))
-        delivered = sum(pool.map(lambda _: shop.drain().delivered, range(4)))
+        delivered = sum(pool.map(lambda _: shop.drain().figures["delivered"], range(4)))
 
         assert (len(set(made)), delivered) == (40, 40)
         assert shop.broken_promises() == []

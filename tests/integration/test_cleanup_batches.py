@@ -16,7 +16,6 @@ from stocksync import Runtime, StockSyncConfig, UnknownOperation, runtime
 from stocksync.queue import tasks
 from stocksync.sandbox import Sandbox
 from stocksync.store.cleanup import TOO_LONG, CleanUp
-from stocksync.store.database import rows_of
 from tests.cleaning import DAY, clean, everything, execute, sell
 from tests.shop import SELLER, START, Clock, Shop, goods, open_shop
 
@@ -206,7 +205,7 @@ def test_an_operation_cleaned_up_while_a_person_waits_for_its_order_is_unknown(p
                 shop.service.recorder.lock_order(SELLER, "order-1")
                 click = pool.submit(shop.service.retry, operation, actor="Anna")
                 waits = "SELECT 1 FROM pg_locks WHERE NOT granted"
-                while not rows_of(database.execute_sql(waits)):
+                while not database.execute_sql(waits).fetchall():
                     assert not click.done()
                 for table, column in (
                     ("stock_synchronization_logs", "operation_id"),

@@ -29,10 +29,8 @@ def shop(database_url: str) -> Iterator[Shop]:
 def test_migrate_makes_the_schema_and_finds_nothing_to_do_the_second_time(at: CommandLine) -> None:
     first, second = at.run("migrate"), at.run("migrate")
 
-    assert (first.code, first.out) == (
-        0,
-        "applied 0001_initial\n",
-    )
+    assert first.code == 0
+    assert first.out.startswith("applied 0001_initial\n")
     assert (second.code, second.out) == (0, "nothing to do\n")
 
 

@@ -23,7 +23,7 @@ def test_a_delivery_completes_every_operation_of_its_order(shop: Shop) -> None:
     operations = shop.orders.process_order_stock_update(form(lines={"1": ("A", 1), "2": ("B", 2)})).operations
     report = shop.drain()
 
-    assert (report.delivered, report.operations_completed) == (1, 2)
+    assert (report.figures["delivered"], report.figures["operations_completed"]) == (1, 2)
     assert shop.statuses() == ["completed", "completed"]
     assert [shop.actions(operation) for operation in operations] == [
         ["created", "sync_success", "completed"]
@@ -47,7 +47,7 @@ def test_a_delivered_order_is_at_rest(shop: Shop) -> None:
     order = shop.order()
     assert (order.due_at, order.claim_id, order.attempts, order.waiting) == (None, None, 0, None)
     assert (order.remote_flag, order.delivered_version) == (True, order.state_version)
-    assert shop.drain().delivered == 0
+    assert shop.drain().figures["delivered"] == 0
 
 
 def test_what_each_order_of_a_batch_was_told_is_kept(shop: Shop) -> None:
@@ -56,7 +56,7 @@ def test_what_each_order_of_a_batch_was_told_is_kept(shop: Shop) -> None:
     shop.drain()
     shop.refund("returned")
     shop.deduct("new")
-    assert shop.drain().delivered == 2
+    assert shop.drain().figures["delivered"] == 2
 
     assert [shop.order(name).remote_flag for name in ("sold", "returned", "new")] == [True, False, True]
 
@@ -155,7 +155,7 @@ def test_one_orders_failure_does_not_hold_up_another(shop: Shop) -> None:
     fine = shop.deduct("order-2")
 
     report = shop.drain()
-    assert (report.delivered, report.retrying) == (1, 1)
+    assert (report.figures["delivered"], report.figures["retrying"]) == (1, 1)
     assert shop.operation(fine)["status"] == "completed"
 
 
@@ -164,7 +164,7 @@ def test_many_orders_go_out_in_one_drain(shop: Shop) -> None:
         for number in range(450):
             shop.deduct(f"order-{number}")
 
-    assert shop.drain().delivered == 450
+    assert shop.drain().figures["delivered"] == 450
     assert len(set(shop.remote.calls)) == len(shop.remote.calls) == 450
     assert shop.broken_promises() == []
 

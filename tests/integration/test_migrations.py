@@ -15,7 +15,7 @@ from stocksync.runtime import Runtime
 from tests.processes import ROOT
 
 pytestmark = pytest.mark.starts_empty
-APPLIED = ["0001_initial"]
+APPLIED = sorted(path.stem for path in (ROOT / "stocksync/store/migrations").glob("*.py"))
 
 
 def test_a_schema_that_is_behind_is_refused_with_what_to_do(database_url: str) -> None:

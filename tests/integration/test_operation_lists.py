@@ -12,7 +12,6 @@ import pytest
 
 from stocksync.errors import InvalidInput
 from stocksync.store import operation_lists
-from stocksync.store.database import rows_of
 from stocksync.store.operation_lists import Filter
 from tests.shop import DELIVERED, REFUSED, SELLER, START, Shop, listed, open_shop
 
@@ -159,7 +158,7 @@ def plan_of_last(shop: Shop, act: Callable[[], Any], monkeypatch: pytest.MonkeyP
         act()
     sql, parameters = asked[-1]
     with database.scope():
-        return [row[3] for row in rows_of(execute(f"EXPLAIN QUERY PLAN {sql}", parameters))]
+        return [row[3] for row in execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()]
 
 
 def test_on_sqlite_every_list_is_read_along_an_index_that_ends_in_the_id(

@@ -39,7 +39,7 @@ def test_the_chosen_are_retried_and_what_was_skipped_is_said(
 ) -> None:
     chosen = [str(operations[name]) for name in ("failed", "completed", "cancelled", "doubt")]
 
-    said = press(page, "/operations/bulk", action="retry", id=[*chosen, "nonsense"])
+    said = press(page, "/operations/bulk/retry", id=[*chosen, "nonsense"])
 
     assert said.startswith("good: 1 operation goes out again. Skipped: 3 (")
     assert "delivered: 1" in said
@@ -52,10 +52,14 @@ def test_the_chosen_are_cancelled_for_a_reason_and_put_back(
     page: FlaskClient, shop: Shop, operations: dict[str, Any]
 ) -> None:
     before = shop.on_hand("FILTR-04")
-    fields = {"action": "cancel", "id": [str(operations["failed"])], "stock": "put_back"}
+    fields = {"id": [str(operations["failed"])], "stock": "put_back"}
 
-    assert press(page, "/operations/bulk", **fields, reason=" ").startswith("bad: Please give a reason")
-    assert press(page, "/operations/bulk", **fields, reason="sold out") == "good: 1 operation cancelled."
+    assert press(page, "/operations/bulk/cancel", **fields, reason=" ").startswith(
+        "bad: Please give a reason"
+    )
+    assert (
+        press(page, "/operations/bulk/cancel", **fields, reason="sold out") == "good: 1 operation cancelled."
+    )
 
     assert shop.on_hand("FILTR-04") == before + 2
     assert shop.operation(operations["failed"])["reason"] == "sold out"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from peewee import IntegrityError
 
-from stocksync.store.database import Database, bind_models, open_database, rows_of
+from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.migrate import migrate
 from stocksync.store.models import MODELS, Alert, Discrepancy, Reconciliation, TaskRun
 from tests.shop import SELLER, START, Shop, form, open_shop
@@ -216,7 +216,7 @@ def test_the_database_itself_refuses_impossible_rows(database_url: str) -> None:
             else:
                 pytest.fail(f"{table} takes {change}")
         if database.dialect.name == "postgresql":
-            known = {row[0] for row in rows_of(database.execute_sql(FORBIDS))}
+            known = {row[0] for row in database.execute_sql(FORBIDS).fetchall()}
             assert {error.diag.constraint_name for error in refusals} == known - SAID_TWICE - PEEWEES_OWN
 
 

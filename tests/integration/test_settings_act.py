@@ -229,25 +229,19 @@ def test_so_many_orders_are_asked_for_one_by_one_as_the_setting_says() -> None:
         assert (run["checked"], run["complete"]) == (2, False)
 
 
-class Taker:
-    """A messenger that takes everything."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def send(self, text: str) -> bool:
-        self.texts.append(text)
-        return True
-
-
 def test_alerts_are_repeated_after_as_long_as_the_setting_says() -> None:
     with failing(1, 1, retry_max_attempts=1, alert_repeat_hours=2) as shop:
-        told = Taker()
-        shop.runtime.messenger = told
+        told: list[str] = []
+
+        def take(text: str) -> bool:
+            told.append(text)
+            return True
+
+        shop.runtime.messenger = take
         for hours in (0, 1.9, 0.2):
             shop.clock.advance(hours=hours)
             shop.runtime.periodic.monitor()
-        assert len(told.texts) == 2
+        assert len(told) == 2
 
 
 def test_an_outage_raises_an_alert_after_as_long_as_the_setting_says() -> None:

@@ -143,7 +143,7 @@ def test_a_lane_that_had_its_slice_lets_one_that_waits_behind_it_go_first(worker
     at.wakeups.wake("small")
     report = work(worker, redis)
 
-    assert (report.held_back, report.delivered) == ("turn", 0)
+    assert (report.held_back, report.figures["delivered"]) == ("turn", 0)
     assert lanes(redis) == ["small", SELLER]
 
 
@@ -154,4 +154,4 @@ def test_a_lane_waits_for_its_turn_once_and_not_for_ever(worker: Shop, redis: Re
     worker.deduct("large")
 
     assert at.deliver_lane(SELLER).held_back == "turn"
-    assert at.deliver_lane(SELLER).delivered == 1
+    assert at.deliver_lane(SELLER).figures["delivered"] == 1

@@ -175,7 +175,7 @@ def test_retry_puts_an_operation_that_was_given_up_back_to_pending(
     assert answer.status_code == 303
     assert "It will be sent again at once." in shown(page.get(answer.location))
     assert (row["status"], row["retry_count"], row["next_retry_at"]) == ("pending", 0, shop.clock.now)
-    assert row["log"][-1]["details"]["actor"] == "page"
+    assert row["log"][-1]["details"]["actor"] == "not logged in"
     assert shop.wakeups.woken == [SELLER]
 
 
@@ -184,7 +184,9 @@ def test_cancel_stops_an_operation_and_keeps_the_reason(page: FlaskClient, shop:
 
     assert answer.status_code == 303
     assert "Cancelled; the stock stays as it is." in shown(page.get(answer.location))
-    assert "Reason told by phone ( page )" in shown(page.get(f"/operations/{failed}"))
+    assert "Reason told by phone ( an operator at the page, not logged in )" in shown(
+        page.get(f"/operations/{failed}")
+    )
     assert shop.operation(failed)["status"] == "cancelled"
 
 

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from stocksync.cli.frame import cli
 from stocksync.credentials import Role, hash_key, hash_password
 from stocksync.web import create_app
-from stocksync.web.auth import SESSION_LASTS, Access, Attempts
+from stocksync.web.auth import PER_ADDRESS, PER_NAME, SESSION_LASTS, WINDOW, Access
 from tests.shop import Shop, open_shop
 
 PASSWORD = "correct horse battery"
@@ -222,7 +222,7 @@ def test_a_reader_changes_nothing(page: FlaskClient, shop: Shop, name: str, code
 
 
 def test_a_guesser_is_held_up_and_comes_back_later(page: FlaskClient, shop: Shop) -> None:
-    for _ in range(Attempts.per_address):
+    for _ in range(PER_ADDRESS):
         assert log_in(page, password="wrong").status_code == 401
 
     held_up = log_in(page)
@@ -231,8 +231,23 @@ def test_a_guesser_is_held_up_and_comes_back_later(page: FlaskClient, shop: Shop
     other = {"REMOTE_ADDR": "203.0.113.8"}
     assert log_in(create_app(shop.runtime).test_client(), environ_base=other).status_code == 303
 
-    shop.clock.advance(Attempts.span.total_seconds() + 1)
+    shop.clock.advance(WINDOW)
     assert log_in(page).status_code == 303
+
+
+def test_a_name_is_guessed_at_from_many_addresses_only_so_often(page: FlaskClient, shop: Shop) -> None:
+    codes = [
+        log_in(page, password="wrong", environ_base={"REMOTE_ADDR": f"203.0.{number}.8"}).status_code
+        for number in range(PER_NAME + 1)
+    ]
+    assert codes[-2:] == [401, 429]
+    assert log_in(page, "reader", environ_base={"REMOTE_ADDR": "203.0.200.8"}).status_code == 303
+
+
+def test_whoever_logs_in_has_failed_no_more_often_for_it(page: FlaskClient, shop: Shop) -> None:
+    for _ in range(2 * PER_ADDRESS):
+        page.delete_cookie("__Host-stocksync", domain="shop.example")
+        assert log_in(page).status_code == 303
 
 
 # Nobody set up, and proxies
@@ -257,7 +272,7 @@ def test_an_address_in_a_header_counts_as_far_as_proxies_are_trusted(sqlite_url:
             log_in(
                 page, password="wrong", headers={"X-Forwarded-For": f"10.0.0.{i}, 203.0.113.7"}
             ).status_code
-            for i in range(Attempts.per_address + 1)
+            for i in range(PER_ADDRESS + 1)
         ]
 
         assert codes[-2:] == [401, 429]  # what the guesser wrote in front changes nothing

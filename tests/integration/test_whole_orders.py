@@ -92,7 +92,7 @@ def test_an_order_of_postage_alone_has_nothing_to_say(shop: Shop) -> None:
 
     assert result.status == "no_stock_lines"
     assert (shop.order().due_at, shop.wakeups.woken) == (None, [])
-    assert shop.drain().delivered == 0
+    assert shop.drain().figures["delivered"] == 0
 
 
 def test_an_order_that_is_not_ready_is_noted_and_deducted_when_it_is(shop: Shop) -> None:

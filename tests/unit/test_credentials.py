@@ -8,39 +8,34 @@ from click.testing import CliRunner
 from stocksync import ConfigurationError, StockSyncConfig, credentials
 from stocksync.cli.frame import cli
 from stocksync.credentials import PASSWORD_HASH, hash_key, owner_of, read_credentials
-from stocksync.web.auth import Attempts
+from stocksync.web.auth import MOST_REMEMBERED, PER_NAME, Access, network
 from tests.integration.test_who_gets_in import HASH, PASSWORD, SETTINGS
 from tests.shop import START
 
 
-def test_a_guesser_with_many_addresses_is_held_up_by_the_name() -> None:
-    attempts = Attempts()
+@pytest.fixture
+def access() -> Access:
+    return Access(StockSyncConfig.load({}))
 
-    let_through = [attempts.begin(f"10.0.{i // 250}.{i % 250}", "anna", START) for i in range(200)]
 
-    assert sum(let_through) == Attempts.per_name
-    assert attempts.begin("10.9.9.9", "boris", START)
+def test_a_guesser_with_many_addresses_is_held_up_by_the_name(access: Access) -> None:
+    let_through = [access.may_try(f"10.0.{i // 250}.{i % 250}", "anna", START) for i in range(200)]
+
+    assert sum(let_through) == PER_NAME
+    assert access.may_try("10.9.9.9", "boris", START)
 
 
 def test_addresses_of_one_network_count_as_one() -> None:
-    attempts = Attempts()
-
-    let_through = [attempts.begin(f"2001:db8:1:2::{i:x}", None, START) for i in range(50)]
-
-    assert sum(let_through) == Attempts.per_address
-    assert attempts.begin("2001:db8:1:3::1", None, START)
+    assert network("2001:db8:1:2::1") == network("2001:db8:1:2:ffff::7") != network("2001:db8:1:3::1")
+    assert network("::ffff:192.0.2.1") == network("192.0.2.1") != network("192.0.2.2")
+    assert network("a socket") == network("")
 
 
-def test_what_is_remembered_of_guessers_is_bounded() -> None:
-    attempts = Attempts()
-    for _ in range(Attempts.per_address + 1):
-        held_up = not attempts.begin("192.0.2.1", None, START)
-    assert held_up
+def test_what_is_remembered_of_guessers_is_bounded(access: Access) -> None:
+    for i in range(2 * MOST_REMEMBERED):
+        access.may_try(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", f"name {i}", START)
 
-    for i in range(Attempts.most):
-        attempts.begin(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", None, START)
-
-    assert attempts.begin("192.0.2.1", None, START)  # forgotten: it was the one that was seen longest ago
+        assert len(access.failed) <= MOST_REMEMBERED + 1
 
 
 def test_keys_and_passwords_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

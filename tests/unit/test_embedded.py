@@ -91,6 +91,20 @@ def test_one_folder_has_one_url_whatever_way_it_is_written(
 
 
 @needs_redis
+def test_a_second_server_in_a_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as first:
+        with (
+            pytest.raises(EmbeddedServerError, match=f"{tmp_path} already.* stop .*STOCK_SYNC_DATA_DIR"),
+            EmbeddedRedis(tmp_path),
+        ):
+            pass
+        assert answers(first.url)
+
+    with EmbeddedRedis(tmp_path) as later:
+        assert answers(later.url)
+
+
+@needs_redis
 def test_what_a_killed_server_left_behind_does_not_hinder_the_next_start(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path) as killed:
         killed.process.kill()

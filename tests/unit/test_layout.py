@@ -60,7 +60,7 @@ def test_importing_any_module_neither_writes_nor_connects(tmp_path: Path) -> Non
         ("stocksync.queue.wakeups", "from ..delivery.engine import DeliveryEngine"),
         ("stocksync.orders.service", "from stocksync import runtime"),
         ("stocksync.orders.service", "from stocksync import SyncResult"),
-        ("stocksync.upkeep.sweep", "def f():\n    from stocksync.runtime import Runtime"),
+        ("stocksync.upkeep.periodic", "def f():\n    from stocksync.runtime import Runtime"),
         ("stocksync.runtime", "from stocksync.cli import main"),
         ("stocksync.runtime", "from jobs.worker import run"),
         ("stocksync.config", "from stocksync.store.database import Database"),

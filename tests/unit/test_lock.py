@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[2]
 PIN = re.compile(
     r"(?P<name>[a-z0-9-]+)==(?P<version>[^ ;]+)(?P<marker> ; [^\\]+?)?(?P<hashes>( --hash=sha256:[0-9a-f]{64})+)"
 )
-DEVELOPMENT, APPLICATION = "requirements-dev.txt", "requirements.txt"
+DEVELOPMENT, APPLICATION, RELEASE = "requirements-dev.txt", "requirements.txt", "requirements-release.txt"
 
 
 def pins(lock: str) -> dict[str, set[Version]]:
@@ -64,7 +64,15 @@ def test_the_application_runs_in_production_with_the_versions_it_was_tested_with
     assert application.items() <= development.items()
 
 
-@pytest.mark.parametrize("name", [APPLICATION, DEVELOPMENT])
+def test_a_release_is_built_with_the_setuptools_of_the_tests() -> None:
+    group = tomllib.loads((PROJECT / "pyproject.toml").read_text())["dependency-groups"]["release"]
+    release, development = (pins((PROJECT / name).read_text()) for name in (RELEASE, DEVELOPMENT))
+
+    assert outside((PROJECT / RELEASE).read_text(), list(map(Requirement, group))) == set(), "run bin/lock"
+    assert release["setuptools"] == development["setuptools"]
+
+
+@pytest.mark.parametrize("name", [APPLICATION, DEVELOPMENT, RELEASE])
 def test_the_lock_names_no_index_and_no_host(name: str) -> None:
     text = (PROJECT / name).read_text()
 

@@ -3,21 +3,21 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from itertools import chain, islice, pairwise
+from itertools import chain, groupby, islice, pairwise
 from typing import Any
 from uuid import UUID
 
-from flask import abort, redirect, render_template, request
+from flask import redirect, render_template, request
 from flask_babel import gettext as _
 from flask_babel import ngettext
 
 from stocksync.orders.interventions import act_on, matching
-from stocksync.store.operation_lists import AGES, COUNTED, Filter
+from stocksync.store.operation_lists import AGES, COUNTED, NEWEST, SORTED_BY, Filter
 from stocksync.store.states import ACTIONS, STATUSES
 from stocksync.store.values import check_word
 from stocksync.web import words
 from stocksync.web.auth import actor, demand
-from stocksync.web.frame import LAST_PAGE, PAGE_SIZE, back, blueprint, here, page_number, runtime
+from stocksync.web.frame import LAST_PAGE, PAGE_SIZE, back, blueprint, here, order_of, page_number, runtime
 
 _RESULTS = ("sync_success", "sync_failed", "sync_error", "rescued")
 # What belongs to the entry before it in an operation's story, by what that entry is.
@@ -34,7 +34,13 @@ def operations() -> Any:
     """The list: a status, a search and the matrix's cells are filters in the address."""
     number, lists = page_number(), runtime.operation_lists
     wanted, kept = _filter_of_address()
-    found = lists.page(wanted, runtime.clock(), limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
+    found = lists.page(
+        wanted,
+        runtime.clock(),
+        limit=PAGE_SIZE,
+        offset=(number - 1) * PAGE_SIZE,
+        order=order_of(NEWEST, *SORTED_BY),
+    )
     if not found.operations and number > 1:
         return redirect(here(page=None))
     filtered = replace(wanted, status=None) != Filter()
@@ -59,8 +65,8 @@ def _filter_of_address() -> tuple[Filter, dict[str, str]]:
         for name in ("status", "q", "error", "age", "doubt")
         if (text := request.args.get(name, "").strip())
     }
-    stale = timedelta(hours=runtime.config.monitoring_stale_operation_hours)
-    newest, oldest = {**_AGES, "stale": (stale, None)}.get(kept.get("age", ""), (None, None))
+    ages = _AGES | {"stale": (timedelta(hours=runtime.config.monitoring_stale_operation_hours), None)}
+    newest, oldest = ages.get(kept.get("age", ""), (None, None))
     now = runtime.clock()
     wanted = Filter(
         status=kept.get("status"),
@@ -75,8 +81,9 @@ def _filter_of_address() -> tuple[Filter, dict[str, str]]:
 @blueprint.app_template_global()
 def actions_of(row: Mapping[str, Any]) -> list[str]:
     """What may be done with an operation now."""
-    possible = [name for name, statuses in ACTIONS.items() if row["status"] in statuses]
-    return ["confirm"] if row["applied"] == "unknown" else possible
+    if row["applied"] == "unknown":
+        return ["confirm"]
+    return [name for name, statuses in ACTIONS.items() if row["status"] in statuses]
 
 
 @blueprint.get("/operations/<operation_id>")
@@ -105,29 +112,24 @@ def cancel(operation_id: str) -> Any:
     )
 
 
-@blueprint.post("/operations/<operation_id>/confirm")
-def confirm(operation_id: str) -> Any:
+@blueprint.post("/operations/<operation_id>/confirm/<any(yes, no):moved>")
+def confirm(operation_id: str, moved: str) -> Any:
     """Say what an operation in doubt came to."""
-    moved = request.form.get("moved")
-    if moved not in ("yes", "no"):
-        abort(400, "moved: yes or no is needed")
     runtime.service.confirm(operation_id, moved == "yes", actor=actor(), reason=request.form.get("reason"))
     return back(_("Thank you: noted as moved.") if moved == "yes" else _("Thank you: noted as not moved."))
 
 
-@blueprint.post("/operations/bulk")
-def bulk() -> Any:
+@blueprint.post(f"/operations/bulk/<any({', '.join(ACTIONS)}):action>")
+def bulk(action: str) -> Any:
     """One action on the rows that were chosen, or a retry of one."""
     chosen = request.form.getlist("retry", type=UUID) or request.form.getlist("id", type=UUID)
-    return _act(request.form.get("action", "retry"), chosen[:PAGE_SIZE])
+    return _act(action, chosen[:PAGE_SIZE])
 
 
-@blueprint.route("/operations/all/<action>", methods=["GET", "POST"])
+@blueprint.route(f"/operations/all/<any({', '.join(ACTIONS)}):action>", methods=["GET", "POST"])
 def all_of(action: str) -> Any:
     """What an action on all that match would come to; when the form is sent, the action: some 20 seconds of it."""
     demand("operator")
-    if action not in ACTIONS:
-        abort(404)
     wanted, kept = _filter_of_address()
     filters = [
         replace(wanted, status=status)
@@ -152,17 +154,17 @@ def all_of(action: str) -> Any:
 
 def _act(action: str, ids: Iterable[UUID]) -> Any:
     """Do the action, and say what was done and what was skipped."""
-    how = {"actor": actor(), "reason": request.form.get("reason", "")}
-    if action == "retry":
-        report = act_on(ids, lambda one: runtime.service.retry(one, **how))
-        said = ngettext("%(num)s operation goes out again.", "%(num)s operations go out again.", report.done)
-    elif action == "cancel":
-        check_word("reason", how["reason"])  # at once, not of every operation
+    who, reason = actor(), request.form.get("reason", "")
+    if action == "cancel":
+        check_word("reason", reason)  # at once, not of every operation
         put_back = request.form.get("stock") == "put_back"
-        report = act_on(ids, lambda one: runtime.service.cancel(one, put_back=put_back, **how))
+        report = act_on(
+            ids, lambda one: runtime.service.cancel(one, actor=who, reason=reason, put_back=put_back)
+        )
         said = ngettext("%(num)s operation cancelled.", "%(num)s operations cancelled.", report.done)
     else:
-        abort(404)
+        report = act_on(ids, lambda one: runtime.service.retry(one, actor=who, reason=reason))
+        said = ngettext("%(num)s operation goes out again.", "%(num)s operations go out again.", report.done)
     if report.skipped:
         said += " " + _(
             "Skipped: %(n)s (%(why)s).",
@@ -188,10 +190,42 @@ def story(log: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 @blueprint.get("/orders/<token_id>/<order_id>")
 def order(token_id: str, order_id: str) -> str:
     """An order; ids that an address can't carry as a part of its path come in its query."""
-    return render_template(
-        "order.html",
-        order=runtime.queries.order(request.args.get("seller", token_id), request.args.get("id", order_id)),
+    found = runtime.queries.order(request.args.get("seller", token_id), request.args.get("id", order_id))
+    return render_template("order.html", order=found, story=order_story(found["log"], found["operations"]))
+
+
+def order_story(log: list[dict[str, Any]], operations: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The log of all operations of an order, as far as it has sentences, the oldest first.
+
+    One sentence tells of entries that were written together, or that say the same of one attempt after the other.
+    """
+    rows, places = {row["id"]: row for row in operations}, [*words.WORDS["STORY"]]
+    asked = {entry["operation_id"] for entry in log if entry["action"] == "in_doubt"}
+    told = [
+        entry | {"operation": rows[entry["operation_id"]], "sentence": sentence}
+        for entry in log
+        if (sentence := _sentence(entry)) in places
+        # A warehouse program that was asked has a sentence of its own.
+        and not (entry["action"] == "created" and entry["operation_id"] in asked)
+    ]
+    told.sort(key=lambda entry: (entry["timestamp"], places.index(entry["sentence"])))
+    return [list(group) for _same, group in groupby(told, _told_together)]
+
+
+def _sentence(entry: dict[str, Any]) -> str:
+    """Which sentence tells of it: what was done, and what of, or what came of it."""
+    details = entry["details"]
+    return " ".join(
+        (
+            entry["action"],
+            *(str(details[name]) for name in ("type", "told", "stock", "done") if name in details),
+        )
     )
+
+
+def _told_together(entry: dict[str, Any]) -> list[Any]:
+    at = None if entry["action"] in ("sync_failed", "sync_error", "rescued") else entry["timestamp"]
+    return [entry["sentence"], at, *map(entry["details"].get, ("class", "message", "actor", "reason"))]
 
 
 @blueprint.post("/orders/tell")

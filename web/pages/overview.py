@@ -1,5 +1,6 @@
 """The overview, and the lists behind it: sellers, comparisons with the remote, alerts, stock; what a person may do there."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
@@ -11,13 +12,15 @@ from flask_babel import gettext as _
 
 from stocksync.queue.wakeups import RedisWakeups
 from stocksync.store.operation_lists import Filter
+from stocksync.store.queries import LEVELS_BY
 from stocksync.store.states import DIFFERENCE_STATUSES
 from stocksync.store.tallies import WAIT_BOUNDS, Counts
 from stocksync.store.values import check_word
 from stocksync.upkeep import alert_texts
 from stocksync.upkeep.discrepancies import MENDABLE
+from stocksync.web import words
 from stocksync.web.auth import actor
-from stocksync.web.frame import PAGE_SIZE, back, blueprint, page_number, runtime
+from stocksync.web.frame import PAGE_SIZE, back, blueprint, choice_of, order_of, page_number, runtime
 from stocksync.web.health import asked
 
 SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d": (timedelta(days=7), 21600)}
@@ -27,11 +30,11 @@ SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d
 @blueprint.get("/")
 def overview() -> str:
     """Is all well, what hangs, why, since when."""
-    span, now = request.args.get("span"), runtime.clock()
-    span = span if span in SPANS else "24h"
+    span, now = choice_of("span", ("24h", *SPANS)), runtime.clock()
     length, seconds = SPANS[span]
     state = runtime.queries.status(now, runtime.config.monitoring_stale_operation_hours)
-    series = [_point(*step) for step in runtime.tallies.series(now - length, seconds, now)]
+    steps = runtime.tallies.series(now - length, seconds, now)
+    series = [_point(*step) for step in steps]
     breaker, alive = runtime.breaker.open_until(), _who_is_alive()
     return render_template(
         "overview.html",
@@ -44,6 +47,7 @@ def overview() -> str:
         span=span,
         spans=SPANS,
         series=series,
+        total=_point(now, Counts(sum((counts for _at, counts in steps), Counter()))),
         chart=lambda *names: [
             [int(point["at"].timestamp()) for point in series],
             *([point[name] for point in series] for name in names),
@@ -132,6 +136,7 @@ def lanes() -> str:
     return render_template(
         "lanes.html",
         lanes=runtime.queries.lanes(),
+        order=order_of("token_id", "orders_waiting", "next_due_at"),
         tasks=runtime.periodic.latest(),
         breaker=runtime.breaker.open_until(),
     )
@@ -140,8 +145,8 @@ def lanes() -> str:
 @blueprint.post("/lanes/pause")
 def pause() -> Any:
     """Deliver nothing of one seller until it is resumed."""
-    reason = check_word("reason", request.form.get("reason"))
-    changed = runtime.deliveries.pause(request.form.get("lane", ""), f"{actor()}: {reason}")
+    why = f"{words.word('ACTOR', actor())}: {check_word('reason', request.form.get('reason'))}"
+    changed = runtime.deliveries.pause(request.form.get("lane", ""), why)
     return back(_("Paused: nothing is sent for this seller.") if changed else _("It was paused already."))
 
 
@@ -158,14 +163,18 @@ def resume() -> Any:
 @blueprint.get("/reconciliation")
 def reconciliation() -> str:
     """Differences that wait for a person, and the newest comparisons."""
-    records, status = runtime.reconciliation.records, request.args.get("status")
-    status = status if status in DIFFERENCE_STATUSES else "open"
+    records, status = runtime.reconciliation.records, choice_of("status", ("open", *DIFFERENCE_STATUSES))
+    order = order_of("first_seen_at", "order_id", "kind")
     differences = records.differences(
-        status=status, after=request.args.get("after", type=UUID), limit=PAGE_SIZE + 1
+        status=status,
+        after=request.args.get("after", type=UUID),
+        limit=PAGE_SIZE + 1,
+        newest_first=order == "-first_seen_at",
     )
     return render_template(
         "reconciliation.html",
         differences=differences[:PAGE_SIZE],
+        order=order,
         following=differences[PAGE_SIZE - 1]["id"] if len(differences) > PAGE_SIZE else None,
         status=status,
         waiting=records.count_open(),
@@ -202,12 +211,16 @@ def leave(difference_id: str) -> Any:
 @blueprint.get("/alerts")
 def alerts() -> str:
     """What was brought up, the newest first."""
-    number = page_number()
-    rows = runtime.alerts.find(limit=PAGE_SIZE + 1, offset=(number - 1) * PAGE_SIZE)
+    number, order = page_number(), order_of("-resolved_at", "raised_at", "kind")  # what lasts goes first
+    rows = runtime.alerts.find(
+        limit=PAGE_SIZE + 1,
+        offset=(number - 1) * PAGE_SIZE,
+        order="raised_at" if order == "raised_at" else "-raised_at",
+    )
     return render_template(
         "alerts.html",
-        # What lasts goes first.
-        alerts=sorted(rows[:PAGE_SIZE], key=lambda row: row["resolved_at"] is not None),
+        alerts=rows[:PAGE_SIZE],
+        order=order,
         texts=alert_texts,
         page=number,
         pages=number + (len(rows) > PAGE_SIZE),
@@ -217,19 +230,25 @@ def alerts() -> str:
 @blueprint.post("/alerts/<uuid:alert_id>")
 def acknowledge(alert_id: UUID) -> Any:
     """Note that a person has seen it."""
-    if runtime.alerts.acknowledge(alert_id, actor(), runtime.clock()):
-        return back(_("Noted: it is not repeated."))
-    return back(_("Somebody was faster: it was seen already."), "wait")
+    noted = runtime.alerts.acknowledge(alert_id, actor(), runtime.clock())
+    return (
+        back(_("Noted: it is not repeated."))
+        if noted
+        else back(_("Somebody was faster: it was seen already."), "wait")
+    )
 
 
 @blueprint.get("/stock")
 def stock() -> str:
     """Stock levels, found by a part of the SKU."""
-    number, text = page_number(), request.args.get("q", "").strip()[:200]
-    levels, total = runtime.queries.levels(text, limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE)
+    number, text, order = page_number(), request.args.get("q", "").strip()[:200], order_of(*LEVELS_BY)
+    levels, total = runtime.queries.levels(
+        text, limit=PAGE_SIZE, offset=(number - 1) * PAGE_SIZE, order=order
+    )
     return render_template(
         "stock.html",
         levels=levels,
+        order=order,
         total=total,
         q=text,
         page=number,

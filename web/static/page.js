@@ -12,6 +12,7 @@
   const day = { day: "numeric", month: "short" };
   const formats = {
     short: format(day), old: format({ ...day, year: "numeric" }), full: format({ ...day, year: "numeric", second: "2-digit" }),
+    mail: format({ day: "numeric", month: "long", year: "numeric", timeZoneName: "short" }),
     clock: format({ second: "2-digit" }), long: format({ ...day, second: "2-digit" }),
   };
   const ago = (moment) => {
@@ -40,6 +41,7 @@
   const spans = [1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 36000, 86400, 432000, 864000];
   const draw = (node) => {
     const names = JSON.parse(node.dataset.names), colours = node.dataset.colours.split(" ");
+    const totals = JSON.parse(node.dataset.totals);  // of the whole span, until one points at a step of it
     const data = JSON.parse(node.dataset.series), bars = node.dataset.kind === "bars";
     const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") }, font: "12px system-ui" };
     const whole = data[0].length > 1 && data[0][data[0].length - 1] - data[0][0] > 2 * 86400;
@@ -51,10 +53,10 @@
       cursor: { y: false }, legend: { live: true },
       scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, 1) * 1.1] } },
       axes: [{ ...axis, space: 70, values: (_, marks) => marks.map(clock) }, { ...axis, size: 62, incrs: bars ? counts : spans, values: (_, marks) => marks.map(told) }],
-      series: [{ label: node.dataset.time, value: (_, at) => at ? formats.short.format(new Date(at * 1000)) : "–" }].concat(names.map((label, place) => ({
+      series: [{ label: node.dataset.time, value: (_, at) => at ? formats.short.format(new Date(at * 1000)) : totals[0] }].concat(names.map((label, place) => ({
         label, stroke: colour(colours[place]), fill: bars ? colour(colours[place]) : undefined, width: bars ? 0 : 2, spanGaps: true,
         points: { show: !bars, size: 5 }, paths: bars ? uPlot.paths.bars({ size: [0.7, 40] }) : undefined,
-        value: (plot, value, _, at) => value === null ? "–" : told(bars && !place ? value - plot.data[2][at] : value),
+        value: (plot, value, _, at) => at === null ? totals[place + 1] : value === null ? "–" : told(bars && !place ? value - plot.data[2][at] : value),
       }))),
     }, data, node);
   };
@@ -90,6 +92,8 @@
     }
     if (every) boxes().forEach((row) => { row.checked = every.checked; });
     if (event.target.closest("#unpick")) boxes().forEach((row) => { row.checked = false; });
+    const copy = event.target.closest("[data-copy]");
+    if (copy) copied(one(`#${copy.dataset.copy}`)).then(() => { copy.textContent = copy.dataset.done; }, () => {});
     const cancel = event.target.closest("[data-cancel]");
     if (cancel && one("#ask-bulk")) {
       event.preventDefault();
@@ -102,6 +106,13 @@
     count();
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") all(".me[open]").forEach((menu) => { menu.open = false; one("summary", menu).focus(); }); });
+
+  // The text of a part of the page goes to the clipboard; where a browser gives none, it is at least selected.
+  const copied = async (node) => {
+    getSelection().selectAllChildren(node);
+    await navigator.clipboard.writeText(node.innerText);
+    getSelection().removeAllRanges();
+  };
 
   // A question unfolds as a dialog.
   const ask = (details) => {
@@ -120,8 +131,8 @@
     (one('input[name="reason"]', dialog) || one("button.primary", dialog)).focus();
   };
 
-  // Live, but not while somebody chooses, reads a chart or answers a question.
-  const busy = () => document.hidden || one("dialog[open]") || one(".chart:hover") || boxes().some((box) => box.checked) || one("#live details[open]")
+  // Live, but not while somebody chooses, selects text, reads a chart or answers a question.
+  const busy = () => document.hidden || one("dialog[open]") || !getSelection().isCollapsed || one(".chart:hover") || boxes().some((box) => box.checked) || one("#live details[open]")
     || (document.activeElement && document.activeElement.matches('#live input:not([type="checkbox"]), #live select'));
   const away = (is) => { one("#away").hidden = !is; };
   document.addEventListener("htmx:beforeRequest", (event) => { if (busy()) event.preventDefault(); });

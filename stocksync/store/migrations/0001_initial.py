@@ -14,7 +14,7 @@ STATEMENTS = (
         is_stock_updated {bool}, state_version INTEGER NOT NULL, delivered_version INTEGER NOT NULL,
         remote_flag {bool}, remote_seen_at {time}, ever_told_true {bool} NOT NULL, due_at {time},
         attempts INTEGER NOT NULL, last_attempt_at {time}, waiting {word}, claim_id {uuid},
-        claimed_version INTEGER, lease_until {time}, created_at {time} NOT NULL,
+        claimed_version INTEGER, lease_until {time}, traceparent {word}, created_at {time} NOT NULL,
         updated_at {time} NOT NULL, FOREIGN KEY (token_id) REFERENCES stock_sync_accounts (token_id),
         CHECK ((claim_id IS NULL) = (lease_until IS NULL)),
         CHECK ((claim_id IS NULL) = (claimed_version IS NULL)),
