@@ -12,7 +12,7 @@ from stocksync.errors import InDoubt, InvalidInput, NegativeStock, OpenTransacti
 from stocksync.orders.service import StockSynchronizationService, SyncResult
 from stocksync.orders.single_operations import Decision, deduct, refund
 from stocksync.store.context import Context, Part, atomic, connected
-from stocksync.store.inventory import LEVELS_THAT_DIFFER, REBUILD, Difference, StockLedger
+from stocksync.store.inventory import LEVELS_THAT_DIFFER, REBUILD, StockLedger
 from stocksync.store.operations import Operation
 from stocksync.store.values import check_quantity, check_word, printable
 
@@ -83,11 +83,11 @@ class InventoryManager(Part):
         self._move("count", warehouse, changes, actor, reason)
         return len(changes)
 
-    def differing(self) -> list[Difference]:
-        """Levels whose on hand is not the sum of their movements, by warehouse and SKU: something wrote past us."""
+    def differing(self) -> list[dict[str, Any]]:
+        """Levels whose `on_hand` is not the sum of their movements (`moved`): something wrote past us."""
         with self._database.snapshot():
             return [
-                Difference(warehouse, sku, int(on_hand), int(moved))
+                {"warehouse": warehouse, "sku": sku, "on_hand": int(on_hand), "moved": int(moved)}
                 for warehouse, sku, on_hand, moved in self._rows(LEVELS_THAT_DIFFER)
             ]
 

@@ -6,7 +6,6 @@ Callers hold a write transaction. Lock order: levels come last, by (warehouse, S
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -43,16 +42,6 @@ _PUT = Statement("""
     ON CONFLICT (warehouse, sku) DO UPDATE
     SET on_hand = stock_sync_levels.on_hand + excluded.on_hand, updated_at = excluded.updated_at
     RETURNING sku, on_hand""")
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A level that is not what its movements make it: `moved` is their sum."""
-
-    warehouse: str
-    sku: str
-    on_hand: int
-    moved: int
 
 
 class StockLedger(Part):

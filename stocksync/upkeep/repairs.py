@@ -97,8 +97,13 @@ class Repairs(Part):
             or (run and not rules.may_mend(kind, ours, now, self._threshold))
         ):
             return kind
-        said = {"difference": kind, "ours": ours.state, "remote": remote, **who}
-        if not self.records.tell_again(ours, said, now, row["id"], run and run.id):
+        if not self.records.tell_again(
+            ours,
+            {"difference": kind, "ours": ours.state, "remote": remote, **who},
+            now,
+            row["id"],
+            run and run.id,
+        ):
             return "in_flight"
         self.context.wakeups.wake(row["token_id"])
         return "fixed"
