@@ -232,8 +232,13 @@ class ForeignClient:
             result = self._client.update_stock_status(
                 token_id=token_id, order_id=order_id, is_stock_updated=is_stock_updated
             )
-            error = getattr(result, "error", None) or "no reason given"
-            return understand(200, {"success": getattr(result, "success", None) is True, "error": error})
+            return understand(
+                200,
+                {
+                    "success": getattr(result, "success", None) is True,
+                    "error": getattr(result, "error", None) or "no reason given",
+                },
+            )
 
         try:
             return self._in_time(tell, timeout or self.timeout)

@@ -150,8 +150,14 @@ class DeliveryEngine(Settlement):
 
     def _claim(self, which: UUID | str, limit: int, kind: Kind) -> list[ClaimedOrder]:
         now = self._clock()
-        lease_until = now + timedelta(seconds=self._config.delivery_lease_seconds)
-        return self._deliveries.claim(which, limit, self._new_id(), now, lease_until, kind)
+        return self._deliveries.claim(
+            which,
+            limit,
+            self._new_id(),
+            now,
+            now + timedelta(seconds=self._config.delivery_lease_seconds),
+            kind,
+        )
 
     def _claim_and_queue(self, lane: str, limit: int, kind: Kind = "lane") -> int:
         """Have the sender threads send up to `limit` orders. Answers with how many there are."""

@@ -42,8 +42,13 @@ class StockSyncJob(Job):
     def func(self) -> Any:
         """The function that it names. Raises DeserializationError for a job that is not one of ours."""
         found = _OUR_FUNCTION.fullmatch(str(self.func_name))
-        callbacks = (self._success_callback_name, self._failure_callback_name, self._stopped_callback_name)
-        if found is None or self.instance is not None or any(isinstance(each, str) for each in callbacks):
+        if (
+            found is None
+            or self.instance is not None
+            or isinstance(self._success_callback_name, str)
+            or isinstance(self._failure_callback_name, str)
+            or isinstance(self._stopped_callback_name, str)
+        ):
             raise DeserializationError(
                 f"job {self.id} asks for {self.func_name!r}; only functions of {TASKS}* are run, without callbacks"
             )

@@ -179,8 +179,9 @@ class Deliveries(Lanes):
             {"id": ref, "next_at": it.next_at, "waiting": it.waiting, "counted": int(it.counted)}
             for ref, it in failures.items()
         ]
-        claim_id = next(iter(sent.values())).claim_id
-        rows = self._rows(_NOT_DELIVERED, claim_id=claim_id, failures=given, now=now)
+        rows = self._rows(
+            _NOT_DELIVERED, claim_id=next(iter(sent.values())).claim_id, failures=given, now=now
+        )
         settled.figures += self._mark_failed(rows, failures, now)
         return {uuid_of(row[0]) for row in rows}
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stocksync.store.reconciliation import OurSide
-from stocksync.upkeep.discrepancies import MENDABLE, Kind, classify, is_suspicious, may_mend
+from stocksync.upkeep.discrepancies import MENDABLE, Kind, classify, may_mend
 from tests.shop import START
 
 sides = st.builds(
@@ -66,8 +66,3 @@ def test_only_what_telling_again_mends_and_was_told_lately_is_mended(kind: str, 
     young = ours is not None and ours.completed_at is not None and START - ours.completed_at < threshold
 
     assert may_mend(kind, ours, START, threshold) is (kind in MENDABLE and young)
-
-
-@given(st.integers(0, 200), st.integers(1, 200))
-def test_suspicious_is_more_than_the_share_and_more_than_a_few(differing: int, scanned: int) -> None:
-    assert is_suspicious(differing, scanned, 0.2, 10) is (differing > 10 and differing / scanned > 0.2)
