@@ -138,7 +138,7 @@ def _open_sqlite(path: str, pool: dict[str, Any]) -> SqliteDatabase:
             "DATABASE_URL: sqlite:///FILE needs a file (a shared in-memory one can't be lost safely)"
         )
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseUnavailable(
             f"the folder of the database {path} can't be made: {error.strerror}; choose a writable one"
