@@ -49,15 +49,7 @@ _HUEY = (
     "{n}",
 )
 _SAQ = ("saq", "benchmarks.peers.saq_app.settings")
-_PGQUEUER = (
-    "pgqueuer",
-    "run",
-    "benchmarks.peers.pgqueuer_app:main",
-    "--log-level",
-    "WARNING",
-    "--batch-size",
-    "50",
-)
+_PGQUEUER = ("benchmarks.peers.pgqueuer_app",)
 _PROCRASTINATE = ("procrastinate", "--app", "benchmarks.peers.procrastinate_app.app", "--log-level", "warning",
                   "worker", "--delete-jobs", "successful", "--concurrency", "{n}")  # fmt: skip
 _DBOS = ("benchmarks.peers.dbos_app",)

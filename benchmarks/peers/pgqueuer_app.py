@@ -1,4 +1,4 @@
-"""PgQueuer: `pgq run`, which takes uvloop, on a pool of asyncpg."""
+"""PgQueuer on a pool of asyncpg. Run as a program: a worker as `pgq run` starts it, on uvloop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg  # type: ignore[import-not-found, import-untyped, unused-ignore]
+import pgqueuer  # type: ignore[import-not-found, import-untyped, unused-ignore]
+import uvloop  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from pgqueuer import PgQueuer  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found, import-untyped, unused-ignore]
 from pgqueuer.models import Job  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -14,12 +16,13 @@ from pgqueuer.queries import Queries  # type: ignore[import-not-found, import-un
 
 from benchmarks.peers.async_work import POOL, Asyncpg, Work, run
 
+BATCH = 50
 _made: list[Queries] = []
 
 
 @asynccontextmanager
 async def main() -> AsyncIterator[PgQueuer]:
-    """For `pgq run`."""
+    """What `pgqueuer.run` runs."""
     async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=5, max_size=POOL) as pool:
         pgq = PgQueuer.from_asyncpg_pool(pool)
         work = Work(Asyncpg())
@@ -57,3 +60,7 @@ def prepare() -> None:
 def enqueue(ids: Sequence[str]) -> None:
     """One job an operation, in one go."""
     run(_enqueue(ids))
+
+
+if __name__ == "__main__":
+    uvloop.run(pgqueuer.run(main, batch_size=BATCH))
