@@ -171,12 +171,26 @@ class Bench:
         if "_postgres_started" in self.__dict__:
             self.__dict__["_postgres_started"].stop()
 
-    def in_turn(self, unit: str, contenders: Mapping[str, Callable[[], float]]) -> dict[str, Figure]:
-        """Every contender once a round, A B C A B C."""
+    def in_turn(
+        self, unit: str, contenders: Mapping[str, Callable[[], float]], failed: list[str] | None = None
+    ) -> dict[str, Figure]:
+        """Every contender once a round, A B C A B C.
+
+        With `failed`, one that fails is left out from then on, and its fault is added there.
+        """
         values: dict[str, list[float]] = {name: [] for name in contenders}
         for number in range(self.rounds):
             for name, measure in contenders.items():
-                values[name].append(measure())
+                if name not in values:
+                    continue
+                try:
+                    values[name].append(measure())
+                except (RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
+                    if failed is None:
+                        raise
+                    failed.append(f"{name}: {error}")
+                    del values[name]
+                    continue
                 said = f"  round {number + 1}/{self.rounds}  {name}: {values[name][-1]:,.4g} {unit}"
                 print(said, file=sys.stderr, flush=True)
         return {name: Figure(name, unit, measured) for name, measured in values.items()}

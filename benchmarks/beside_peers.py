@@ -48,11 +48,13 @@ def _measure(bench: Bench, kind: str, peers: list[Peer], count: int, ours: int, 
             contenders[name] = lambda peer=peer, name=name: kept(
                 name, round_of(bench, stub, kind, few, count, peer)
             )
-        figures = bench.in_turn("a second", contenders)
+        figures = bench.in_turn("a second", contenders, result.skipped)
     result.figures += figures.values()
-    for name, measured in rounds.items():
+    for name in figures:
+        measured = rounds[name]
         for who in measured[0].cpu:
             figure = Figure(f"{name}: CPU of {who}", "ms a delivery", [one.cpu[who] for one in measured])
             if figure.median >= 0.01:
                 result.figures.append(figure)
-    compare(result, kind, figures[mine], {peer.name: figures[f"{peer.name}, {kind}"] for peer in peers})
+    others = {peer.name: figures.get(f"{peer.name}, {kind}") for peer in peers}
+    compare(result, kind, figures[mine], {name: figure for name, figure in others.items() if figure})

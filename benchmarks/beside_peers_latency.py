@@ -68,9 +68,10 @@ def _measure(bench: Bench, kind: str, peers: list[Peer], count: int, ours: int, 
                 contenders[name] = lambda name=name, peer=peer, c=connections: kept(
                     name, c, round_of(bench, stub, kind, few, count, peer, c)
                 )
-        result.figures += bench.in_turn("a second", contenders).values()
-    for name, values in shares.items():
-        figure = Figure(f"share of the ideal: {name}", "x", values)
+        figures = bench.in_turn("a second", contenders, result.skipped)
+    result.figures += figures.values()
+    for name in figures:
+        figure = Figure(f"share of the ideal: {name}", "x", shares[name])
         if name in goals:
             result.goals.append(Goal(figure, at_least=goals[name]))
         else:

@@ -11,7 +11,7 @@ from saq import Queue  # type: ignore[import-not-found, import-untyped, unused-i
 
 from benchmarks.peers import async_work, work
 
-queue = Queue.from_url(work.redis_url())
+queue = Queue.from_url(work.redis_url() + work.MANY_CONNECTIONS)
 _on_sqlite = os.environ["DATABASE_URL"].startswith("sqlite")
 _work = async_work.Work(async_work.Aiosqlite() if _on_sqlite else async_work.Asyncpg())
 

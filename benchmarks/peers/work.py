@@ -21,6 +21,8 @@ SETTLE = """UPDATE pending_stock_operations
     WHERE id = {0} AND status = 'pending'"""
 LOG = """INSERT INTO stock_synchronization_logs (id, operation_id, action, status, details, timestamp)
     VALUES ({0}, {0}, 'sync_success', 'completed', '{{}}', {0})"""
+MANY_CONNECTIONS = "?max_connections=300"
+"""For the broker's URL where each job at once takes a connection: redis-py keeps to 100 unless it is told."""
 _local = threading.local()
 
 
