@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 
 from benchmarks.bench import Bench
 from benchmarks.draining import backlog
@@ -42,12 +43,13 @@ def _measure(bench: Bench, kind: str, peers: list[Peer], count: int, ours: int, 
             rounds.setdefault(name, []).append(one)
             return one.rate
 
-        contenders = {mine: lambda: kept(mine, round_of_workers(bench, stub, kind, many, ours))}
-        for peer in peers:
-            name = f"{peer.name}, {kind}"
-            contenders[name] = lambda peer=peer, name=name: kept(
-                name, round_of(bench, stub, kind, few, count, peer)
-            )
+        def by_us() -> float:
+            return kept(mine, round_of_workers(bench, stub, kind, many, ours))
+
+        def by(peer: Peer) -> float:
+            return kept(f"{peer.name}, {kind}", round_of(bench, stub, kind, few, count, peer))
+
+        contenders = {mine: by_us} | {f"{peer.name}, {kind}": partial(by, peer) for peer in peers}
         figures = bench.in_turn("a second", contenders, result.skipped)
     result.figures += figures.values()
     for name in figures:

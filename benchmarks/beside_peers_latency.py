@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 
 from benchmarks.bench import Bench
 from benchmarks.draining import backlog
@@ -55,19 +56,20 @@ def _measure(bench: Bench, kind: str, peers: list[Peer], count: int, ours: int, 
             one = round_of_workers(bench, stub, kind, many, ours, workers=workers, settings=settings)
             return kept(name, connections, one)
 
+        def by(name: str, connections: int, peer: Peer) -> float:
+            return kept(name, connections, round_of(bench, stub, kind, few, count, peer, connections))
+
         contenders = {}
         goals: dict[str, float] = {}
         for connections, workers in OURS:
             name = _name("ours" if workers == 1 else f"ours, {workers} workers", connections, kind)
-            contenders[name] = lambda name=name, c=connections, w=workers: by_us(name, c, w)
+            contenders[name] = partial(by_us, name, connections, workers)
             if (connections, workers) in WANTED:
                 goals[name] = WANTED[connections, workers]
         for peer in peers:
             for connections in PEERS_CONNECTIONS:
                 name = _name(peer.name, connections, kind)
-                contenders[name] = lambda name=name, peer=peer, c=connections: kept(
-                    name, c, round_of(bench, stub, kind, few, count, peer, c)
-                )
+                contenders[name] = partial(by, name, connections, peer)
         figures = bench.in_turn("a second", contenders, result.skipped)
     result.figures += figures.values()
     for name in figures:

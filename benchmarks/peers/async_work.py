@@ -63,7 +63,9 @@ class Psycopg:
     """psycopg with its pool."""
 
     async def open(self) -> None:
-        from psycopg_pool import AsyncConnectionPool
+        from psycopg_pool import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
+            AsyncConnectionPool,
+        )
 
         self.pool = AsyncConnectionPool(
             os.environ["DATABASE_URL"], min_size=5, max_size=POOL, open=False, kwargs={"autocommit": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from procrastinate import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
     App,
@@ -31,4 +32,5 @@ def prepare() -> None:
 def enqueue(ids: Sequence[str]) -> None:
     """One job an operation, in one go."""
     app.open()
-    deliver.batch_defer(*({"operation_id": operation_id} for operation_id in ids))
+    arguments: Any = [{"operation_id": operation_id} for operation_id in ids]
+    deliver.batch_defer(*arguments)
