@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,11 +38,18 @@ class Missing(Exception):
 
 @dataclass
 class Bench:
-    """One run: a folder, the servers as they are asked for, and how much is to be measured."""
+    """One run: a folder, the servers as they are asked for, and how much is to be measured.
+
+    Args:
+        orders: that each contender beside peers delivers; 0: as many as usual.
+        peers: names of those to measure; empty: all.
+    """
 
     folder: Path
     rounds: int = 5
     quick: bool = False
+    orders: int = 0
+    peers: Sequence[str] = ()
     _processes: list[subprocess.Popen[str]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -60,7 +67,7 @@ class Bench:
     def postgres(self) -> PostgresServer:
         """A running PostgreSQL with durable commits. Raises Missing."""
         try:
-            server = PostgresServer()
+            server = PostgresServer(max_connections=300)  # a peer's thread has one of its own
         except ServerMissing as error:
             raise Missing(str(error)) from error
         self.__dict__["_postgres_started"] = server
@@ -70,6 +77,10 @@ class Bench:
                 connection.execute(f"ALTER SYSTEM SET {setting}")
             connection.execute("SELECT pg_reload_conf()")
         return server
+
+    def count(self, usual: int, quick: int) -> int:
+        """How many orders a contender beside peers delivers."""
+        return self.orders or (quick if self.quick else usual)
 
     def databases(self) -> dict[str, str]:
         """Kind of database -> empty, or why it can't be had."""
@@ -99,9 +110,9 @@ class Bench:
             self.postgres.drop_database(name)
 
     @contextmanager
-    def stub(self, latency: float = 0.0) -> Iterator[StubProcess]:
-        """The remote in a process of its own."""
-        process = self.start("benchmarks.stub", "--latency", str(latency))
+    def stub(self, latency: float = 0.0, note: str = "") -> Iterator[StubProcess]:
+        """The remote in a process of its own; `note`: see the stub."""
+        process = self.start("benchmarks.stub", "--latency", str(latency), "--note", note)
         assert process.stdout is not None
         try:
             yield StubProcess(int(process.stdout.readline()))
@@ -160,12 +171,26 @@ class Bench:
         if "_postgres_started" in self.__dict__:
             self.__dict__["_postgres_started"].stop()
 
-    def in_turn(self, unit: str, contenders: Mapping[str, Callable[[], float]]) -> dict[str, Figure]:
-        """Every contender once a round, A B C A B C."""
+    def in_turn(
+        self, unit: str, contenders: Mapping[str, Callable[[], float]], failed: list[str] | None = None
+    ) -> dict[str, Figure]:
+        """Every contender once a round, A B C A B C.
+
+        With `failed`, one that fails is left out from then on, and its fault is added there.
+        """
         values: dict[str, list[float]] = {name: [] for name in contenders}
         for number in range(self.rounds):
             for name, measure in contenders.items():
-                values[name].append(measure())
+                if name not in values:
+                    continue
+                try:
+                    values[name].append(measure())
+                except (RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
+                    if failed is None:
+                        raise
+                    failed.append(f"{name}: {error}")
+                    del values[name]
+                    continue
                 said = f"  round {number + 1}/{self.rounds}  {name}: {values[name][-1]:,.4g} {unit}"
                 print(said, file=sys.stderr, flush=True)
         return {name: Figure(name, unit, measured) for name, measured in values.items()}
@@ -184,9 +209,16 @@ class StubProcess:
 
     def stats(self, *, reset: bool = False) -> dict[str, Any]:
         """What it saw; with `reset` it forgets that (and answers with nothing seen)."""
+        return self._get("/reset" if reset else "/stats")
+
+    def arrivals(self) -> dict[str, float]:
+        """When it heard first of each order that it notes."""
+        return self._get("/arrivals")
+
+    def _get(self, path: str) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", "/reset" if reset else "/stats")
+            connection.request("GET", path)
             answer: dict[str, Any] = json.loads(connection.getresponse().read())
             return answer
         finally:

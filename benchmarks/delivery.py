@@ -23,6 +23,8 @@ MEASUREMENTS = {
     "latency": "latency",
     "two-workers": "two_workers",
     "peers": "beside_peers",
+    "peers-latency": "beside_peers_latency",
+    "pickup": "pickup",
     "redis-memory": "redis_memory",
     "caller": "caller",
     "table-size": "table_size",
@@ -36,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=0, help="of each contender (default 5, with --quick 3)")
     parser.add_argument("--quick", action="store_true", help="smaller backlogs and tables")
+    parser.add_argument("--orders", type=int, default=0, help="that each contender beside peers delivers")
+    parser.add_argument("--peers", nargs="+", default=(), metavar="NAME", help="beside these peers alone")
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout in the place of the table"
     )
@@ -53,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         machine = _machine(Path(folder))
         _say(given.json, f"{machine['system']}, Python {machine['python']}, {machine['cores']} cores, "
              f"fsync {machine['fsync_ms']:.2f} ms, load {machine['load']:.1f} at the start")  # fmt: skip
-        bench = Bench(Path(folder), given.rounds or (3 if given.quick else 5), given.quick)
+        rounds = given.rounds or (3 if given.quick else 5)
+        bench = Bench(Path(folder), rounds, given.quick, given.orders, given.peers)
         try:
             for name in given.only or MEASUREMENTS:
                 started = time.monotonic()

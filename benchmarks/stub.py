@@ -2,7 +2,8 @@
 
 A process of its own (`python -m benchmarks.stub --latency 0.05`). It prints its port, and tells at `GET /stats`
 what it saw: requests, the most that were in flight at once, the mean latency as it was here, and when (monotonic
-seconds, the same clock in all processes of a machine) the first and last request came. `GET /reset` begins anew.
+seconds, the same clock in all processes of a machine) the first and last request came. `GET /arrivals` tells when it
+heard first of each order that `--note` asks for. `GET /reset` begins anew.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _BODY = b'{"success": true, "error": null}'
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 _SUCCESS = _ANSWER % (len(_BODY), _BODY)
 _LENGTH = b"content-length:"
+_ORDERS = b"PUT /orders/"
 
 
 class Tally:
@@ -31,6 +33,7 @@ class Tally:
         self.latency_sum = 0.0
         self.first: float | None = None
         self.last: float | None = None
+        self.arrivals: dict[str, float] = {}
 
     def as_dict(self) -> dict[str, Any]:
         """For `/stats`."""
@@ -75,7 +78,8 @@ class Remote(asyncio.Protocol):
         if head.startswith(b"GET /reset"):
             self._server.tally = Tally()
         if head.startswith(b"GET /"):
-            body = json.dumps(self._server.tally.as_dict()).encode()
+            seen = self._server.tally
+            body = json.dumps(seen.arrivals if head.startswith(b"GET /arrivals") else seen.as_dict()).encode()
             self._transport.write(_ANSWER % (len(body), body))
             return
         tally, now = self._server.tally, time.monotonic()
@@ -84,6 +88,8 @@ class Remote(asyncio.Protocol):
         tally.most_in_flight = max(tally.most_in_flight, tally.in_flight)
         tally.last = now
         tally.first = now if tally.first is None else tally.first
+        if self._server.note and head.startswith(self._server.note):
+            tally.arrivals.setdefault(head[len(_ORDERS) :].split(b"/", 1)[0].decode(), now)
         if self._server.latency:
             asyncio.get_running_loop().call_later(self._server.latency, self._write, tally, now)
         else:
@@ -97,10 +103,11 @@ class Remote(asyncio.Protocol):
 
 
 class Stub:
-    """The server: its latency and its tally."""
+    """The server: its latency, the orders that it notes, and its tally."""
 
-    def __init__(self, latency: float) -> None:
+    def __init__(self, latency: float, note: str = "") -> None:
         self.latency = latency
+        self.note = _ORDERS + note.encode() if note else b""
         self.tally = Tally()
 
     async def run(self) -> None:
@@ -139,4 +146,6 @@ def ceiling(port: int, seconds: float = 1.0) -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A remote for benchmarks.")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds until the answer")
-    asyncio.run(Stub(parser.parse_args().latency).run())
+    parser.add_argument("--note", default="", help="how ids of orders begin whose arrival is noted")
+    given = parser.parse_args()
+    asyncio.run(Stub(given.latency, given.note).run())

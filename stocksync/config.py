@@ -281,6 +281,8 @@ def _sentences(fault: Any) -> list[str]:
     name = variable_of(str(fault["loc"][0]))
     if fault["type"] == "value_error":
         return [f"{name} {sentence}" for sentence in said]
-    secret = "SecretStr" in repr(StockSyncConfig.model_fields.get(str(fault["loc"][0])))
-    got = "" if secret else f", got {str(fault['input'])!r:.60}"
-    return [f"{name} {re.sub(r'^Input should be ', 'must be ', said[0])}{got}"]
+    is_secret = "SecretStr" in repr(StockSyncConfig.model_fields.get(str(fault["loc"][0])))
+    return [
+        f"{name} {re.sub(r'^Input should be ', 'must be ', said[0])}"
+        + ("" if is_secret else f", got {str(fault['input'])!r:.60}")
+    ]

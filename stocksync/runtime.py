@@ -86,10 +86,8 @@ class Runtime:
     @cached_property
     def context(self) -> Context:
         """What every part works with. Raises MissingExtra."""
-        return Context(
-            *(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng),
-            Tracing().span if self.config.tracing else no_span,
-        )
+        span = Tracing().span if self.config.tracing else no_span
+        return Context(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng, span)
 
     # The database
 

@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-SCRIPTS = ("bin/setup", "bin/demo", "bin/test", "bin/lock", "bin/release", "bin/check-machines", ".ci/run")
+SCRIPTS = (
+    "bin/setup",
+    "bin/demo",
+    "bin/test",
+    "bin/lock",
+    "bin/release",
+    "bin/check-machines",
+    "bin/docs",
+    ".ci/run",
+)
 TOOLS = (
     "bash",
     "cat",

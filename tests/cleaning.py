@@ -46,7 +46,7 @@ def difference(shop: Shop, status: str, resolved_days_ago: int | None = None) ->
             since=now, buckets={}, details={},
         )  # fmt: skip
         models.Discrepancy.create(
-            id=shop.runtime.new_id(), run=run, token_id=SELLER, order_id="order-1", kind="missing_remote",
+            id=shop.runtime.new_id(), run_id=run, token_id=SELLER, order_id="order-1", kind="missing_remote",
             status=status, first_seen_at=now, last_seen_at=now,
             resolved_at=None if resolved_days_ago is None else now + timedelta(days=100 - resolved_days_ago),
         )  # fmt: skip

@@ -126,7 +126,8 @@ class RedisServer:
 class PostgresServer:
     """A PostgreSQL of our own on a loopback port: user `postgres`, no password, nothing kept safe on disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_connections: int = 100) -> None:
+        self._max_connections = max_connections
         self._programs = find_postgres()
         self._account = unprivileged_account()
         self._numbers = count(1)
@@ -160,7 +161,7 @@ class PostgresServer:
             listen_addresses = '{_LOOPBACK}'
             port = {self.port}
             unix_socket_directories = ''
-            max_connections = 100
+            max_connections = {self._max_connections}
             shared_buffers = 32MB
             fsync = off
             synchronous_commit = off

@@ -273,8 +273,8 @@ def lanes() -> Any:
 def pause(token_id: ShortText, reason: OneLine) -> Any:
     """Deliver nothing of a seller until it is resumed."""
     with runtime.database.scope():
-        changed = runtime.deliveries.pause(token_id, f"{reason} ({actor()})")
-        if not (changed or runtime.deliveries.state(token_id).paused):
+        runtime.deliveries.pause(token_id, f"{reason} ({actor()})")
+        if not runtime.deliveries.state(token_id).paused:
             abort(404, f"lane {token_id} is unknown")
     return {"token_id": token_id, "paused": True}
 

@@ -75,35 +75,37 @@ def _families() -> Iterator[Any]:
     oldest, alerts = runtime.queries.oldest_due(now), runtime.alerts.kinds_open()
     counter, gauge = CounterMetricFamily, GaugeMetricFamily
     figures: tuple[tuple[Any, str, str, str | None, dict[str, Any] | float], ...] = (
-        (counter, "operations_delivered", "Operations that the remote was told of, by whether an attempt had failed.",
+        (counter, "operations_delivered", "Operations delivered, by whether the first attempt did it.",
          "first_attempt", {"true": counts["at_once"], "false": counts["retried"]}),
-        (counter, "operations_given_up", "Operations that ended as failed.", None, counts["given_up"]),
-        (counter, "orders_rescued", "Orders that a dead worker had left.", None, counts["rescued"]),
-        (counter, "requests", "Orders sent to the remote, by what came of it.",
+        (counter, "operations_given_up", "Operations given up: they ended as failed.", None, counts["given_up"]),
+        (counter, "orders_rescued", "Orders taken back from workers that died.", None, counts["rescued"]),
+        (counter, "requests", "Requests to the remote, one an order, by result; a deferred one counts as no attempt.",
          "result", {name: counts[name] for name in ("delivered", "failed", "deferred")}),
         (gauge, "operations", "Operations by status.", "status", state["operations"]),
-        (gauge, "stale_operations", "Pending for longer than the setting allows.",
+        (gauge, "stale_operations", "Operations pending for longer than STOCK_SYNC_MONITORING_STALE_OPERATION_HOURS.",
          None, state["statistics"]["stale_operations"]),
         (gauge, "orders_waiting", "Orders that wait for delivery, by lane.",
          "lane", {lane["token_id"]: lane["orders_waiting"] for lane in lanes}),
-        (gauge, "lane_paused", "1: a person has to resume it.",
+        (gauge, "lane_paused", "1 while a lane is paused; a person resumes it.",
          "lane", {lane["token_id"]: int(lane["paused"]) for lane in lanes}),
-        (gauge, "oldest_due_seconds", "For how long the order that waits longest has been due.", None,
+        (gauge, "oldest_due_seconds", "Seconds for which the order that waits longest has been due.", None,
          max(0.0, (now - oldest).total_seconds()) if oldest else 0),
-        (gauge, "lost_orders", "Orders with something to tell that nobody will tell.", None, state["lost"]),
-        (gauge, "breaker_open", "1: the remote is not asked.", None, int(runtime.breaker.open_until() is not None)),
-        (gauge, "discrepancies_open", "Differences that wait for a person.", None,
+        (gauge, "lost_orders", "Orders with something to deliver that nobody will deliver.", None, state["lost"]),
+        (gauge, "breaker_open", "1 while the breaker is open: the remote is not asked.", None, int(runtime.breaker.open_until() is not None)),
+        (gauge, "discrepancies_open", "Differences between us and the remote that wait for a person.", None,
          runtime.reconciliation.records.count_open()),
-        (gauge, "alerts_open", "Alerts by kind.", "kind", alerts),
+        (gauge, "alerts_open", "Open alerts by kind.", "kind", alerts),
     )  # fmt: skip
     for family_of, name, said, label, values in figures:
         family = family_of(f"stocksync_{name}", said, labels=[label] if label else [])
         for label_value, value in values.items() if isinstance(values, dict) else [(None, values)]:
             family.add_metric([label_value] if label else [], value)
         yield family
-    yield _histogram("wait_seconds", "From being recorded to being delivered, of operations.",
+    yield _histogram("wait_seconds", "Seconds from the recording of an operation to its delivery.",
                      counts, "wait", WAIT_BOUNDS, 1)  # fmt: skip
-    yield _histogram("request_seconds", "Of one request to the remote.", counts, "took", TOOK_BOUNDS, 1000)
+    yield _histogram(
+        "request_seconds", "Seconds that one request to the remote took.", counts, "took", TOOK_BOUNDS, 1000
+    )
 
 
 def _histogram(

@@ -8,7 +8,7 @@ from huey import RedisHuey  # type: ignore[import-not-found, import-untyped, unu
 
 from benchmarks.peers import work
 
-huey = RedisHuey("peer", url=work.redis_url(), results=False)
+huey = RedisHuey("peer", url=work.redis_url() + work.MANY_CONNECTIONS, results=False)
 
 
 @huey.task()  # type: ignore[untyped-decorator, unused-ignore]

@@ -15,22 +15,24 @@ from typing import Any
 import psycopg
 import requests
 
-_READ = "SELECT order_id, token_id FROM pending_stock_operations WHERE id = {0}"
-_SETTLE = """UPDATE pending_stock_operations
+READ = "SELECT order_id, token_id FROM pending_stock_operations WHERE id = {0}"
+SETTLE = """UPDATE pending_stock_operations
     SET status = 'completed', completed_at = {0}, updated_at = {0}, next_retry_at = NULL
     WHERE id = {0} AND status = 'pending'"""
-_LOG = """INSERT INTO stock_synchronization_logs (id, operation_id, action, status, details, timestamp)
+LOG = """INSERT INTO stock_synchronization_logs (id, operation_id, action, status, details, timestamp)
     VALUES ({0}, {0}, 'sync_success', 'completed', '{{}}', {0})"""
+MANY_CONNECTIONS = "?max_connections=300"
+"""For the broker's URL where each job at once takes a connection: redis-py keeps to 100 unless it is told."""
 _local = threading.local()
 
 
 def deliver(operation_id: str) -> None:
     """Deliver one operation."""
     connection, mark = _connection()
-    row = connection.execute(_READ.format(mark), (operation_id,)).fetchone()
+    row = connection.execute(READ.format(mark), (operation_id,)).fetchone()
     answer = _session().put(
-        f"{os.environ['ALLEGRO_MICROSERVICE_BASE_URL']}/orders/{row[0]}/stock-status",
-        json={"token_id": row[1], "is_stock_updated": True},
+        address(row[0]),
+        json=document(row[1]),
         timeout=8,
     )
     answer.raise_for_status()
@@ -38,9 +40,19 @@ def deliver(operation_id: str) -> None:
         raise RuntimeError(answer.text)
     now = datetime.now(UTC).isoformat()
     connection.execute("BEGIN IMMEDIATE" if mark == "?" else "BEGIN")
-    connection.execute(_SETTLE.format(mark), (now, now, operation_id))
-    connection.execute(_LOG.format(mark), (uuid.uuid4().hex, operation_id, now))
+    connection.execute(SETTLE.format(mark), (now, now, operation_id))
+    connection.execute(LOG.format(mark), (uuid.uuid4().hex, operation_id, now))
     connection.execute("COMMIT")
+
+
+def address(order_id: str) -> str:
+    """Where the remote is told of the order."""
+    return f"{os.environ['ALLEGRO_MICROSERVICE_BASE_URL']}/orders/{order_id}/stock-status"
+
+
+def document(token_id: str) -> dict[str, object]:
+    """What it is told."""
+    return {"token_id": token_id, "is_stock_updated": True}
 
 
 def waiting() -> list[str]:
@@ -49,6 +61,23 @@ def waiting() -> list[str]:
         "SELECT id FROM pending_stock_operations WHERE status = 'pending' ORDER BY id"
     )
     return [str(row[0]) for row in rows.fetchall()]
+
+
+def orders() -> dict[str, str]:
+    """Id of a waiting operation -> id of its order."""
+    rows = _connection()[0].execute(
+        "SELECT id, order_id FROM pending_stock_operations WHERE status = 'pending'"
+    )
+    return {str(operation_id): order_id for operation_id, order_id in rows.fetchall()}
+
+
+def is_settled(operation_id: str) -> bool:
+    """Whether the operation has been delivered."""
+    connection, mark = _connection()
+    row = connection.execute(
+        f"SELECT status FROM pending_stock_operations WHERE id = {mark}", (operation_id,)
+    ).fetchone()
+    return bool(row[0] == "completed")
 
 
 def redis_url() -> str:

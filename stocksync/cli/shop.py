@@ -93,7 +93,7 @@ def show(runtime: Runtime, sku: str | None) -> Answer:
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 def rebuild(runtime: Runtime, yes: bool) -> Answer:
     """Set on hand to the sum of the movements wherever it is not; what differs is shown first."""
-    differing = [asdict(difference) for difference in runtime.inventory.differing()]
+    differing = runtime.inventory.differing()
     if differing and not click.get_current_context().params["as_json"]:
         click.echo("\n".join(table(differing, "warehouse sku on_hand moved")))
     if differing and not yes:

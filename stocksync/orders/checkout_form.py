@@ -154,8 +154,10 @@ def read(
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        faults = [fault_in_words(fault) for fault in error.errors(include_url=False)]
-        raise refused(given[id_field] if isinstance(given.get(id_field), str) else None, faults) from None
+        raise refused(
+            given[id_field] if isinstance(given.get(id_field), str) else None,
+            [fault_in_words(fault) for fault in error.errors(include_url=False)],
+        ) from None
 
 
 def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:

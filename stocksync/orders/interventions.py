@@ -37,7 +37,7 @@ from stocksync.store.operations import (
     OrderRow,
     order_row,
 )
-from stocksync.store.order_lines import FORGET_LINE, LOWER_LINE, UNDO_DEDUCTION, WAIVE_LINE
+from stocksync.store.order_lines import FORGET_LINE, REVISE_LINES, UNDO_DEDUCTION, WAIVE_LINE
 from stocksync.store.states import ACTIONS
 from stocksync.store.values import check_word
 
@@ -61,17 +61,16 @@ class Interventions(Part):
             UnknownOperation, TransitionRefused
             InDoubt: nobody knows yet whether there is something to tell.
         """
-        who, run = {"actor": check_word("actor", actor), "reason": _reason(reason)}, self._database.run
+        who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
         with self._database.transaction_scope():
             now = self._clock()
             order, operation = self._lock(operation_id, "retried")
-            state = order.is_stock_updated
-            if operation.status not in ACTIONS["retry"] or state is None:
+            if operation.status not in ACTIONS["retry"] or order.is_stock_updated is None:
                 raise TransitionRefused(operation_id, "retried", operation.status)
-            run(
+            self._database.run(
                 SCHEDULE_ORDER,
                 id=order.id,
-                state=state,
+                state=order.is_stock_updated,
                 due_at=now,
                 waiting="manual",
                 now=now,
@@ -118,7 +117,7 @@ class Interventions(Part):
             )
             state = order_state(recorder.lines.of(order).values(), ever_told_true=order.ever_told_true)
             changed = state is not order.is_stock_updated
-            if not self._rows(FIND_WANTED_OPERATION, order_ref=order.id) and not (changed and state is False):
+            if not (changed and state is False) and not self._rows(FIND_WANTED_OPERATION, order_ref=order.id):
                 run(REST_ORDER, id=order.id, state=state, waiting="cancelled", now=now)
             elif changed:
                 recorder.schedule(order, now)
@@ -159,9 +158,14 @@ class Interventions(Part):
         """Write what an operation in doubt came to; `details` say who knows. Raises as `confirm` does."""
         recorder, run, now = self.recorder, self._database.run, self._clock()
         order, operation = self._lock(operation_id, "confirmed")
-        said = {name: details.get(name) for name in ("error_class", "error_message")}
         statement, status = (CONFIRM_OPERATION, operation.status) if done else (DENY_OPERATION, "cancelled")
-        if not self._rows(statement, id=operation.id, now=now, **said):
+        if not self._rows(
+            statement,
+            id=operation.id,
+            now=now,
+            error_class=details.get("error_class"),
+            error_message=details.get("error_message"),
+        ):
             raise TransitionRefused(operation.id, "confirmed: it is not in doubt", operation.status)
         if done:
             recorder.count(order, [operation])
@@ -174,7 +178,9 @@ class Interventions(Part):
         if line.deducted < line.quantity and order.has_form:
             run(WAIVE_LINE, **which)
         elif line.deducted < line.quantity:
-            run(LOWER_LINE, **which, quantity=line.deducted + line.doubted)
+            run(
+                REVISE_LINES, **vars(replace(line, quantity=line.deducted + line.doubted)), order_ref=order.id
+            )
             run(FORGET_LINE, **which)
         # What came too late for a cancellation, or for the form that lowered its line, goes back at once.
         excess = line.left - (0 if order.status in (CANCELLED, SELLER_CANCELLED) else line.quantity)

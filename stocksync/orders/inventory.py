@@ -12,7 +12,7 @@ from stocksync.errors import InDoubt, InvalidInput, NegativeStock, OpenTransacti
 from stocksync.orders.service import StockSynchronizationService, SyncResult
 from stocksync.orders.single_operations import Decision, deduct, refund
 from stocksync.store.context import Context, Part, atomic, connected
-from stocksync.store.inventory import LEVELS_THAT_DIFFER, REBUILD, Difference, StockLedger
+from stocksync.store.inventory import LEVELS_THAT_DIFFER, REBUILD, StockLedger
 from stocksync.store.operations import Operation
 from stocksync.store.values import check_quantity, check_word, printable
 
@@ -83,11 +83,11 @@ class InventoryManager(Part):
         self._move("count", warehouse, changes, actor, reason)
         return len(changes)
 
-    def differing(self) -> list[Difference]:
-        """Levels whose on hand is not the sum of their movements, by warehouse and SKU: something wrote past us."""
+    def differing(self) -> list[dict[str, Any]]:
+        """Levels whose `on_hand` is not the sum of their movements (`moved`): something wrote past us."""
         with self._database.snapshot():
             return [
-                Difference(warehouse, sku, int(on_hand), int(moved))
+                {"warehouse": warehouse, "sku": sku, "on_hand": int(on_hand), "moved": int(moved)}
                 for warehouse, sku, on_hand, moved in self._rows(LEVELS_THAT_DIFFER)
             ]
 
@@ -249,14 +249,9 @@ class InventoryManagerWithSync:
             call.moves_stock = True
             return self._service.recorded(decide, call, immediate)
         call.applied = "unknown"
-        database = self._service.context.database
-        if database.in_transaction():
+        if self._service.context.database.in_transaction():
             raise OpenTransaction
-        with database.transaction_scope():
-            order, first = decide(self._service.recorder, call, True)
-        if first is None:
-            self._ask(call, act)
-        return self._service.answer(order, first or call.id, immediate)
+        return self._service.recorded(decide, call, immediate, ask=lambda: self._ask(call, act))
 
     def _ask(self, call: Operation, act: Callable[[str, str, int], Any]) -> None:
         try:

@@ -126,11 +126,16 @@ class Recorder(Part):
                     quantity=one.quantity,
                     grows=one.line_item_id is None or not order.has_form,
                 )
-        back = [one for one in operations if one.operation_type == "refund"]
-        items = [{"line_id": one.line_id, "quantity": one.quantity} for one in back]
-        if back and len(self._rows(REFUND_LINES, order_ref=order.id, items=items)) < len(back):
-            lines, asked = self.lines.of(order), sum(one.quantity for one in back)
-            raise exceeds(order.order_id, [lines[one.line_id] for one in back], asked)
+        back: list[dict[str, Any]] = [
+            {"line_id": one.line_id, "quantity": one.quantity}
+            for one in operations
+            if one.operation_type == "refund"
+        ]
+        if back and len(self._rows(REFUND_LINES, order_ref=order.id, items=back)) < len(back):
+            lines = self.lines.of(order)
+            raise exceeds(
+                order.order_id, [lines[one["line_id"]] for one in back], sum(one["quantity"] for one in back)
+            )
 
     def first_of(self, operation: Operation) -> UUID | None:
         """The operation that was recorded under one of its keys before. Raises IdempotencyConflict, InDoubt."""
@@ -160,8 +165,9 @@ class Recorder(Part):
         if not operations:
             return
         done = [one for one in operations if one.applied == "yes"]
-        about = {"stock_sync.lane": order.token_id, "stock_sync.order": order.order_id}
-        with self.context.span("stock_sync.record", about) as traceparent:
+        with self.context.span(
+            "stock_sync.record", {"stock_sync.lane": order.token_id, "stock_sync.order": order.order_id}
+        ) as traceparent:
             self.count(order, [one for one in done if one.operation_type == "refund"])
             self.insert(order, operations, now)
             self.schedule(order, now, wake=wake, traceparent=traceparent)
@@ -204,10 +210,16 @@ class Recorder(Part):
         """
         lines = self.lines.of(order).values()
         state = order_state(lines, ever_told_true=order.ever_told_true)
-        due_at, waiting = (None, None) if state is None else (now, "new")
-        waiting = waiting if is_ready(lines) else "not_ready"
-        said = {"state": state, "due_at": due_at, "waiting": waiting, "traceparent": traceparent}
-        self._database.run(SCHEDULE_ORDER, id=order.id, **said, now=now)
+        waiting = "new" if state is not None else None if is_ready(lines) else "not_ready"
+        self._database.run(
+            SCHEDULE_ORDER,
+            id=order.id,
+            state=state,
+            due_at=None if state is None else now,
+            waiting=waiting,
+            traceparent=traceparent,
+            now=now,
+        )
         if waiting is None:
             self.complete(
                 now, "nothing of the order is deducted, and the remote was never told", order_ref=order.id

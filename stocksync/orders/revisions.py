@@ -46,8 +46,9 @@ def changes(form_lines: Sequence[FormLine], known: Mapping[str, Line]) -> Iterat
             yield LineChange(line_id, line.sku, line.quantity, before.left, line.quantity)
         elif line.quantity != before.quantity:
             more = line.quantity - before.quantity if line.sku else 0
-            back = min(max(-more, 0), before.left)
-            yield LineChange(line_id, line.sku, line.quantity, back, out=max(more, 0))
+            yield LineChange(
+                line_id, line.sku, line.quantity, back=min(max(-more, 0), before.left), out=max(more, 0)
+            )
 
 
 def withdrawal(form_lines: Sequence[FormLine], known: Mapping[str, Line]) -> Iterator[LineChange]:
@@ -248,16 +249,21 @@ def apply(
             deducted=before.deducted + change.out,
         )
         lines.append(line)
-        which = [order.token_id, order.order_id, change.line_id]
-        which += [str(order.state_version + 1)] if change.line_id in known else []
-        if change.back:
-            operations.append(
-                recorder.on_line("refund", order, before, change.back, stored_key("revise", *which))
+        version = [str(order.state_version + 1)] if change.line_id in known else []
+        operations += [
+            recorder.on_line(
+                kind,
+                order,
+                of,
+                quantity,
+                stored_key(purpose, order.token_id, order.order_id, change.line_id, *version),
             )
-        if change.out:
-            operations.append(
-                recorder.on_line("deduction", order, line, change.out, stored_key("deduct", *which))
+            for kind, of, quantity, purpose in (
+                ("refund", before, change.back, "revise"),
+                ("deduction", line, change.out, "deduct"),
             )
+            if quantity
+        ]
     recorder.lines.add(order, [line for line in lines if line.line_id not in known])
     recorder.context.database.run_many(
         REVISE_LINES, [{**vars(line), "order_ref": order.id} for line in lines if line.line_id in known]

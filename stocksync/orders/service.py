@@ -15,7 +15,7 @@ from stocksync.orders.single_operations import Decision, adjust, deduct, refund
 from stocksync.store.context import Context, connected
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.models import DEFAULT_WAREHOUSE
-from stocksync.store.operations import Operation, OrderRow
+from stocksync.store.operations import Operation
 from stocksync.store.queries import Queries
 from stocksync.store.values import check_quantity, check_token
 
@@ -176,18 +176,20 @@ class StockSynchronizationService(Interventions):
         # Without an order no lock keeps the same call of another process out: it may have been first by a moment.
         return self.recorded(adjust, call, immediate)
 
-    @connected
-    def recorded(self, decide: Decision, call: Operation, immediate: bool) -> SyncResult:
-        """Record `call` in a transaction; deliver at once where that is asked for and possible."""
+    def recorded(
+        self, decide: Decision, call: Operation, immediate: bool, ask: Callable[[], None] = lambda: None
+    ) -> SyncResult:
+        """Record `call` in a transaction; deliver at once where that is asked for and possible.
+
+        Args:
+            ask: called after the commit, unless the call was recorded before. No connection is held meanwhile.
+        """
         immediate = immediate and not self._database.in_transaction()
         with self._database.transaction_scope():
             order, first = decide(self.recorder, call, not immediate)
-        return self.answer(order, first or call.id, immediate)
-
-    @connected
-    def answer(self, order: OrderRow | None, operation_id: UUID, immediate: bool) -> SyncResult:
-        """What a recorded call answers; with `immediate` its order is delivered first."""
-        said = None
+        if first is None:
+            ask()
+        operation_id, said = first or call.id, None
         if immediate and order is not None:
             delivered = self._engine().deliver_now(order.id, order.token_id)
             if delivered is None:
@@ -207,7 +209,8 @@ class StockSynchronizationService(Interventions):
             limit: orders at most. The figures count operations, as in the plan.
         """
         engine, figures = self._engine(), Counter(succeeded=0, failed=0, max_retries_reached=0)
-        for lane in self.lanes_due():
+        due, now = Deliveries(self.context).due_lanes(), self._clock()
+        for lane in sorted((lane for lane in due if due[lane] <= now), key=due.__getitem__):
             done = None
             while limit > 0 and done != 0:
                 report = engine.drain(lane, limit=limit)
@@ -239,9 +242,3 @@ class StockSynchronizationService(Interventions):
         if limit is not None:
             check_quantity("limit", limit)
         return self._reconcile(check_token("token_id", token_id), limit)
-
-    @connected
-    def lanes_due(self) -> list[str]:
-        """Lanes with something due now, the longest waiting first."""
-        due, now = Deliveries(self.context).due_lanes(), self._clock()
-        return [lane for lane in sorted(due, key=due.__getitem__) if due[lane] <= now]

@@ -132,8 +132,11 @@ class AllegroStockService(Part):
             self._database.run(KEEP_OUT, order_ref=order.id)
         known = self._recorder.lines.of(order)
         operations = apply(self._recorder, order, known, withdrawal((), known), DEFAULT_WAREHOUSE)
-        done = self._record(order, operations, actor, reason or _REASONS[CANCELLED], now)
-        return OrderResult(order.order_id, "cancelled", done)
+        return OrderResult(
+            order.order_id,
+            "cancelled",
+            self._record(order, operations, actor, reason or _REASONS[CANCELLED], now),
+        )
 
     def process_return(
         self, document: Any, *, restock: bool = True, token_id: str | None = None, actor: str | None = None
@@ -200,8 +203,13 @@ class AllegroStockService(Part):
                 return OrderResult(form.id, "noted")
         self._database.run(TAKE_FORM, id=order.id, **said, now=now)
         cancelled = standing != READY
-        operations = follow(self._recorder, order, form, carriers, warehouse, cancelled=cancelled)
-        done = self._record(order, operations, actor, _REASONS.get(standing), now)
+        done = self._record(
+            order,
+            follow(self._recorder, order, form, carriers, warehouse, cancelled=cancelled),
+            actor,
+            _REASONS.get(standing),
+            now,
+        )
         if cancelled or done:
             return OrderResult(form.id, "cancelled" if cancelled else "queued", done or ())
         lines = self._recorder.lines.of(order).values()

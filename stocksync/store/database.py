@@ -138,7 +138,7 @@ def _open_sqlite(path: str, pool: dict[str, Any]) -> SqliteDatabase:
             "DATABASE_URL: sqlite:///FILE needs a file (a shared in-memory one can't be lost safely)"
         )
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseUnavailable(
             f"the folder of the database {path} can't be made: {error.strerror}; choose a writable one"
@@ -205,8 +205,9 @@ def among(values: Iterable[str]) -> str:
 
 def in_order(query: Any, order: str, columns: Mapping[str, tuple[Any, ...]]) -> Any:
     """`query` sorted by the columns of that name, falling with `-` in front."""
-    by = columns[order.removeprefix("-")]
-    return query.order_by(*(each.desc() if order.startswith("-") else each.asc() for each in by))
+    return query.order_by(
+        *(by.desc() if order.startswith("-") else by.asc() for by in columns[order.removeprefix("-")])
+    )
 
 
 def uuid_of(value: Any) -> UUID:

@@ -6,7 +6,6 @@ Callers hold a write transaction. Lock order: levels come last, by (warehouse, S
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -43,16 +42,6 @@ _PUT = Statement("""
     ON CONFLICT (warehouse, sku) DO UPDATE
     SET on_hand = stock_sync_levels.on_hand + excluded.on_hand, updated_at = excluded.updated_at
     RETURNING sku, on_hand""")
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A level that is not what its movements make it: `moved` is their sum."""
-
-    warehouse: str
-    sku: str
-    on_hand: int
-    moved: int
 
 
 class StockLedger(Part):
@@ -111,9 +100,15 @@ class StockLedger(Part):
 
     def on_hand(self, warehouse: str, skus: Iterable[str]) -> dict[str, int]:
         """Units on hand of each of `skus` that the warehouse knows."""
-        levels = Statement("""
-            SELECT sku, on_hand FROM stock_sync_levels WHERE warehouse = :warehouse AND sku IN {skus:text}""")
-        return dict(self._rows(levels, warehouse=warehouse, skus=list(skus)))
+        return dict(
+            self._rows(
+                Statement("""
+                    SELECT sku, on_hand FROM stock_sync_levels
+                    WHERE warehouse = :warehouse AND sku IN {skus:text}"""),
+                warehouse=warehouse,
+                skus=list(skus),
+            )
+        )
 
     def hold(self, warehouse: str, skus: Iterable[str], now: datetime) -> None:
         """Lock the levels of `skus` until the transaction ends; unknown ones begin at zero."""

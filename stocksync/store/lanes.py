@@ -54,7 +54,7 @@ _END_OUTAGE = Statement("""
       SELECT id FROM stock_sync_orders
       WHERE due_at IS NOT NULL AND claim_id IS NULL AND waiting = 'outage' LIMIT :limit {skip_locked})
     RETURNING id""")
-_WAITS = Order.due_at.is_null(False) & Order.claim_id.is_null()
+WAITS = Order.due_at.is_null(False) & Order.claim_id.is_null()
 """Nobody has it. It may be due later, or its lane be held back."""
 
 
@@ -104,9 +104,9 @@ class Lanes(Part):
     def due_lanes(self) -> dict[str, datetime]:
         """When each lane with waiting work has something due next."""
         return dict(
-            Order.select(Order.token, fn.MIN(Order.due_at))
-            .where(_WAITS)
-            .group_by(Order.token)
+            Order.select(Order.token_id, fn.MIN(Order.due_at))
+            .where(WAITS)
+            .group_by(Order.token_id)
             .tuples()
             .execute(self._database)
         )
@@ -115,7 +115,7 @@ class Lanes(Part):
         """When the lane has something due next; None: nothing waits."""
         return cast(
             datetime | None,
-            Order.select(fn.MIN(Order.due_at)).where(_WAITS, Order.token == lane).scalar(self._database),
+            Order.select(fn.MIN(Order.due_at)).where(WAITS, Order.token_id == lane).scalar(self._database),
         )
 
     @atomic

@@ -21,24 +21,24 @@ from stocksync.store.values import UtcDateTimeField
 
 DEFAULT_WAREHOUSE = "Ирина"
 
-# The plan names the first two; the others are kept short for our SQL.
+# The plan names the first two; the next are kept short for our SQL, the last are no plural in s.
 _OWN_NAMES = {
     "PendingStockOperation": "pending_stock_operations",
     "StockSynchronizationLog": "stock_synchronization_logs",
     "IdempotencyKey": "stock_sync_keys",
     "Pruned": "stock_sync_pruned",
+    "Tally": "stock_sync_tallies",
+    "Discrepancy": "stock_sync_discrepancies",
 }
 
 
 def _table_name(model: type[Model]) -> str:
     """`OrderLine`: `stock_sync_order_lines`, because it may live in the monolith's own database."""
-    name = make_snake_case(model.__name__)
-    plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
-    return _OWN_NAMES.get(model.__name__, f"stock_sync_{plural}")
+    return _OWN_NAMES.get(model.__name__, f"stock_sync_{make_snake_case(model.__name__)}s")
 
 
 class _Table(Model):  # type: ignore[misc]
-    """A table whose key is `id`, a UUID of version 7 (they rise with time), unless it names another."""
+    """A table whose key is `id`, a UUID of version 7 (they rise with time), unless it names another. Foreign keys are ids."""
 
     id = UUIDField(primary_key=True)
 
@@ -61,7 +61,7 @@ class Account(_Table):
 class Order(_Table):
     """The unit of delivery: what the remote should be told of one order, and how far telling it has come."""
 
-    token = ForeignKeyField(Account, column_name="token_id")
+    token_id = ForeignKeyField(Account, lazy_load=False)
     order_id = CharField()
     # The checkout form, as far as it was seen. A form's revision is opaque; `form_updated_at` orders them.
     has_form = BooleanField(default=False)
@@ -92,7 +92,7 @@ class Order(_Table):
 class OrderLine(_Table):
     """One order line. It outlives the operations and stops every repeat; `sku` NULL: not stock."""
 
-    order = ForeignKeyField(Order, column_name="order_ref")
+    order_ref = ForeignKeyField(Order, column_name="order_ref", lazy_load=False)
     line_id = CharField()
     sku = CharField(null=True)
     warehouse = CharField(null=True)
@@ -116,7 +116,7 @@ class PendingStockOperation(_Table):
     was recorded: a delivery of that version or a later one completes it.
     """
 
-    order = ForeignKeyField(Order, column_name="order_ref", null=True)
+    order_ref = ForeignKeyField(Order, column_name="order_ref", null=True, lazy_load=False)
     order_id = CharField(null=True)
     allegro_order_id = CharField(null=True)
     token_id = CharField()
@@ -147,7 +147,7 @@ class PendingStockOperation(_Table):
 class StockSynchronizationLog(_Table):
     """What happened to an operation, append-only. `status` is the operation's after the event."""
 
-    operation = ForeignKeyField(PendingStockOperation, column_name="operation_id")
+    operation_id = ForeignKeyField(PendingStockOperation, lazy_load=False)
     action = CharField()
     status = CharField()
     details = JSONField()
@@ -200,7 +200,7 @@ class Pruned(_Table):
     """
 
     operation_id = UUIDField(primary_key=True)
-    order = ForeignKeyField(Order, column_name="order_ref", null=True)
+    order_ref = ForeignKeyField(Order, column_name="order_ref", null=True, lazy_load=False)
     line_item_id = CharField(null=True)
     operation_type = CharField()
     quantity = BigIntegerField()
@@ -251,7 +251,7 @@ class Discrepancy(_Table):
     `open` waits for a person; `fixed` was made due again; `left` as it is, by a person; `gone`: both sides are equal now.
     """
 
-    run = ForeignKeyField(Reconciliation, column_name="run_id")
+    run_id = ForeignKeyField(Reconciliation, lazy_load=False)
     token_id = CharField()
     order_id = CharField()
     kind = CharField()

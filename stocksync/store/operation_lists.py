@@ -16,9 +16,9 @@ from stocksync.store.database import SqliteDatabase, Statement, among, in_order
 from stocksync.store.identifiers import first_id_at
 from stocksync.store.models import Account, Order
 from stocksync.store.models import PendingStockOperation as Operation
-from stocksync.store.states import COMPLETED, FAILED, LIVE, PENDING, STATUSES
+from stocksync.store.states import COMPLETED, FAILED, PENDING, PROCESSING, STATUSES
 from stocksync.store.tallies import Tallies
-from stocksync.store.values import is_storable
+from stocksync.store.values import as_utc, is_storable
 
 COUNTED = 10_000
 """Matches are counted up to here."""
@@ -31,7 +31,7 @@ _COLUMNS = (
     Operation.quantity, Operation.warehouse, Operation.line_item_id, Operation.applied, Operation.retry_count,
     Operation.max_retries, Operation.next_retry_at, Operation.created_at, Operation.updated_at,
     Operation.completed_at, Operation.error_class, Operation.error_message, Operation.actor, Operation.reason,
-    Operation.order.alias("order_ref"), Order.waiting, Order.due_at, Order.claim_id, Order.is_stock_updated,
+    Operation.order_ref, Order.waiting, Order.due_at, Order.claim_id, Order.is_stock_updated,
     Order.remote_flag,
 )
 # fmt: on
@@ -75,7 +75,7 @@ class Filter:
         SQLite keeps no statistics, so the order is ours: completed operations are many, those of any other status few.
         """
         conditions = {
-            "order_id": Operation.order.in_(_orders(self.order_id)),
+            "order_id": Operation.order_ref.in_(_orders(self.order_id)),
             "in_doubt": Operation.applied == SQL("'unknown'"),  # a constant, as in the condition of its index
             "error_class": Operation.error_class == self.error_class,
             "status": Operation.status == self.status,
@@ -92,23 +92,16 @@ class Filter:
             for condition in parts[2:]:  # with a plus in front, its index is not used
                 condition.lhs = NodeList((SQL("+"), condition.lhs), glue="")
         # What is in doubt is few and has an index of its own, which SQLite would leave for a range of ids.
-        if self.since is not None:
-            parts.append(
-                Operation.created_at >= self.since
-                if self.in_doubt
-                else Operation.id >= first_id_at(self.since)
-            )
-        if self.until is not None:
-            parts.append(
-                Operation.created_at < self.until if self.in_doubt else Operation.id < first_id_at(self.until)
-            )
+        recorded, bound = (Operation.created_at, as_utc) if self.in_doubt else (Operation.id, first_id_at)
+        parts += [recorded >= bound(self.since)] if self.since else []
+        parts += [recorded < bound(self.until)] if self.until else []
         return parts
 
 
 def _orders(order_id: str | None) -> Any:
     """Ids of the orders that are called so. The accounts are few: with them the unique index finds an order by its own id."""
     return Order.select(Order.id).where(
-        Order.order_id == order_id, Order.token.in_(Account.select(Account.token_id))
+        Order.order_id == order_id, Order.token_id.in_(Account.select(Account.token_id))
     )
 
 
@@ -156,10 +149,11 @@ class OperationLists(Part):
         total, more = self.count(wanted)
         columns = _BY_TIME if more or total > COUNTED else SORTED_BY
         order = order if order.removeprefix("-") in columns else NEWEST
-        found = self.matching(wanted, before, *_COLUMNS).join(Order, JOIN.LEFT_OUTER)
-        rows = list(in_order(found, order, columns).limit(limit + 1).offset(offset).dicts())
-        operations = [_document(row, now) for row in rows[:limit]]
-        return Page(operations, total, more, operations[-1]["id"] if len(rows) > limit else None, order)
+        found = in_order(
+            self.matching(wanted, before, *_COLUMNS).join(Order, JOIN.LEFT_OUTER), order, columns
+        )
+        rows = [_document(row, now) for row in found.limit(limit + 1).offset(offset).dicts()]
+        return Page(rows[:limit], total, more, rows[limit - 1]["id"] if len(rows) > limit else None, order)
 
     @connected
     def count(self, wanted: Filter) -> tuple[int, bool]:
@@ -211,7 +205,7 @@ class OperationLists(Part):
                 SELECT error_class, COUNT(*),
                        CASE {" ".join(f"WHEN id >= :{age} THEN '{age}'" for age in ages)} ELSE 'older' END
                 FROM pending_stock_operations
-                WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((*LIVE, FAILED))}
+                WHERE error_class IS NOT NULL AND {{no_index}}status IN {among((PENDING, PROCESSING, FAILED))}
                 GROUP BY 1, 3"""),
             **ages,
         ):

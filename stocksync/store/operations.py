@@ -15,9 +15,9 @@ from stocksync.store.database import Statement, among, uuid_of
 from stocksync.store.identifiers import content_hash, stored_key
 from stocksync.store.states import CANCELLED, COMPLETED, ORIGINS
 from stocksync.store.values import (
+    MAX_QUANTITY,
     as_utc,
     check_quantity,
-    check_signed_quantity,
     check_token,
     check_word,
     optional_word,
@@ -113,7 +113,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 }
 _CHECKS_OF_ADJUSTMENTS = _CHECKS | {
     "order_id": optional_word,
-    "quantity": check_signed_quantity,
+    "quantity": lambda field, value: check_quantity(field, value, least=-MAX_QUANTITY),
     "actor": check_word,
 }
 

@@ -60,8 +60,6 @@ REVISE_LINES = Statement("""
 WAIVE_LINE = Statement("""
     UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id""")
 KEEP_OUT = Statement("UPDATE stock_sync_order_lines SET moves_stock = FALSE WHERE order_ref = :order_ref")
-LOWER_LINE = Statement("""
-    UPDATE stock_sync_order_lines SET quantity = :quantity WHERE order_ref = :order_ref AND line_id = :line_id""")
 FORGET_LINE = Statement("""
     DELETE FROM stock_sync_order_lines
     WHERE order_ref = :order_ref AND line_id = :line_id AND quantity = 0 AND deducted = 0""")
@@ -130,13 +128,15 @@ class OrderLines(Part):
         ids = {key: line_id for line_id in line_ids if (key := carried_key(token_id, line_id))}
         if not ids:
             return {}
-        rows = self._rows(
-            Statement("""
-                SELECT n.carried, o.order_id FROM stock_sync_order_lines AS n
-                JOIN stock_sync_orders AS o ON o.id = n.order_ref WHERE n.carried IN {keys:text}"""),
-            keys=list(ids),
-        )
-        return {ids[key]: order_id for key, order_id in rows}
+        return {
+            ids[key]: order_id
+            for key, order_id in self._rows(
+                Statement("""
+                    SELECT n.carried, o.order_id FROM stock_sync_order_lines AS n
+                    JOIN stock_sync_orders AS o ON o.id = n.order_ref WHERE n.carried IN {keys:text}"""),
+                keys=list(ids),
+            )
+        }
 
     def carrier(self, token_id: str, order_id: str, line_id: str | None, sku: str) -> str:
         """Where a line of the order is by now: in the order that took it over, else there."""

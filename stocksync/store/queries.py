@@ -9,6 +9,7 @@ from peewee import SQL, fn
 from stocksync.errors import UnknownOperation, UnknownOrder
 from stocksync.store.context import Part, connected
 from stocksync.store.database import Statement, in_order
+from stocksync.store.lanes import WAITS
 from stocksync.store.models import (
     Account,
     Level,
@@ -22,8 +23,6 @@ from stocksync.store.operation_lists import OperationLists
 from stocksync.store.states import FAILED, PENDING
 from stocksync.store.tallies import Tallies
 
-# The orders' partial indexes answer these two, however many were delivered.
-_WAITS = Order.due_at.is_null(False) & Order.claim_id.is_null()
 LEVELS_BY = {
     "sku": (Level.sku, Level.warehouse),
     "warehouse": (Level.warehouse, Level.sku),
@@ -31,6 +30,7 @@ LEVELS_BY = {
     "updated_at": (Level.updated_at, Level.sku, Level.warehouse),
 }
 """What the list of levels can be sorted by."""
+# A partial index answers it, however many lines there are.
 _WITHOUT_SKU = OrderLine.sku.is_null() & OrderLine.moved_to.is_null() & (OrderLine.quantity > 0)
 
 
@@ -53,7 +53,7 @@ class Queries(Part):
         """
         lists, tallies = OperationLists(self.context), Tallies(self.context)
         counts, stale = lists.by_status(), lists.stale(now, stale_hours)
-        waiting, oldest = Order.select(fn.COUNT(SQL("*")), fn.MIN(Order.due_at)).where(_WAITS).tuples().get()
+        waiting, oldest = Order.select(fn.COUNT(SQL("*")), fn.MIN(Order.due_at)).where(WAITS).tuples().get()
         return {
             # The plan: healthy below 100 pending operations, when none is stale.
             "status": "healthy" if counts[PENDING] < 100 and stale == 0 else "warning",
@@ -89,16 +89,14 @@ class Queries(Part):
     @connected
     def operation(self, operation_id: UUID | str) -> dict[str, Any]:
         """One operation with its `log`, the oldest event first. Raises UnknownOperation."""
-        entry = StockSynchronizationLog
         try:
             key = UUID(str(operation_id))
         except ValueError:
             raise UnknownOperation(operation_id) from None
-        found = _documents(PendingStockOperation.select().where(PendingStockOperation.id == key))
-        if not found:
+        found = PendingStockOperation.select().where(PendingStockOperation.id == key).dicts().first()
+        if found is None:
             raise UnknownOperation(operation_id)
-        log = entry.select().where(entry.operation == key).order_by(entry.timestamp, entry.id)
-        return found[0] | {"log": _documents(log)}
+        return {**found, "log": _log(PendingStockOperation.id == key)}
 
     @connected
     def order(self, token_id: str, order_id: str) -> dict[str, Any]:
@@ -106,39 +104,38 @@ class Queries(Part):
 
         `differs`: what we say is not what the remote last said or accepted.
         """
-        found = _documents(Order.select().where(Order.token == token_id, Order.order_id == order_id))
-        if not found:
+        order = Order.select().where(Order.token_id == token_id, Order.order_id == order_id).dicts().first()
+        if order is None:
             raise UnknownOrder(token_id, order_id)
-        order, operation, entry = found[0], PendingStockOperation, StockSynchronizationLog
-        log = entry.select(entry).join(operation).where(operation.order == order["id"])
         return {
             **order,
-            "log": _documents(log.order_by(entry.timestamp, entry.id)),
+            "log": _log(PendingStockOperation.order_ref == order["id"]),
             "differs": order["is_stock_updated"] not in (None, order["remote_flag"]),
             **{
-                name: _documents(model.select().where(model.order == order["id"]).order_by(model.id))
-                for name, model in (("lines", OrderLine), ("operations", operation))
+                name: list(model.select().where(model.order_ref == order["id"]).order_by(model.id).dicts())
+                for name, model in (("lines", OrderLine), ("operations", PendingStockOperation))
             },
         }
 
     @connected
     def lines_without_sku(self, limit: int) -> list[dict[str, Any]]:
         """Lines sold without an external id, the newest first: a product that nobody linked to a SKU."""
-        return _documents(
+        return list(
             OrderLine.select(
-                Order.token, Order.order_id, OrderLine.line_id, OrderLine.quantity, OrderLine.created_at
+                Order.token_id, Order.order_id, OrderLine.line_id, OrderLine.quantity, OrderLine.created_at
             )
             .join(Order)
             .where(_WITHOUT_SKU)
             .order_by(OrderLine.created_at.desc(), OrderLine.id.desc())
             .limit(limit)
+            .dicts()
         )
 
     @connected
     def told(self) -> dict[tuple[str, str], tuple[bool | None, bool | None]]:
         """(token_id, order_id) -> (what we say, what the remote last accepted), of every order with something to say."""
         rows = (
-            Order.select(Order.token, Order.order_id, Order.is_stock_updated, Order.remote_flag)
+            Order.select(Order.token_id, Order.order_id, Order.is_stock_updated, Order.remote_flag)
             .where(Order.is_stock_updated.is_null(False))
             .tuples()
         )
@@ -148,19 +145,28 @@ class Queries(Part):
     def lanes(self) -> list[dict[str, Any]]:
         """Every seller account with the orders that wait for delivery, claimed ones left out."""
         # Apart from the accounts: a join would have SQLite read every order that waits, not its index alone.
-        counted = Order.select(Order.token, fn.COUNT(SQL("*")), fn.MIN(Order.due_at)).where(_WAITS)
-        waiting = {lane: (count, due) for lane, count, due in counted.group_by(Order.token).tuples()}
-        rows = list(Account.select().order_by(Account.token_id).dicts())
-        for row in rows:
-            row["orders_waiting"], row["next_due_at"] = waiting.get(row["token_id"], (0, None))
-        return rows
+        counted = Order.select(
+            Order.token_id,
+            fn.COUNT(SQL("*")).alias("orders_waiting"),
+            fn.MIN(Order.due_at).alias("next_due_at"),
+        )
+        waiting = {row["token_id"]: row for row in counted.where(WAITS).group_by(Order.token_id).dicts()}
+        nothing = {"orders_waiting": 0, "next_due_at": None}
+        return [
+            account | waiting.get(account["token_id"], nothing)
+            for account in Account.select().order_by(Account.token_id).dicts()
+        ]
 
     def oldest_due(self, now: datetime) -> datetime | None:
         """Since when the order that waits longest has been due, free, and in a lane that is worked on."""
-        lanes = [
-            lane for lane in self.lanes() if not lane["paused"] and (lane["snoozed_until"] or now) <= now
-        ]
-        return min((lane["next_due_at"] for lane in lanes if lane["next_due_at"]), default=None)
+        return min(
+            (
+                lane["next_due_at"]
+                for lane in self.lanes()
+                if lane["next_due_at"] and not lane["paused"] and (lane["snoozed_until"] or now) <= now
+            ),
+            default=None,
+        )
 
     @connected
     def stock(self, sku: str | None = None) -> list[dict[str, Any]]:
@@ -168,15 +174,16 @@ class Queries(Part):
         query = Level.select().order_by(Level.warehouse, Level.sku)
         if sku is None:
             return list(query.dicts())
-        rows = list(query.where(Level.sku == sku).dicts())
-        for row in rows:
-            newest = (
-                Movement.select()
-                .where(Movement.sku == sku, Movement.warehouse == row["warehouse"])
-                .order_by(Movement.created_at.desc(), Movement.id.desc())
-            )
-            row["movements"] = list(newest.limit(20).dicts())
-        return rows
+        newest = (
+            Movement.select()
+            .where(Movement.sku == sku)
+            .order_by(Movement.created_at.desc(), Movement.id.desc())
+            .limit(20)
+        )
+        return [
+            level | {"movements": list(newest.where(Movement.warehouse == level["warehouse"]).dicts())}
+            for level in query.where(Level.sku == sku).dicts()
+        ]
 
     @connected
     def levels(
@@ -206,7 +213,12 @@ class Queries(Part):
         return {warehouse: int(total) for warehouse, total in query.group_by(Movement.warehouse).tuples()}
 
 
-def _documents(query: Any) -> list[dict[str, Any]]:
-    """Rows by their columns' names (peewee's dictionaries name a foreign key by its attribute)."""
-    renamed = {"order": "order_ref", "token": "token_id", "operation": "operation_id"}
-    return [{renamed.get(name, name): value for name, value in row.items()} for row in query.dicts()]
+def _log(which: Any) -> list[dict[str, Any]]:
+    """What happened to those operations, the oldest event first."""
+    return list(
+        StockSynchronizationLog.select()
+        .join(PendingStockOperation)
+        .where(which)
+        .order_by(StockSynchronizationLog.timestamp, StockSynchronizationLog.id)
+        .dicts()
+    )

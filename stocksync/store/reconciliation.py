@@ -257,17 +257,17 @@ class ReconciliationRecords(Part):
         asked = (
             (difference, Discrepancy.id == difference),
             (status, Discrepancy.status == status),
-            (run, Discrepancy.run == run),
+            (run, Discrepancy.run_id == run),
             (kinds, Discrepancy.kind.in_(kinds)),
             (after, Discrepancy.id < after if newest_first else Discrepancy.id > after),
         )
-        query = (
+        return list(
             Discrepancy.select()
             .where(SQL("TRUE"), *(is_so for given, is_so in asked if given))
             .order_by(Discrepancy.id.desc() if newest_first else Discrepancy.id)
             .limit(limit)
+            .dicts()
         )
-        return [{**row, "run_id": row.pop("run")} for row in query.dicts()]
 
     @connected
     def count_open(self) -> int:

@@ -16,7 +16,6 @@ FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 
 STATUSES: Final = (PENDING, PROCESSING, COMPLETED, FAILED, CANCELLED)
-LIVE: Final = (PENDING, PROCESSING)
 
 ORDER_MOVEMENTS: Final = ("deduction", "refund", "rollback")
 """What causes a movement of an order; it carries the operation. Those of stock-keeping carry actor and reason."""

@@ -49,18 +49,11 @@ class Counts(Counter[str]):
         Args:
             since_failure: seconds since its first failed attempt; None: it never failed.
         """
-        retried = (
-            {"at_once": 1}
-            if since_failure is None
-            else {"retried": 1, "retry_ms": round(since_failure * 1000)}
-        )
         self.update(
-            {
-                "completed": 1,
-                "wait_ms": round(waited * 1000),
-                _WAITS[bisect_left(WAIT_BOUNDS, waited)]: 1,
-                **retried,
-            }
+            {"completed": 1, "wait_ms": round(waited * 1000), _WAITS[bisect_left(WAIT_BOUNDS, waited)]: 1},
+            **{"at_once": 1}
+            if since_failure is None
+            else {"retried": 1, "retry_ms": round(since_failure * 1000)},
         )
 
     def sent(self, result: str, duration_ms: int) -> None:
@@ -142,8 +135,8 @@ class Tallies(Part):
                     limit=limit,
                 )
                 for at, counts in rows:
-                    number = int(cast(datetime, as_utc(at)).timestamp()) // coarse
-                    spans[number].update(Tally.counts.python_value(counts))
+                    span = spans[int(cast(datetime, as_utc(at)).timestamp()) // coarse]
+                    span.update(Tally.counts.python_value(counts))
                 for number, total in spans.items():
                     self.add(total, datetime.fromtimestamp(number * coarse, UTC), coarse)
             folded += len(rows)

@@ -54,19 +54,13 @@ def check_token(field: str, value: Any) -> str:
 
 
 def check_quantity(field: str, value: Any, least: int = 1) -> int:
-    """`value` as a whole number from `least` to MAX_QUANTITY. Raises InvalidInput naming `field`."""
+    """`value` as a whole number from `least` to MAX_QUANTITY; a signed one is not 0. Raises InvalidInput naming `field`."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(field, f"a whole number is needed, got {value!r:.60}")
-    if not least <= value <= MAX_QUANTITY:
-        raise InvalidInput(field, f"must be between {least} and {MAX_QUANTITY}, got {in_words(value)}")
+    if not least <= value <= MAX_QUANTITY or (value == 0 and least < 0):
+        but = " and not 0" if least < 0 else ""
+        raise InvalidInput(field, f"must be between {least} and {MAX_QUANTITY}{but}, got {in_words(value)}")
     return value
-
-
-def check_signed_quantity(field: str, value: Any) -> int:
-    """`value` as a signed whole number of at most MAX_QUANTITY, not zero. Raises InvalidInput naming `field`."""
-    if value == 0:
-        raise InvalidInput(field, "must not be 0")
-    return check_quantity(field, value, least=-MAX_QUANTITY)
 
 
 def in_words(number: int) -> str:

@@ -39,8 +39,3 @@ def classify(ours: OurSide | None, remote: bool | None) -> Kind:
 def is_young(ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
     """Whether our last completion is young enough: a difference may end by itself, or be mended without a person."""
     return ours is not None and ours.completed_at is not None and now - ours.completed_at < threshold
-
-
-def is_suspicious(differing: int, scanned: int, share: float, orders: int) -> bool:
-    """Whether so much differs that one of the two sides is more likely broken than out of step."""
-    return differing > orders and differing > share * scanned

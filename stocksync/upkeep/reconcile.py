@@ -203,11 +203,10 @@ class Reconciliation(Repairs):
     def _judge(self, run: Run, reason: str | None = None) -> None:
         """The walk is over: is what was found to be trusted? `reason`: why it ended early."""
         differing = sum(run.buckets.get(kind, 0) for kind in rules.DIFFERING)
-        if rules.is_suspicious(
-            differing,
-            run.scanned,
-            self._config.reconciliation_suspicious_share,
+        # Then one of the two sides is more likely broken than out of step.
+        if differing > max(
             self._config.reconciliation_suspicious_orders,
+            self._config.reconciliation_suspicious_share * run.scanned,
         ):
             reason = f"{differing} of {run.scanned} orders differ: nothing is repaired"
             run.status = "suspicious"

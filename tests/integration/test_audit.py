@@ -234,8 +234,8 @@ def test_what_differs_is_set_to_what_its_movements_say(shop: Shop) -> None:
     )
 
     differing = inventory.differing()
-    assert [(row.sku, row.on_hand, row.moved) for row in differing] == [("A", 0, 6), ("B", 77, 3)]
-    assert [inventory.rebuild(row.warehouse, row.sku) for row in differing] == [6, 3]
+    assert [(row["sku"], row["on_hand"], row["moved"]) for row in differing] == [("A", 0, 6), ("B", 77, 3)]
+    assert [inventory.rebuild(row["warehouse"], row["sku"]) for row in differing] == [6, 3]
     assert (shop.on_hand("A"), shop.on_hand("B"), inventory.differing()) == (6, 3, [])
     assert shop.broken_promises() == []
 

@@ -12,6 +12,8 @@ import pytest
 from stocksync import StockSyncConfig
 from stocksync.errors import SchemaBehind
 from stocksync.runtime import Runtime
+from stocksync.store.database import open_database
+from stocksync.store.migrate import migrate
 from tests.processes import ROOT
 
 pytestmark = pytest.mark.starts_empty
@@ -43,3 +45,10 @@ def test_however_many_open_a_new_sqlite_file_at_once_all_succeed(tmp_path: Path)
     assert said.stderr == ""
     files = [path.read_bytes() for path in tmp_path.glob("*.sqlite3")]
     assert {file[18:20] for file in files} == {b"\2\2"}, "in WAL mode, see SQLite's file format"
+
+
+def test_a_folder_that_is_made_for_sqlite_is_closed_to_others(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/new/stocksync.db")
+    migrate(database)
+    database.close_all()
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700

@@ -50,7 +50,7 @@ def differing(shop: Shop) -> None:
             since=START, buckets={}, details={},
         )  # fmt: skip
         Discrepancy.create(
-            id=new_id(shop), run=run, token_id=SELLER, order_id="o", kind="extra_remote", remote=True,
+            id=new_id(shop), run_id=run, token_id=SELLER, order_id="o", kind="extra_remote", remote=True,
             first_seen_at=shop.clock(), last_seen_at=shop.clock(),
         )  # fmt: skip
 

@@ -6,7 +6,6 @@ What needs no process of its own is in the example's own tests, `examples/monoli
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,20 +120,3 @@ def test_the_example_imports_nothing_but_what_its_requirements_name() -> None:
 
     assert {"fastapi", "sqlmodel", "stocksync"} <= set(loaded)
     assert not {"pytest", "httpx2", "flask"} & set(loaded)
-
-
-# The README's chapters
-
-
-def blocks(chapter: str) -> list[str]:
-    readme = (ROOT / "README.md").read_text()
-    found = re.search(rf"\n## {chapter}\n(.*?)\n## ", readme, re.DOTALL)
-    return re.findall(r"```\w*\n(.*?)```", found[1], re.DOTALL) if found else []
-
-
-@pytest.mark.parametrize(("chapter", "fewest"), [("Add it to a monolith", 4), ("Test your monolith", 2)])
-def test_the_readme_shows_the_example_and_nothing_else(chapter: str, fewest: int) -> None:
-    texts = [path.read_text() for path in EXAMPLE.iterdir() if path.is_file()]
-
-    assert len(blocks(chapter)) >= fewest
-    assert [block for block in blocks(chapter) if not any(block in text for text in texts)] == []

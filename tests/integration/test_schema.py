@@ -146,7 +146,13 @@ def two_of_each(shop: Shop) -> None:
         for _ in range(2):
             run = Reconciliation.create(id=new(), token_id=SELLER, status="complete", **over, **counts)
             Discrepancy.create(
-                id=new(), run=run, token_id=SELLER, order_id="x", kind="extra_remote", status="gone", **seen
+                id=new(),
+                run_id=run,
+                token_id=SELLER,
+                order_id="x",
+                kind="extra_remote",
+                status="gone",
+                **seen,
             )
             Alert.create(id=new(), resolved_at=START, **alert)
             TaskRun.create(id=new(), task="sweep", status="done", result={}, **over)

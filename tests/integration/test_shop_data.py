@@ -139,7 +139,7 @@ def taken(shop: Shop, row: dict[str, Any]) -> bool:
 
 
 def deliver_all(shop: Shop) -> None:
-    while lanes := shop.service.lanes_due():
+    while lanes := shop.runtime.deliveries.due_lanes():
         for lane in lanes:
             shop.drain(lane)
 

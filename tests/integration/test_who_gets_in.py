@@ -235,16 +235,13 @@ def test_a_guesser_is_held_up_and_comes_back_later(page: FlaskClient, shop: Shop
     assert log_in(page).status_code == 303
 
 
-def test_a_name_is_guessed_at_from_many_addresses_only_so_often(page: FlaskClient, shop: Shop) -> None:
-    codes = [
-        log_in(page, password="wrong", environ_base={"REMOTE_ADDR": f"203.0.{number}.8"}).status_code
-        for number in range(PER_NAME + 1)
-    ]
+def test_a_name_is_guessed_at_only_so_often(page: FlaskClient) -> None:
+    places = [{"REMOTE_ADDR": f"203.0.{number}.8"} for number in range(PER_NAME + 1)]
+    codes = [log_in(page, password="wrong", environ_base=place).status_code for place in places]
     assert codes[-2:] == [401, 429]
-    assert log_in(page, "reader", environ_base={"REMOTE_ADDR": "203.0.200.8"}).status_code == 303
 
 
-def test_whoever_logs_in_has_failed_no_more_often_for_it(page: FlaskClient, shop: Shop) -> None:
+def test_whoever_logs_in_has_failed_no_more_often_for_it(page: FlaskClient) -> None:
     for _ in range(2 * PER_ADDRESS):
         page.delete_cookie("__Host-stocksync", domain="shop.example")
         assert log_in(page).status_code == 303
@@ -268,12 +265,8 @@ def test_a_proxy_is_believed_only_where_it_is_configured(sqlite_url: str, proxie
 def test_an_address_in_a_header_counts_as_far_as_proxies_are_trusted(sqlite_url: str) -> None:
     with open_shop(sqlite_url, **SETTINGS, STOCK_SYNC_TRUSTED_PROXIES="1") as shop:
         page = create_app(shop.runtime).test_client()
-        codes = [
-            log_in(
-                page, password="wrong", headers={"X-Forwarded-For": f"10.0.0.{i}, 203.0.113.7"}
-            ).status_code
-            for i in range(PER_ADDRESS + 1)
-        ]
+        ways = [{"X-Forwarded-For": f"10.0.0.{i}, 203.0.113.7"} for i in range(PER_ADDRESS + 1)]
+        codes = [log_in(page, password="wrong", headers=way).status_code for way in ways]
 
         assert codes[-2:] == [401, 429]  # what the guesser wrote in front changes nothing
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stocksync.store.reconciliation import OurSide
-from stocksync.upkeep.discrepancies import classify, is_suspicious, is_young
+from stocksync.upkeep.discrepancies import classify, is_young
 from tests.shop import START
 
 sides = st.builds(
@@ -67,8 +67,3 @@ def test_an_order_is_young_for_as_long_after_its_last_completion_as_the_threshol
     young = ours is not None and ours.completed_at is not None and START - ours.completed_at < threshold
 
     assert is_young(ours, START, threshold) is young
-
-
-@given(st.integers(0, 200), st.integers(1, 200))
-def test_suspicious_is_more_than_the_share_and_more_than_a_few(differing: int, scanned: int) -> None:
-    assert is_suspicious(differing, scanned, 0.2, 10) is (differing > 10 and differing / scanned > 0.2)
