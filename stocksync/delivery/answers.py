@@ -108,9 +108,8 @@ def understand(status: int, document: object, retry_after: str | None = None) ->
 
 def page_of(rows: Any, following: Any, cursor: str | None, limit: int) -> RemotePage:
     """Raises RemoteError for what is not the contract's."""
-    if not (
-        isinstance(rows, list) and len(rows) <= limit and all(isinstance(row, dict) for row in rows)
-    ) or not (following is None or _is_text(following, 4096)):
+    listed = isinstance(rows, list) and len(rows) <= limit and all(isinstance(row, dict) for row in rows)
+    if not listed or not (following is None or _is_text(following, 4096)):
         raise RemoteError("NotTheContract", "the list of orders is not the contract's")
     if following is not None and (following == cursor or not rows):
         raise RemoteError("NotTheContract", "the list of orders does not come to an end")

@@ -65,11 +65,9 @@ class Breaker:
     def opened(self) -> tuple[datetime | None, str | None]:
         """Since when it has been open, and why (`outage`, `credentials`); (None, None): it is closed."""
         state = self._read()
-        return (
-            (state.get("opened_at"), state.get("reason", OUTAGE))
-            if state.get("state") == "open"
-            else (None, None)
-        )
+        if state.get("state") != "open":
+            return None, None
+        return state.get("opened_at"), state.get("reason", OUTAGE)
 
     def served_at(self) -> datetime | None:
         """When the remote last served anybody, as far as is known (aware UTC)."""

@@ -126,7 +126,9 @@ class Transport:
     def _is_plain(self) -> bool:
         """Whether nothing signs, changes or looks at each request: neither settings nor methods of somebody's own."""
         session, adapter = self._session, self._local.mounted
-        return not (session.auth or session.params or session.cookies or session.hooks.get("response")) and {
+        if session.auth or session.params or session.cookies or session.hooks.get("response"):
+            return False
+        return {
             session.request.__module__, session.send.__module__,
             adapter.send.__module__, adapter.add_headers.__module__,
         } == {"requests.sessions", "requests.adapters"}  # fmt: skip

@@ -246,14 +246,15 @@ def _entries(
     said: dict[str, Any] = {"message": failure.error_message}
     if failure is not _RESCUED:
         said |= {"class": failure.error_class} | ({} if failure.counted else {"counted": False})
-    at_once = waiting == FAILED and failure.for_good
+    given_up = waiting == FAILED
+    at_once = given_up and failure.for_good
     yield LogEntry(
         operation_id, failure.action, FAILED if at_once else "processing", said, failure.duration_ms
     )
     next_at = due_at and due_at.isoformat()
-    if waiting == FAILED and not at_once:
+    if given_up and not at_once:
         yield LogEntry(operation_id, "max_retries", FAILED, {"attempts": attempts})
-    elif waiting != FAILED and not failure.counted:
+    elif not given_up and not failure.counted:
         yield LogEntry(operation_id, "snoozed", PENDING, {"waiting": waiting, "next_at": next_at})
-    elif waiting != FAILED and failure is not _RESCUED:
+    elif not given_up and failure is not _RESCUED:
         yield LogEntry(operation_id, "retry_failed", PENDING, {"attempts": attempts, "next_at": next_at})
