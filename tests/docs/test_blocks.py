@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,3 +79,11 @@ def test_what_a_page_says_works(
 
 def test_a_page_that_is_not_ready_is_there() -> None:
     assert set(NOT_YET) <= set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_reader_sees_the_name_of_every_file_that_is_to_be_saved(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for comment in re.finditer(r"<!-- file: (.+?) -->", text):
+        said = text[: comment.start()].rpartition("\n```")[2]  # since the last block
+        assert f"{comment[1]}`" in said, f"{comment[1]}: its name stands only in a comment"
