@@ -162,9 +162,10 @@ def show_order(runtime: Runtime, order: str, token: str) -> Answer:
     return Answer(
         row,
         [
-            f"order {row['order_id']} of {row['token_id']}: we say {row['is_stock_updated']}, ",
-            f"the remote last said {row['remote_flag']}; waiting: {row['waiting'] or 'for nothing'}",
-            *(["the two differ"] if row["differs"] else []),
+            f"order {row['order_id']} of {row['token_id']}",
+            f"we say {row['is_stock_updated']}, the remote last said {row['remote_flag']}"
+            + (", so the two differ" if row["differs"] else ""),
+            *([f"waiting: {row['waiting']}"] if row["waiting"] else []),
             *table(row["lines"], "line_id sku warehouse quantity deducted refunded moved_to"),
             *table(row["operations"], "id operation_type status sku quantity retry_count reason"),
         ],

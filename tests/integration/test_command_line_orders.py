@@ -117,7 +117,7 @@ def test_an_order_is_shown_with_its_lines_and_operations(at: CommandLine, shop: 
     said = at.run(f"orders show one --token {SELLER}")
 
     assert said.code == 0
-    assert "order one of seller-1: we say True" in said.out
+    assert "order one of seller-1\nwe say True, the remote last said" in said.out
     assert "line-7" in said.out
     assert "deduction" in said.out
 
