@@ -41,7 +41,7 @@ def open_one(url: str, start: Barrier) -> None:
     """One process, which prints what it applied."""
     database = open_database(url)
     start.wait(20)
-    print(json.dumps(migrate(database)))
+    sys.stdout.write(f"{json.dumps(migrate(database))}\n")  # in one go, as the others write there too
     database.close_all()
 
 
