@@ -62,6 +62,7 @@ def test_a_page_follows_the_convention(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.xdist_group("pages")  # one runner for all: the others would only wait for their turn
 @pytest.mark.parametrize("name", [name for name in PAGES_WITH_BLOCKS if name not in NOT_YET])
 def test_what_a_page_says_works(
     name: str, settings: dict[str, str], alone: None, tmp_path: Path, request: pytest.FixtureRequest
