@@ -3,6 +3,7 @@
 Without latency one connection is fastest (more only fight for the interpreter); at 50 ms sixteen are needed.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -13,6 +14,8 @@ from stocksync.delivery.answers import Answer, Verdict
 from stocksync.store.context import Span, no_span
 from stocksync.store.identifiers import joined
 from stocksync.store.lanes import ClaimedOrder
+
+log = logging.getLogger(__name__)
 
 _CPU_PER_SEND = 0.0005
 """Seconds one send keeps the interpreter busy; a remote slower than that leaves room for another connection."""
@@ -45,8 +48,7 @@ class Sender(Protocol):
 def send(sender: Sender, order: ClaimedOrder, span: Span, timeout: float | None = None) -> float:
     """Send one order's state, under the idempotency key of its state version. Answers with how many seconds it took.
 
-    A sender must not raise; if it does, the order fails, not the thread. What such an error says is not kept: it
-    may quote a header, and so a secret.
+    Never raises: what goes wrong with a trace changes no answer.
     """
     started = time.monotonic()
     about: dict[str, Any] = {"stock_sync.lane": order.token_id, "stock_sync.order": order.order_id}
@@ -56,23 +58,33 @@ def send(sender: Sender, order: ClaimedOrder, span: Span, timeout: float | None 
             span("stock_sync.deliver", about, order.traceparent),
             span("PUT", put, kind="CLIENT") as traceparent,
         ):
-            order.answer = sender.update_stock_status(
-                token_id=order.token_id, order_id=order.order_id, is_stock_updated=order.is_stock_updated,
-                idempotency_key=joined(order.token_id, order.order_id, str(order.state_version)),
-                traceparent=traceparent, timeout=timeout,
-            )  # fmt: skip
+            order.answer = _answer(sender, order, traceparent, timeout)
             put |= {"http.response.status_code": order.answer.status, "error.type": order.answer.error_class}
             about |= {
                 "stock_sync.verdict": order.answer.verdict.value,
                 "error.type": order.answer.error_class,
             }
-    except Exception as error:
-        order.answer = Answer(
-            Verdict.UNCLEAR, type(error).__name__, "the client itself failed; see the worker's log"
-        )
+    except Exception:
+        log.exception("a trace failed", extra={"lane": order.token_id, "order": order.order_id})
+        order.answer = order.answer or _answer(sender, order, None, timeout)
     elapsed = time.monotonic() - started
     order.duration_ms = round(elapsed * 1000)
     return elapsed
+
+
+def _answer(sender: Sender, order: ClaimedOrder, traceparent: str | None, timeout: float | None) -> Answer:
+    """What the sender answers. It must not raise; if it does, the order fails, not the thread.
+
+    What such an error says is kept nowhere, a trace included: it may quote a header, and so a secret.
+    """
+    try:
+        return sender.update_stock_status(
+            token_id=order.token_id, order_id=order.order_id, is_stock_updated=order.is_stock_updated,
+            idempotency_key=joined(order.token_id, order.order_id, str(order.state_version)),
+            traceparent=traceparent, timeout=timeout,
+        )  # fmt: skip
+    except Exception as error:
+        return Answer(Verdict.UNCLEAR, type(error).__name__, "the client itself failed; see the worker's log")
 
 
 class SendPool:

@@ -149,7 +149,9 @@ def test_app_json_names_settings_and_processes_that_exist() -> None:
 
 def test_the_values_of_app_json_make_a_configuration() -> None:
     values = {name: one["value"] for name, one in APP["env"].items() if "value" in one}
-    StockSyncConfig.load(values | {"DATABASE_URL": "postgres://h/d", "DYNO": "web.1"})
+    config = StockSyncConfig.load(values | {"DATABASE_URL": "postgres://h/d", "DYNO": "web.1"})
+    settings = {name for name in values if name.startswith("STOCK_SYNC_")}
+    assert settings <= {variable_of(field) for field in config.model_fields_set}
 
 
 # systemd

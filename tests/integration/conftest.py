@@ -1,4 +1,4 @@
-"""SQLite files of these tests lie in memory, as PostgreSQL's do: nothing here is to outlive a crash of the machine."""
+"""A shop with its page, unless a module has its own. SQLite files lie in memory, as PostgreSQL's do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 
+from stocksync.web import create_app
 from tests.memory import quick_folder
+from tests.shop import Shop, open_shop
 
 
 @pytest.fixture
@@ -19,3 +22,17 @@ def sqlite_url(sqlite_url: str) -> Iterator[str]:
         shutil.move(made, folder)
     yield f"sqlite:///{folder / made.name}"
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def shop(database_url: str) -> Iterator[Shop]:
+    with open_shop(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(shop: Shop) -> FlaskClient:
+    """A browser on the machine that the page runs on."""
+    client = create_app(shop.runtime).test_client()
+    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
+    return client

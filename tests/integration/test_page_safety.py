@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,20 +23,6 @@ from tests.integration.test_who_gets_in import ELSEWHERE, SETTINGS
 from tests.shop import Shop, open_shop
 
 PATHS = ["/", "/operations/nope", "/static/page.css", "/nowhere"]
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(shop: Shop) -> FlaskClient:
-    """A browser on the machine that the page runs on."""
-    client = create_app(shop.runtime).test_client()
-    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
-    return client
 
 
 @pytest.fixture

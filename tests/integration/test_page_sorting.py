@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,25 +11,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from stocksync.store.operation_lists import COUNTED, Filter
-from stocksync.web import create_app
 from stocksync.web.pages import operations as pages
 from tests.page_shop import ListedOrders
 from tests.shop import SELLER, Shop, open_shop
 
 ROW = re.compile(r'<td class="id"><a[^>]*><bdi>([^<]*)</bdi>')
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(shop: Shop) -> FlaskClient:
-    client = create_app(shop.runtime).test_client()
-    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
-    return client
 
 
 def rows(page: FlaskClient, path: str) -> list[str]:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,6 +99,42 @@ def test_a_delivery_that_fails_is_a_span_that_failed(
         StatusCode.ERROR,
     ]
     assert (found["PUT"].attributes or {})["error.type"] == "ConnectionError"
+
+
+def test_an_error_of_the_client_is_traced_by_its_name_alone(
+    database_url: str, remote: Server, spans: InMemorySpanExporter
+) -> None:
+    class Talkative(OrdersClient):
+        def update_stock_status(self, **_: Any) -> Any:
+            raise RuntimeError("Authorization: Bearer hunter2")
+
+    runtime = runtime_of(database_url, remote, tracing=True)
+    runtime.sender = Talkative(remote.url)
+    runtime.service.sync_stock_deduction("seller-1", "order-1", "A", 2)
+    runtime.service.process_pending_operations()
+    runtime.close()
+
+    found = spans.get_finished_spans()
+    assert (by_name(spans)["PUT"].attributes or {})["error.type"] == "RuntimeError"
+    assert "hunter2" not in "".join(span.to_json() for span in found)
+
+
+def test_a_trace_that_fails_costs_no_delivery(database_url: str, remote: Server) -> None:
+    @contextmanager
+    def fails(name: str, *_: Any, **__: Any) -> Iterator[str | None]:
+        yield None
+        if name != "stock_sync.record":
+            raise RuntimeError("no collector")
+
+    runtime = runtime_of(database_url, remote)
+    runtime.context = replace(runtime.context, span=fails)
+    operation = runtime.service.sync_stock_deduction("seller-1", "order-1", "A", 2).operation_id
+    runtime.service.process_pending_operations()
+
+    assert operation
+    assert runtime.queries.status_of(operation) == "completed"
+    assert len(remote.seen) == 1
+    runtime.close()
 
 
 def test_a_refused_call_leaves_its_span_with_the_error(

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from stocksync.web import create_app
-from tests.shop import REFUSED, SELLER, Shop, open_shop
+from tests.shop import REFUSED, SELLER, Shop
 
 UNKNOWN = "01a20a68-a1b1-7459-a326-d85c4cd3d65e"
 HOSTILE = "<script>alert('x')</script>\"'&{{7*7}}\u202egpj.exe"
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(shop: Shop) -> FlaskClient:
-    """A browser on the machine that the page runs on."""
-    client = create_app(shop.runtime).test_client()
-    client.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
-    return client
 
 
 def give_up(shop: Shop) -> Any:
