@@ -2,17 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable
-from http.client import HTTPResponse
+from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
-from socket import SocketIO
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
+from stocksync.delivery.wire import bounded, exchange
 from stocksync.errors import ConfigurationError, RemoteError
 from stocksync.store.values import printable
 
@@ -68,9 +68,12 @@ class Transport:
                 own = {
                     name.title(): value for name, value in self._session.headers.items() if value is not None
                 }
+                target, fields = self._local.prefix + path, own | headers
+                if exchanged := exchange(self._local, target, fields, body or b"", largest):
+                    return exchanged
                 with self._local.pool.urlopen(
-                    "PUT", self._local.prefix + path, body, own | headers, timeout=Timeout(connect, total),
-                    retries=False, redirect=False, assert_same_host=False, preload_content=False,
+                    "PUT", target, body, fields, timeout=Timeout(connect, total), retries=False, redirect=False,
+                    assert_same_host=False, preload_content=False,
                 ) as answer:  # fmt: skip
                     return answer.status, answer.read(largest + 1, True), answer.headers.get("Retry-After")
             # Even when redirects are not followed, requests reads the whole body of one, however long it is.
@@ -88,20 +91,20 @@ class Transport:
                     if len(text) > largest:
                         break
                 return answer.status_code, text, answer.headers.get("Retry-After")
-        except (HTTPError, OSError) as error:
+        except (HTTPError, HTTPException, OSError) as error:
             raise self._failure(error, total) from None
 
     def _resolve(self) -> None:
         """Find this thread's way to the remote, anew when another adapter was mounted. Raises HTTPError, OSError.
 
-        `adapter` is the session's on a connection of this thread's own, which is `pool`. An adapter that is no
+        `adapter` is the session's on a connection of this thread's own, which `pool` opens. An adapter that is no
         HTTPAdapter is taken as it is. `prefix` of a request's target: the path of the base address, or all of it
         through an HTTP proxy.
         """
         way, mounted = self._local, self._session.get_adapter(self._base)
         if getattr(way, "mounted", None) is mounted:
             return
-        way.adapter, way.pool = mounted, None
+        way.adapter, way.pool, way.connection = mounted, None, None
         if isinstance(mounted, HTTPAdapter):
             request = requests.Request("GET", self._base).prepare()
             # Left to itself, requests has the environment's certificates win over the session's.
@@ -110,10 +113,7 @@ class Transport:
             shared: Any = mounted.get_connection_with_tls_context(request, verify, proxies, cert)
             # A pool of one for each thread: the adapter's may be smaller than our number of threads, and is not ours.
             way.pool = _twin(
-                shared,
-                pool=shared.QueueCls(1),
-                block=False,
-                ConnectionCls=bounded(shared.ConnectionCls, lambda: way.deadline - time.monotonic()),
+                shared, pool=shared.QueueCls(1), block=False, ConnectionCls=bounded(shared.ConnectionCls, way)
             )
             mounted.cert_verify(way.pool, self._base, verify, cert)  # type: ignore[no-untyped-call]
             # What retries do is the engine's affair, and they would outlive the deadline.
@@ -121,6 +121,7 @@ class Transport:
                 mounted, get_connection_with_tls_context=lambda *_, **__: way.pool, max_retries=False
             )
             way.prefix = mounted.request_url(request, proxies).rstrip("/")
+            way.host = str(urlsplit(request.url).netloc).rpartition("@")[2]
         way.mounted = mounted
 
     def _is_plain(self) -> bool:
@@ -146,28 +147,6 @@ class Transport:
         # The innermost cause; the outer ones repeat the URL and the pool.
         text = getattr(causes[-1], "strerror", None) or str(causes[-1]) or type(causes[-1]).__name__
         return RemoteError("ConnectionError", printable(str(text))[:300])
-
-
-def bounded(connection: type[Any], left: Callable[[], float]) -> type[Any]:
-    """The same kind of urllib3 connection; its reads wait no longer than the seconds that `left` answers with.
-
-    A time-out of urllib3 bounds each read: a remote that sends one header byte a second is never caught by it.
-    """
-
-    class Reads(SocketIO):
-        def readinto(self, buffer: Any) -> int | None:
-            if (seconds := left()) <= 0:
-                raise TimeoutError
-            self._sock.settimeout(seconds)  # type: ignore[attr-defined]
-            return super().readinto(buffer)
-
-    class Response(HTTPResponse):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            # In its place: a reader around it would cost each response a buffer more.
-            self.fp.raw.__class__ = Reads
-
-    return type("Bounded", (connection,), {"response_class": Response})
 
 
 def _own_session() -> requests.Session:

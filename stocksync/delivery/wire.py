@@ -1,0 +1,90 @@
+"""One request and its answer on an HTTP/1.1 connection that `requests` has opened, at the cost of a socket."""
+
+from collections.abc import Mapping
+from http.client import HTTPException, HTTPResponse
+from socket import SocketIO
+from time import monotonic
+from typing import Any
+
+from urllib3.util.connection import is_connection_dropped
+
+
+def bounded(connection: type[Any], way: Any) -> type[Any]:
+    """The same kind of urllib3 connection; its reads wait no longer than until `way.deadline` (monotonic seconds).
+
+    A time-out of urllib3 bounds each read: a remote that sends one header byte a second is never caught by it. The
+    connection opened last is `way.connection`.
+    """
+
+    class Reads(SocketIO):
+        def readinto(self, buffer: Any) -> int | None:
+            if (seconds := way.deadline - monotonic()) <= 0:
+                raise TimeoutError
+            self._sock.settimeout(seconds)  # type: ignore[attr-defined]
+            return super().readinto(buffer)
+
+    class Response(HTTPResponse):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            # In its place: a reader around it would cost each response a buffer more.
+            self.fp.raw.__class__ = Reads
+
+    class Bounded(connection):  # type: ignore[misc]
+        response_class = Response
+
+        def connect(self) -> None:
+            super().connect()
+            way.connection = self
+
+    return Bounded
+
+
+def exchange(
+    way: Any, target: str, headers: Mapping[str, Any], body: bytes, largest: int
+) -> tuple[int, bytes, str | None] | None:
+    """PUT `body` over `way.connection`, if that is open and leads to `way.host` itself.
+
+    A success that came whole and says its length is taken as it is, and that is nearly every answer. Any other is read
+    by the standard library.
+
+    Returns:
+        Status, body (cut past `largest` bytes) and Retry-After. None: nothing was sent.
+
+    Raises:
+        OSError, HTTPException: no complete answer; the connection is closed.
+    """
+    connection = way.connection
+    sized = {"Accept-Encoding": "identity", "Content-Length": str(len(body))}
+    values = {"Host": way.host, **headers, **sized}
+    if connection is None or not target.startswith("/") or is_connection_dropped(connection):
+        return None
+    if not all(
+        isinstance(value, str) and value.isascii() and value.isprintable()
+        for value in (target, *values.values())
+    ):
+        return None
+    lines = [f"PUT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in values.items()), "", ""]
+    try:
+        connection.sock.settimeout(way.deadline - monotonic())
+        connection.sock.sendall("\r\n".join(lines).encode() + body)
+        response = connection.response_class(connection.sock, method="PUT")
+        head, _, text = response.fp.peek().partition(b"\r\n\r\n")
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+        if (
+            head.startswith(b"HTTP/1.1 2")
+            and fields.get(b"content-length") == b"%d" % len(text)
+            and fields.get(b"connection", b"keep-alive") == b"keep-alive"
+            and b"transfer-encoding" not in fields
+        ):
+            response.close()
+            return int(head[9:12]), text, None
+        response.begin()
+        text = response.read(largest + 1)
+        if response.length and len(text) <= largest:
+            raise HTTPException("the answer was cut short")
+        if response.will_close or not response.isclosed():
+            connection.close()
+        return response.status, text, response.getheader("Retry-After")
+    except BaseException:
+        connection.close()
+        raise
