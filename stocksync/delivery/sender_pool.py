@@ -95,7 +95,9 @@ class SendPool:
 
     def __init__(self, sender: Sender, limit: int, span: Span = no_span) -> None:
         self._sender, self._limit, self._span = sender, limit, span
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._queued, self._collectable = threading.Condition(self._lock), threading.Condition(self._lock)
+        """For sender threads, and for whoever collects: a send must not wake the threads that rest."""
         self.queue: deque[tuple[ClaimedOrder, float]] = deque()
         """Orders not yet begun, each with the moment (monotonic) past which it is not sent."""
         self._done: list[ClaimedOrder] = []
@@ -110,10 +112,10 @@ class SendPool:
 
     def submit(self, orders: Sequence[ClaimedOrder], send_until: float) -> None:
         """Queue `orders`. Past `send_until` (monotonic seconds) they come back unsent."""
-        with self._changed:
+        with self._lock:
             self.queue.extend((order, send_until) for order in orders)
             self._start_threads()
-            self._changed.notify_all()
+            self._queued.notify_all()
 
     def collect(self, at_least: int, queued_below: int, timeout: float) -> tuple[list[ClaimedOrder], bool]:
         """Orders done so far, and whether there are no others.
@@ -125,12 +127,12 @@ class SendPool:
             queued_below: come back when fewer orders than this are queued.
             timeout: seconds to wait at most.
         """
-        with self._changed:
+        with self._lock:
             self._wake_at = (at_least, queued_below)
             while not self._limit and not self._worth_waking():
                 self._in_flight += 1
                 self._send(*self.queue.popleft())
-            self._changed.wait_for(self._worth_waking, timeout)
+            self._collectable.wait_for(self._worth_waking, timeout)
             done, self._done = self._done, []
             return done, not (self.queue or self._in_flight)
 
@@ -144,17 +146,17 @@ class SendPool:
 
     def withdraw(self) -> list[ClaimedOrder]:
         """Take back what was not begun, as unsent."""
-        with self._changed:
+        with self._lock:
             taken = [order for order, _ in self.queue]
             self.queue.clear()
         return taken
 
     def close(self) -> None:
         """End the threads, waiting for those in a request, for the sender's time in all: a request ends within it."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self.queue.clear()
-            self._changed.notify_all()
+            self._queued.notify_all()
         deadline = time.monotonic() + self._sender.timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -167,11 +169,9 @@ class SendPool:
 
     def _work(self, index: int) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 # A thread beyond the wanted number rests; it is there again when the remote slows down.
-                self._changed.wait_for(
-                    lambda: self._closed or (bool(self.queue) and index < self.concurrency)
-                )
+                self._queued.wait_for(lambda: self._closed or (bool(self.queue) and index < self.concurrency))
                 if self._closed:
                     return
                 queued = self.queue.popleft()
@@ -180,13 +180,13 @@ class SendPool:
 
     def _send(self, order: ClaimedOrder, send_until: float) -> None:
         elapsed = send(self._sender, order, self._span) if time.monotonic() <= send_until else None
-        with self._changed:
+        with self._lock:
             self._in_flight -= 1
             self._done.append(order)
             if elapsed is not None:
                 self._follow(elapsed)
             if self._worth_waking():
-                self._changed.notify_all()
+                self._collectable.notify()
 
     def _follow(self, elapsed: float) -> None:
         # The fastest of the last sends: unlike their mean it does not grow by the threads' own rivalry.
@@ -195,4 +195,4 @@ class SendPool:
         if wanted != self.concurrency:
             self.concurrency = wanted
             self._start_threads()
-            self._changed.notify_all()
+            self._queued.notify_all()

@@ -8,6 +8,9 @@ from typing import Any
 
 from urllib3.util.connection import is_connection_dropped
 
+_USUAL_ANSWER = 8192
+"""Bytes of an answer, with its head, that are read at once."""
+
 
 def bounded(connection: type[Any], way: Any) -> type[Any]:
     """The same kind of urllib3 connection; its reads wait no longer than until `way.deadline` (monotonic seconds).
@@ -17,7 +20,14 @@ def bounded(connection: type[Any], way: Any) -> type[Any]:
     """
 
     class Reads(SocketIO):
+        first = b""
+        """Read already, to be read again."""
+
         def readinto(self, buffer: Any) -> int | None:
+            if self.first:
+                size = min(len(buffer), len(self.first))
+                buffer[:size], self.first = self.first[:size], self.first[size:]
+                return size
             if (seconds := way.deadline - monotonic()) <= 0:
                 raise TimeoutError
             self._sock.settimeout(seconds)  # type: ignore[attr-defined]
@@ -44,9 +54,6 @@ def exchange(
 ) -> tuple[int, bytes, str | None] | None:
     """PUT `body` over `way.connection`, if that is open and leads to `way.host` itself.
 
-    A success that came whole and says its length is taken as it is, and that is nearly every answer. Any other is read
-    by the standard library.
-
     Returns:
         Status, body (cut past `largest` bytes) and Retry-After. None: nothing was sent.
 
@@ -54,37 +61,45 @@ def exchange(
         OSError, HTTPException: no complete answer; the connection is closed.
     """
     connection = way.connection
-    sized = {"Accept-Encoding": "identity", "Content-Length": str(len(body))}
-    values = {"Host": way.host, **headers, **sized}
     if connection is None or not target.startswith("/") or is_connection_dropped(connection):
         return None
-    if not all(
-        isinstance(value, str) and value.isascii() and value.isprintable()
-        for value in (target, *values.values())
-    ):
-        return None
-    lines = [f"PUT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in values.items()), "", ""]
+    sized = {"Accept-Encoding": "identity", "Content-Length": str(len(body))}
+    fields = {"Host": way.host, **headers, **sized}
     try:
-        connection.sock.settimeout(way.deadline - monotonic())
-        connection.sock.sendall("\r\n".join(lines).encode() + body)
-        response = connection.response_class(connection.sock, method="PUT")
-        head, _, text = response.fp.peek().partition(b"\r\n\r\n")
-        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
-        if (
-            head.startswith(b"HTTP/1.1 2")
-            and fields.get(b"content-length") == b"%d" % len(text)
-            and fields.get(b"connection", b"keep-alive") == b"keep-alive"
-            and b"transfer-encoding" not in fields
-        ):
-            response.close()
-            return int(head[9:12]), text, None
-        response.begin()
-        text = response.read(largest + 1)
-        if response.length and len(text) <= largest:
-            raise HTTPException("the answer was cut short")
-        if response.will_close or not response.isclosed():
-            connection.close()
-        return response.status, text, response.getheader("Retry-After")
+        head = "\r\n".join((f"PUT {target} HTTP/1.1", *map(": ".join, fields.items()), "", ""))
+    except TypeError:  # a session may have a header in bytes
+        return None
+    if not head.isascii() or head.count("\n") + head.count("\r") > 2 * len(fields) + 4:
+        return None
+    try:
+        connection.sock.settimeout(max(0.001, way.deadline - monotonic()))
+        connection.sock.sendall(head.encode() + body)
+        connection.sock.settimeout(max(0.001, way.deadline - monotonic()))
+        return _read(connection, largest)
     except BaseException:
         connection.close()
         raise
+
+
+def _read(connection: Any, largest: int) -> tuple[int, bytes, str | None]:
+    """The answer. A success that came whole and says its length is taken as it is, and that is nearly every one. Any
+    other is read by the standard library."""
+    received = connection.sock.recv(_USUAL_ANSWER)
+    head, _, text = received.partition(b"\r\n\r\n")
+    fields = dict(line.partition(b": ")[::2] for line in head.lower().split(b"\r\n"))
+    if (
+        head.startswith(b"HTTP/1.1 2")
+        and fields.get(b"content-length") == b"%d" % len(text)
+        and fields.get(b"connection", b"keep-alive") == b"keep-alive"
+        and b"transfer-encoding" not in fields
+    ):
+        return int(head[9:12]), text, None
+    response = connection.response_class(connection.sock, method="PUT")
+    response.fp.raw.first = received
+    response.begin()
+    text = response.read(largest + 1)
+    if response.length and len(text) <= largest:
+        raise HTTPException("the answer was cut short")
+    if response.will_close or not response.isclosed():
+        connection.close()
+    return response.status, text, response.getheader("Retry-After")
