@@ -4,7 +4,7 @@ The tables of stocksync must be in the session's database (`python -m stocksync 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, cast
@@ -13,7 +13,7 @@ from stocksync.delivery.engine import DeliveryEngine
 from stocksync.errors import SessionUnsuitable, TablesMissing, needs_extra
 from stocksync.runtime import Runtime, current
 from stocksync.store.database import Database
-from stocksync.store.dialects import POSTGRES, SQLITE, Parameters, Statement
+from stocksync.store.dialects import POSTGRES, SQLITE, Statement
 
 with needs_extra("sqlalchemy"):
     from sqlalchemy import CursorResult, event
@@ -96,12 +96,18 @@ class _SessionDatabase:
 
     def run(self, statement: Statement, **parameters: Any) -> CursorResult[Any]:
         """Execute `statement` on the session's connection."""
-        return self._execute(statement, self.dialect.bound(parameters))
-
-    def run_many(self, statement: Statement, rows: Iterable[Parameters]) -> None:
-        """Execute `statement` once for each of `rows`."""
-        if bound := [self.dialect.bound(row) for row in rows]:
-            self._execute(statement, bound)
+        connection = self._session.connection()
+        try:
+            return connection.exec_driver_sql(self.dialect.sql(statement), self.dialect.bound(parameters))
+        except DBAPIError as error:
+            # psycopg 3 and psycopg2 name it differently; SQLite has words alone.
+            state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+            # Of PostgreSQL: no such table, no such column.
+            if state in ("42P01", "42703") or re.search(
+                "no such (?:table|column): |has no column named ", str(error.orig)
+            ):
+                raise TablesMissing(connection.engine.url.render_as_string(hide_password=True)) from error
+            raise
 
     def scope(self) -> AbstractContextManager[None]:
         """The session has its connection already."""
@@ -140,20 +146,6 @@ class _SessionDatabase:
         # Listening again with the same function changes nothing.
         event.listen(self._session, "after_commit", _call_hooks)
         event.listen(self._session, "after_transaction_end", _forget_hooks)
-
-    def _execute(self, statement: Statement, bound: Any) -> CursorResult[Any]:
-        connection = self._session.connection()
-        try:
-            return connection.exec_driver_sql(self.dialect.sql(statement), bound)
-        except DBAPIError as error:
-            # psycopg 3 and psycopg2 name it differently; SQLite has words alone.
-            state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-            # Of PostgreSQL: no such table, no such column.
-            if state in ("42P01", "42703") or re.search(
-                "no such (?:table|column): |has no column named ", str(error.orig)
-            ):
-                raise TablesMissing(connection.engine.url.render_as_string(hide_password=True)) from error
-            raise
 
 
 def _call_hooks(session: Session) -> None:

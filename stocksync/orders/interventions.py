@@ -179,7 +179,9 @@ class Interventions(Part):
             run(WAIVE_LINE, **which)
         elif line.deducted < line.quantity:
             run(
-                REVISE_LINES, **vars(replace(line, quantity=line.deducted + line.doubted)), order_ref=order.id
+                REVISE_LINES,
+                items=[vars(replace(line, quantity=line.deducted + line.doubted))],
+                order_ref=order.id,
             )
             run(FORGET_LINE, **which)
         # What came too late for a cancellation, or for the form that lowered its line, goes back at once.

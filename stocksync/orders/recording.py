@@ -15,7 +15,7 @@ from stocksync.store.database import uuid_of
 from stocksync.store.inventory import StockLedger
 from stocksync.store.operations import (
     ADD_KEYS,
-    ADD_OPERATION,
+    ADD_OPERATIONS,
     COMPLETE_OPERATIONS,
     ENSURE_ACCOUNT,
     ENSURE_ORDER,
@@ -188,16 +188,14 @@ class Recorder(Part):
         for key in [item["key"] for item in keys if item["key"] not in added]:
             found = self._database.run(FIND_KEY, key=key).fetchone()
             raise IdempotencyConflict(str(key), found and uuid_of(found[1]))
-        common = {
-            "order_ref": order and order.id,
-            "order_id": order and order.order_id,
-            "state_version": order.state_version + 1 if order else 0,
-            "max_retries": self._config.retry_max_attempts,
-            "now": now,
-        }
-        self._database.run_many(
-            ADD_OPERATION,
-            [{**vars(one), **common, "idempotency_key": next(iter(one.keys), None)} for one in operations],
+        self._database.run(
+            ADD_OPERATIONS,
+            items=[{**vars(one), "key": next(iter(one.keys), None)} for one in operations],
+            order_ref=order and order.id,
+            order_id=order and order.order_id,
+            state_version=order.state_version + 1 if order else 0,
+            max_retries=self._config.retry_max_attempts,
+            now=now,
         )
         self.log.add([entry for one in operations for entry in _first_entries(one)], now)
 

@@ -198,9 +198,8 @@ def _handed_over(
         ],
         recorder.context.clock(),
     )
-    recorder.context.database.run_many(
-        HAND_OVER,
-        [{"order_ref": other.id, "order_id": order.order_id, "line_id": line_id} for line_id in line_ids],
+    recorder.context.database.run(
+        HAND_OVER, order_ref=other.id, order_id=order.order_id, line_ids=list(line_ids)
     )
     # Units that were returned before stay so: they hold the order up as little here as there.
     return [
@@ -265,7 +264,6 @@ def apply(
             if quantity
         ]
     recorder.lines.add(order, [line for line in lines if line.line_id not in known])
-    recorder.context.database.run_many(
-        REVISE_LINES, [{**vars(line), "order_ref": order.id} for line in lines if line.line_id in known]
-    )
+    if revised := [vars(line) for line in lines if line.line_id in known]:
+        recorder.context.database.run(REVISE_LINES, items=revised, order_ref=order.id)
     return sorted(operations, key=lambda one: one.operation_type == "deduction")

@@ -44,7 +44,7 @@ def deduct(recorder: Recorder, call: Operation, wake: bool) -> tuple[OrderRow, U
         line = recorder.lines.of(other).get(line_id)
         if line is None or line.moved_to or line.is_open or line.deducted > line.refunded:
             raise LineTaken(line_id, other.order_id)
-        recorder.context.database.run(HAND_OVER, order_ref=other.id, line_id=line_id, order_id=order_id)
+        recorder.context.database.run(HAND_OVER, order_ref=other.id, line_ids=[line_id], order_id=order_id)
     _count_on_line(recorder, order, call)
     recorder.record(order, [call], now, wake=wake)
     return order, None

@@ -13,7 +13,7 @@ import peewee
 from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
 
 from stocksync.errors import DatabaseUnavailable, needs_extra
-from stocksync.store.dialects import POSTGRES, SQLITE, Dialect, Parameters
+from stocksync.store.dialects import POSTGRES, SQLITE, Dialect
 from stocksync.store.dialects import Statement as Statement  # noqa: PLC0414 (writers take both from here)
 from stocksync.store.models import MODELS
 
@@ -26,12 +26,6 @@ class _Executing(peewee.Database):  # type: ignore[misc]
     def run(self, statement: Statement, **parameters: Any) -> Any:
         """Execute `statement`; answers with the cursor (rows of SELECT and RETURNING, `rowcount`)."""
         return self.execute_sql(self.dialect.sql(statement), self.dialect.bound(parameters))
-
-    def run_many(self, statement: Statement, rows: Iterable[Parameters]) -> None:
-        """Execute `statement` once for each of `rows`, in one call of the driver."""
-        if bound := [self.dialect.bound(row) for row in rows]:
-            with peewee.__exception_wrapper__:
-                self.cursor().executemany(self.dialect.sql(statement), bound)
 
     def bound(self, value: Any) -> Any:
         """One value as the driver takes it, and gives it back."""

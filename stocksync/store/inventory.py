@@ -130,16 +130,17 @@ class StockLedger(Part):
                     "cause": one.operation_type,
                     "cause_key": next(iter(one.keys), f"{one.operation_type}:{one.id}"),
                     "operation_id": one.id if one.operation_type in ORDER_MOVEMENTS else None,
-                    "now": now,
                 }
             )
-        self._database.run_many(
+        self._database.run(
             Statement("""
                 INSERT INTO stock_sync_movements
                   (id, warehouse, sku, delta, balance_after, cause, cause_key, operation_id, actor, reason, created_at)
-                VALUES (:id, :warehouse, :sku, :delta, :balance_after, :cause, :cause_key, :operation_id, :actor,
-                  :reason, :now)"""),
-            rows,
+                SELECT given.*, :now
+                FROM {rows:items(id uuid, warehouse text, sku text, delta bigint, balance_after bigint, cause text,
+                  cause_key text, operation_id uuid, actor text, reason text)} AS given"""),
+            items=rows,
+            now=now,
         )
 
 

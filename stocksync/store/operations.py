@@ -55,14 +55,15 @@ SCHEDULE_ORDER = Statement("""
 REST_ORDER = Statement("""
     UPDATE stock_sync_orders SET is_stock_updated = :state, due_at = NULL, waiting = :waiting, updated_at = :now
     WHERE id = :id""")
-ADD_OPERATION = Statement("""
+ADD_OPERATIONS = Statement("""
     INSERT INTO pending_stock_operations
       (id, order_ref, order_id, allegro_order_id, token_id, operation_type, status, sku, quantity, warehouse,
        line_item_id, idempotency_key, state_version, applied, moves_stock, retry_count, max_retries, next_retry_at,
        created_at, updated_at, actor, reason)
-    VALUES (:id, :order_ref, :order_id, :order_id, :token_id, :operation_type, 'pending', :sku, :quantity, :warehouse,
-       :line_item_id, :idempotency_key, :state_version, :applied, :moves_stock, 0, :max_retries, :now,
-       :now, :now, :actor, :reason)""")
+    SELECT given.id, :order_ref, :order_id, :order_id, token_id, operation_type, 'pending', sku, quantity, warehouse,
+       line_item_id, key, :state_version, applied, moves_stock, 0, :max_retries, :now, :now, :now, actor, reason
+    FROM {rows:items(id uuid, token_id text, operation_type text, sku text, quantity bigint, warehouse text,
+       line_item_id text, key text, applied text, moves_stock boolean, actor text, reason text)} AS given""")
 # Before the operations, so that a key that another transaction has just used is found here, in order.
 ADD_KEYS = Statement("""
     INSERT INTO stock_sync_keys (key, content_hash, operation_id, created_at)

@@ -36,7 +36,7 @@ _ADD_LINES = Statement("""
     ON CONFLICT (carried) DO NOTHING RETURNING line_id""")
 HAND_OVER = Statement("""
     UPDATE stock_sync_order_lines SET moved_to = :order_id, carried = NULL
-    WHERE order_ref = :order_ref AND line_id = :line_id""")
+    WHERE order_ref = :order_ref AND line_id IN {line_ids:text}""")
 DEDUCT_LINE = Statement("""
     UPDATE stock_sync_order_lines
     SET deducted = deducted + :quantity,
@@ -55,8 +55,9 @@ UNDO_DEDUCTION = Statement("""
     RETURNING line_id""")
 REVISE_LINES = Statement("""
     UPDATE stock_sync_order_lines
-    SET sku = :sku, warehouse = :warehouse, quantity = :quantity, deducted = :deducted
-    WHERE order_ref = :order_ref AND line_id = :line_id""")
+    SET sku = given.sku, warehouse = given.warehouse, quantity = given.quantity, deducted = given.deducted
+    FROM {rows:items(line_id text, sku text, warehouse text, quantity bigint, deducted bigint)} AS given
+    WHERE order_ref = :order_ref AND stock_sync_order_lines.line_id = given.line_id""")
 WAIVE_LINE = Statement("""
     UPDATE stock_sync_order_lines SET waived = TRUE WHERE order_ref = :order_ref AND line_id = :line_id""")
 KEEP_OUT = Statement("UPDATE stock_sync_order_lines SET moves_stock = FALSE WHERE order_ref = :order_ref")

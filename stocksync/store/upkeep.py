@@ -39,27 +39,24 @@ class Alerts(Part):
             repeat_before: what was told last until then, and still is the case, is told again.
         """
         # The partial unique index decides who raises; an acknowledged one is not repeated.
-        self._database.run_many(
-            Statement("""
-                INSERT INTO stock_sync_alerts (id, kind, subject, details, raised_at, last_seen_at, pending_notification, tries)
-                VALUES (:id, :kind, :subject, :details, :now, :now, 'raised', 0)
-                ON CONFLICT (kind, subject) WHERE resolved_at IS NULL DO UPDATE
-                SET last_seen_at = excluded.last_seen_at, details = excluded.details,
-                    pending_notification = CASE WHEN stock_sync_alerts.pending_notification IS NULL AND stock_sync_alerts.acknowledged_at IS NULL
-                                     AND stock_sync_alerts.notified_at <= :repeat_before
-                                THEN 'repeated' ELSE stock_sync_alerts.pending_notification END"""),
-            [
-                {
-                    "id": self._new_id(),
-                    "kind": kind,
-                    "subject": subject,
-                    "details": dict(details),
-                    "now": now,
-                    "repeat_before": repeat_before,
-                }
-                for kind, subject, details in present
-            ],
-        )
+        if present:
+            self._database.run(
+                Statement("""
+                    INSERT INTO stock_sync_alerts (id, kind, subject, details, raised_at, last_seen_at, pending_notification, tries)
+                    SELECT given.*, :now, :now, 'raised', 0
+                    FROM {rows:items(id uuid, kind text, subject text, details jsonb)} AS given WHERE TRUE
+                    ON CONFLICT (kind, subject) WHERE resolved_at IS NULL DO UPDATE
+                    SET last_seen_at = excluded.last_seen_at, details = excluded.details,
+                        pending_notification = CASE WHEN stock_sync_alerts.pending_notification IS NULL AND stock_sync_alerts.acknowledged_at IS NULL
+                                         AND stock_sync_alerts.notified_at <= :repeat_before
+                                    THEN 'repeated' ELSE stock_sync_alerts.pending_notification END"""),
+                items=[
+                    {"id": self._new_id(), "kind": kind, "subject": subject, "details": dict(details)}
+                    for (kind, subject), details in {one[:2]: one[2] for one in present}.items()
+                ],
+                now=now,
+                repeat_before=repeat_before,
+            )
         self._database.run(
             Statement("""
                 UPDATE stock_sync_alerts SET resolved_at = :now, pending_notification = 'resolved', tries = 0

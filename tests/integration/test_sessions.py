@@ -86,9 +86,12 @@ def test_certificates_of_the_session_are_used_through_a_proxy_too(
     with Server(tls) as proxy:
         session.proxies = {"https": proxy.url}
         session.verify, session.cert = str(certificate), str(certificate)
-        assert call(OrdersClient("https://orders.invalid", "token", session=session))
-        assert next(seen.target for seen in proxy.seen) == "orders.invalid:443"
-        assert proxy.seen[1].headers["Authorization"] == "Bearer token"
+        client = OrdersClient("https://orders.invalid", "token", session=session)
+        assert call(client)
+        assert call(client)
+        assert [seen.target for seen in proxy.seen].count("orders.invalid:443") == 1  # one tunnel for both
+        assert [seen.headers["Authorization"] for seen in proxy.seen[1:]] == ["Bearer token"] * 2
+        assert [seen.headers["Host"] for seen in proxy.seen[1:]] == ["orders.invalid"] * 2
         assert "Authorization" not in proxy.seen[0].headers
 
         session.cert = None
