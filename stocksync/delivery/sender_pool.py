@@ -17,7 +17,7 @@ from stocksync.store.lanes import ClaimedOrder
 
 log = logging.getLogger(__name__)
 
-_CPU_PER_SEND = 0.0005
+_CPU_PER_SEND = 0.0002
 """Seconds one send keeps the interpreter busy; a remote slower than that leaves room for another connection."""
 
 
