@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _SETTLE_AFTER = 0.25
 """Seconds a result waits at most before it is written."""
 _HELD_BY_OTHERS = timedelta(seconds=1)
+_FAIR_SLICE = 0.25
+"""Seconds after which a lane makes way for others that wait: long beside what changing lanes costs."""
 
 
 class DeliveryEngine(Settlement):
@@ -118,6 +120,7 @@ class DeliveryEngine(Settlement):
         batch, ends = self._config.delivery_batch_size, began + self._config.delivery_slice_seconds
         half = batch // 2 + 1
         dry = shared = False
+        fair = began + _FAIR_SLICE
         settle_by = 0.0
         while True:
             halted = report.held_back is not None or time.monotonic() >= ends or should_stop()
@@ -135,6 +138,8 @@ class DeliveryEngine(Settlement):
                 if claimed == batch and not shared:
                     # A backlog: an idle worker may share it. If there is none, this wake-up waits for the slice's end.
                     shared = self._wakeups.wake(report.lane)
+                if time.monotonic() >= fair and self._wakeups.others_wait(report.lane):
+                    limit = 0
             arrived, idle = self._pool.collect(half, 0 if stopping else half, _SETTLE_AFTER)
             if arrived and not self._arrived:
                 settle_by = time.monotonic() + _SETTLE_AFTER

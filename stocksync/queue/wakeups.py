@@ -174,6 +174,12 @@ class RedisWakeups(Wakeups):
         self._attempt(begin)
         return self._last_lane is not None
 
+    def others_wait(self, lane: str) -> bool:
+        """Whether a job waits that is not the lane's own."""
+        found: list[bool] = []
+        self._attempt(lambda: found.append(self.queue.count > self._redis.exists(self.marker(lane))))
+        return any(found)
+
     def wake_at(self, lane: str, moment: datetime | None) -> None:
         """Have the lane's one entry at `moment`, rounded up to the second; None: have none."""
 

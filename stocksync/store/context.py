@@ -36,6 +36,10 @@ class Wakeups:
         """Whether the lane's job may begin. False: others go first, and it is woken again behind them."""
         return True
 
+    def others_wait(self, lane: str) -> bool:  # noqa: ARG002
+        """Whether another lane, or a periodic task, waits for a worker."""
+        return False
+
 
 Span = Callable[..., AbstractContextManager[str | None]]
 """As `delivery.tracing.Tracing.span`."""

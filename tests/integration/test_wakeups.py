@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
+from stocksync.delivery import engine
 from stocksync.delivery.settlement import DrainReport
 from stocksync.queue.wakeups import RedisWakeups, StockSyncJob, connect_redis, make_queue
 from stocksync.runtime import Runtime
@@ -133,6 +134,24 @@ def test_a_backlog_of_more_than_a_claim_wakes_one_more_worker_while_it_is_draine
 
     assert max(waiting) == 1
     assert lanes(redis) == [SELLER]
+
+
+def test_a_full_lane_makes_way_for_another_that_waits_and_goes_on_behind_it(
+    worker: Shop, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_FAIR_SLICE", 0.0)
+    with worker.runtime.database.transaction_scope():
+        for number in range(450):
+            worker.deduct(f"order-{number}")
+    alone = worker.runtime.config.delivery_batch_size
+    worker.runtime.wakeups.wake("small")
+    report = work(worker, redis)
+
+    assert (report.held_back, report.figures["delivered"]) == (None, alone)
+    assert lanes(redis) == ["small", SELLER]
+
+    redis.lpop("rq:queue:stock-sync")  # the small one is done
+    assert work(worker, redis).figures["delivered"] == 450 - alone  # nobody else waits
 
 
 def test_a_lane_that_had_its_slice_lets_one_that_waits_behind_it_go_first(worker: Shop, redis: Redis) -> None:

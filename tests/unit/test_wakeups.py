@@ -69,6 +69,14 @@ def test_a_lane_alone_in_the_queue_goes_on(redis: Redis, wakeups: RedisWakeups) 
     assert jobs(redis) == []
 
 
+def test_others_wait_when_a_job_waits_that_is_not_the_lanes_own(redis: Redis, wakeups: RedisWakeups) -> None:
+    assert not wakeups.others_wait("a")
+    wakeups.wake("a")
+    assert not wakeups.others_wait("a")
+    wakeups.wake("b")
+    assert wakeups.others_wait("a")
+
+
 def test_a_task_is_queued_again_by_its_name(redis: Redis, wakeups: RedisWakeups) -> None:
     wakeups.again("reconcile", "some-id")
 
