@@ -179,9 +179,8 @@ class Runtime:
         return DeliveryEngine(self.context, self.sender, self.breaker, self.database_outage)
 
     def deliver_lane(self, lane: str) -> DrainReport:
-        """One slice of a lane, as its wake-up asks for, unless it is another lane's turn."""
-        if not self.wakeups.take_turn(lane):
-            return DrainReport(lane, held_back="turn")
+        """One slice of a lane, as its wake-up asks for."""
+        self.wakeups.begin(lane)
         with self.database.scope():
             return self.engine.drain(lane, self.stop.is_set)
 

@@ -35,8 +35,7 @@ class DrainReport:
     seconds: float = 0.0
     next_due: datetime | None = None
     held_back: str | None = None
-    """Why nothing (more) was sent though work is due: `outage`, `snoozed`, `paused`, or `turn`: another lane's
-    turn came first. None: nothing held it back."""
+    """Why nothing (more) was sent though work is due: `outage`, `snoozed` or `paused`. None: nothing held it back."""
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: results of jobs and commands."""

@@ -65,9 +65,7 @@ class Transport:
             self._resolve()
             if method == "PUT" and self._local.pool and self._is_plain():
                 # Without what requests does for every call: that takes more than half of the time.
-                own = {
-                    name.title(): value for name, value in self._session.headers.items() if value is not None
-                }
+                own = {name.title(): str(value) for name, value in self._session.headers.items()}
                 target, fields = self._local.prefix + path, own | headers
                 if exchanged := exchange(self._local, target, fields, body or b"", largest):
                     return exchanged
@@ -104,7 +102,7 @@ class Transport:
         way, mounted = self._local, self._session.get_adapter(self._base)
         if getattr(way, "mounted", None) is mounted:
             return
-        way.adapter, way.pool, way.connection = mounted, None, None
+        way.adapter, way.pool = mounted, None
         if isinstance(mounted, HTTPAdapter):
             request = requests.Request("GET", self._base).prepare()
             # Left to itself, requests has the environment's certificates win over the session's.
@@ -129,10 +127,13 @@ class Transport:
         session, adapter = self._session, self._local.mounted
         if session.auth or session.params or session.cookies or session.hooks.get("response"):
             return False
-        return {
+        ways = {
             session.request.__module__, session.send.__module__,
             adapter.send.__module__, adapter.add_headers.__module__,
-        } == {"requests.sessions", "requests.adapters"}  # fmt: skip
+        }  # fmt: skip
+        return ways == {"requests.sessions", "requests.adapters"} and all(
+            isinstance(value, str) for value in session.headers.values()
+        )
 
     def _failure(self, error: BaseException, total: float) -> RemoteError:
         causes = [error]

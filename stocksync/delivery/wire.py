@@ -15,8 +15,7 @@ _USUAL_ANSWER = 8192
 def bounded(connection: type[Any], way: Any) -> type[Any]:
     """The same kind of urllib3 connection; its reads wait no longer than until `way.deadline` (monotonic seconds).
 
-    A time-out of urllib3 bounds each read: a remote that sends one header byte a second is never caught by it. The
-    connection opened last is `way.connection`.
+    A time-out of urllib3 bounds each read: a remote that sends one header byte a second is never caught by it.
     """
 
     class Reads(SocketIO):
@@ -39,20 +38,13 @@ def bounded(connection: type[Any], way: Any) -> type[Any]:
             # In its place: a reader around it would cost each response a buffer more.
             self.fp.raw.__class__ = Reads
 
-    class Bounded(connection):  # type: ignore[misc]
-        response_class = Response
-
-        def connect(self) -> None:
-            super().connect()
-            way.connection = self
-
-    return Bounded
+    return type("Bounded", (connection,), {"response_class": Response})
 
 
 def exchange(
-    way: Any, target: str, headers: Mapping[str, Any], body: bytes, largest: int
+    way: Any, target: str, headers: Mapping[str, str], body: bytes, largest: int
 ) -> tuple[int, bytes, str | None] | None:
-    """PUT `body` over `way.connection`, if that is open and leads to `way.host` itself.
+    """PUT `body` over the connection in `way.pool`, if that is open and leads to `way.host` itself.
 
     Returns:
         Status, body (cut past `largest` bytes) and Retry-After. None: nothing was sent.
@@ -60,15 +52,12 @@ def exchange(
     Raises:
         OSError, HTTPException: no complete answer; the connection is closed.
     """
-    connection = way.connection
+    connection = next(iter(way.pool.pool.queue), None)
     if connection is None or not target.startswith("/") or is_connection_dropped(connection):
         return None
     sized = {"Accept-Encoding": "identity", "Content-Length": str(len(body))}
     fields = {"Host": way.host, **headers, **sized}
-    try:
-        head = "\r\n".join((f"PUT {target} HTTP/1.1", *map(": ".join, fields.items()), "", ""))
-    except TypeError:  # a session may have a header in bytes
-        return None
+    head = "\r\n".join((f"PUT {target} HTTP/1.1", *map(": ".join, fields.items()), "", ""))
     if not head.isascii() or head.count("\n") + head.count("\r") > 2 * len(fields) + 4:
         return None
     try:

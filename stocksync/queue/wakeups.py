@@ -133,7 +133,6 @@ class RedisWakeups(Wakeups):
         self._pause = pause
         self._monotonic = monotonic
         self._resting_until = -math.inf
-        self._last_lane: str | None = None
 
     def push(self, lane: str, *, force: bool = False) -> None:
         """Queue the job that drains the lane, unless one waits. `force`: as for `wake`. Raises RedisError."""
@@ -157,22 +156,9 @@ class RedisWakeups(Wakeups):
         """Queue one of `tasks` behind what waits, for what is left of its work."""
         self._attempt(lambda: self.queue.enqueue_call(TASKS + task_name, job_id=job_id, **_TTL))
 
-    def take_turn(self, lane: str) -> bool:
-        """Called by the lane's job before it looks for work: from here on a new wake-up makes a new job.
-
-        A lane that asks twice running while another job waits lets that one go first, with its own wake-up queued
-        behind it. Without Redis it does not wait.
-        """
-        again, self._last_lane = self._last_lane == lane, lane
-
-        def begin() -> None:
-            self._redis.delete(self.marker(lane))
-            if again and self.queue.count:
-                self.push(lane)
-                self._last_lane = None  # once: the one that waits may be this lane's too
-
-        self._attempt(begin)
-        return self._last_lane is not None
+    def begin(self, lane: str) -> None:
+        """Called by the lane's job before it looks for work: from here on a new wake-up makes a new job."""
+        self._attempt(lambda: self._redis.delete(self.marker(lane)))
 
     def others_wait(self, lane: str) -> bool:
         """Whether a job waits that is not the lane's own."""

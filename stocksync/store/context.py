@@ -32,9 +32,8 @@ class Wakeups:
     def again(self, task_name: str, job_id: str | None = None) -> None:
         """Have a periodic task go on soon with what is left of its work."""
 
-    def take_turn(self, lane: str) -> bool:  # noqa: ARG002
-        """Whether the lane's job may begin. False: others go first, and it is woken again behind them."""
-        return True
+    def begin(self, lane: str) -> None:
+        """The lane's job looks for work: from here on a new wake-up is needed."""
 
     def others_wait(self, lane: str) -> bool:  # noqa: ARG002
         """Whether another lane, or a periodic task, waits for a worker."""

@@ -60,6 +60,7 @@ def test_a_page_follows_the_convention(name: str) -> None:
         assert list(unreadable(page_of(name))) == []
 
 
+@pytest.mark.pages
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.xdist_group("pages")  # one runner for all: the others would only wait for their turn

@@ -152,25 +152,3 @@ def test_a_full_lane_makes_way_for_another_that_waits_and_goes_on_behind_it(
 
     redis.lpop("rq:queue:stock-sync")  # the small one is done
     assert work(worker, redis).figures["delivered"] == 450 - alone  # nobody else waits
-
-
-def test_a_lane_that_had_its_slice_lets_one_that_waits_behind_it_go_first(worker: Shop, redis: Redis) -> None:
-    at = worker.runtime
-    worker.deduct("large-1")
-    work(worker, redis)
-    worker.deduct("large-2")
-    at.wakeups.wake("small")
-    report = work(worker, redis)
-
-    assert (report.held_back, report.figures["delivered"]) == ("turn", 0)
-    assert lanes(redis) == ["small", SELLER]
-
-
-def test_a_lane_waits_for_its_turn_once_and_not_for_ever(worker: Shop, redis: Redis) -> None:
-    at = worker.runtime
-    at.deliver_lane(SELLER)
-    at.wakeups.wake("small")
-    worker.deduct("large")
-
-    assert at.deliver_lane(SELLER).held_back == "turn"
-    assert at.deliver_lane(SELLER).figures["delivered"] == 1

@@ -44,29 +44,10 @@ def test_any_number_of_deductions_share_one_job_while_it_waits(
 
 def test_once_the_job_has_begun_a_new_deduction_makes_a_new_one(redis: Redis, wakeups: RedisWakeups) -> None:
     wakeups.wake("a")
-    assert wakeups.take_turn("a")
+    wakeups.begin("a")
     wakeups.wake("a")
 
     assert len(jobs(redis)) == 2
-
-
-def test_a_lane_that_asks_twice_running_lets_a_waiting_job_go_first_once(
-    redis: Redis, wakeups: RedisWakeups
-) -> None:
-    assert wakeups.take_turn("a")
-    wakeups.wake("b")
-
-    assert not wakeups.take_turn("a")
-    assert [list(job.args) for job in jobs(redis)] == [["b"], ["a"]]
-    assert wakeups.take_turn("a"), "once"
-    assert wakeups.take_turn("b")
-
-
-def test_a_lane_alone_in_the_queue_goes_on(redis: Redis, wakeups: RedisWakeups) -> None:
-    assert wakeups.take_turn("a")
-    assert wakeups.take_turn("a")
-
-    assert jobs(redis) == []
 
 
 def test_others_wait_when_a_job_waits_that_is_not_the_lanes_own(redis: Redis, wakeups: RedisWakeups) -> None:
