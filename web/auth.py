@@ -197,7 +197,7 @@ def _begin_session() -> tuple[str | None, int]:
     with access.logging_in:
         if not access.may_try(address, name, runtime.clock()):
             return _("Too many attempts; try again in a quarter of an hour."), 429
-        if who is None or not password_fits(request.form.get("password", ""), who):
+        if not password_fits(request.form.get("password", ""), who) or who is None:
             log.warning("a login failed from %s", request.remote_addr)
             return _("Name or password is wrong."), 401
         access.failed.subtract((address, f"name {name}"))

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from stocksync import credentials
 from stocksync.cli.frame import cli
 from stocksync.credentials import Role, hash_key, hash_password
 from stocksync.web import create_app
@@ -95,6 +96,22 @@ def test_a_login_leads_to_no_other_site(shop: Shop) -> None:
         fields = {"csrf": token_in(page.get("/login", **SECURE)), "name": "reader", "password": PASSWORD}
         answer = page.post("/login", data={**fields, "next": target}, **SECURE)
         assert (answer.status_code, answer.location) == (303, "/"), target
+
+
+@pytest.mark.parametrize("name", ["operator", "nobody"])
+def test_a_wrong_login_costs_one_hash_whether_or_not_the_name_is_known(
+    page: FlaskClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its time nobody may tell names that exist from others."""
+    made: list[str] = []
+
+    def counted(password: str, salt: str | None = None) -> str:
+        made.append(password)
+        return hash_password(password, salt)
+
+    monkeypatch.setattr(credentials, "hash_password", counted)
+    log_in(page, name, "wrong")
+    assert made == ["wrong"]
 
 
 def test_a_wrong_login_says_not_what_was_wrong(page: FlaskClient) -> None:
