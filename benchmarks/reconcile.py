@@ -30,7 +30,7 @@ def measure(bench: Bench, kind: str, orders: int) -> Result:
             "ALLEGRO_MICROSERVICE_JWT_TOKEN": "bench",
             "STOCK_SYNC_RECONCILIATION_BATCH_SIZE": str(PAGE),
         }
-        with open_runtime(url, **settings) as runtime:
+        with open_runtime(url, None, **settings) as runtime:
             fill(runtime.database, orders, done=True)
             now = datetime.now(UTC).isoformat()
             with runtime.database.scope():

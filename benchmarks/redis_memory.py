@@ -20,7 +20,7 @@ def measure(bench: Bench) -> Result:
     redis: Redis = Redis.from_url(bench.redis.url)
     bench.redis.flush()
     waking = wakeups(bench)
-    waking.take_turn("nobody")  # its connection is there before
+    waking.begin("nobody")  # its connection is there before
     before = _used(redis)
     with bench.database("SQLite") as url, open_runtime(url, waking) as runtime:
         for start in range(0, count, _TOGETHER):

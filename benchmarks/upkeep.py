@@ -92,7 +92,12 @@ def deliver(url: str) -> None:
             return result
 
         print("ready", flush=True)
-        threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
+
+        def wait_for_the_end() -> None:
+            sys.stdin.readline()
+            stop.set()
+
+        threading.Thread(target=wait_for_the_end, daemon=True).start()
         sold = runtime.inventory_with_sync.remove_as_sale_with_sync
         with runtime.database.scope():
             while not stop.is_set():
