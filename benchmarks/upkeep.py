@@ -92,12 +92,7 @@ def deliver(url: str) -> None:
             return result
 
         print("ready", flush=True)
-
-        def wait_for_the_end() -> None:
-            sys.stdin.readline()
-            stop.set()
-
-        threading.Thread(target=wait_for_the_end, daemon=True).start()
+        threading.Thread(target=_set_at_a_line, args=(stop,), daemon=True).start()
         sold = runtime.inventory_with_sync.remove_as_sale_with_sync
         with runtime.database.scope():
             while not stop.is_set():
@@ -142,6 +137,11 @@ def main() -> None:
                     )
         finally:
             bench.close()
+
+
+def _set_at_a_line(stop: threading.Event) -> None:
+    sys.stdin.readline()
+    stop.set()
 
 
 if __name__ == "__main__":
