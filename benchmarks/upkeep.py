@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -99,8 +99,7 @@ def deliver(url: str) -> None:
                 order = str(uuid4())
                 timed("sale", sold, "B", _WAREHOUSE, 1, order, LANE, line_item_id="1")
                 now = datetime.now(UTC)
-                until, claim_id = now + timedelta(seconds=60), uuid4()
-                claim = timed("claim", runtime.deliveries.claim, LANE, 200, claim_id, now, until)
+                claim = timed("claim", runtime.deliveries.claim, LANE, 200)
                 for claimed in claim:
                     claimed.duration_ms = 1
                 timed("settle", runtime.deliveries.settle, claim, now)

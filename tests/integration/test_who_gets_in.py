@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
@@ -84,39 +85,19 @@ def test_after_the_login_one_is_where_one_wanted_to_be(page: FlaskClient) -> Non
 
 def test_a_login_leads_to_no_other_site(shop: Shop) -> None:
     app = create_app(shop.runtime)
-    for target in (
-        "//evil.example",
-        "https://evil.example",
-        "/\\evil.example",
-        "/\t/evil.example",
-        "evil",
-        "",
-    ):
+    for start in ("//", "https://", "/\\", "\\\\", "/\t/", "javascript:", ""):
+        target = f"{start}evil.example"
         page = app.test_client()
         fields = {"csrf": token_in(page.get("/login", **SECURE)), "name": "reader", "password": PASSWORD}
         answer = page.post("/login", data={**fields, "next": target}, **SECURE)
         assert (answer.status_code, answer.location) == (303, "/"), target
 
 
-@pytest.mark.parametrize("name", ["operator", "nobody"])
-def test_a_wrong_login_costs_one_hash_whether_or_not_the_name_is_known(
-    page: FlaskClient, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its time nobody may tell names that exist from others."""
-    made: list[str] = []
-
-    def counted(password: str, salt: str | None = None) -> str:
-        made.append(password)
-        return hash_password(password, salt)
-
-    monkeypatch.setattr(credentials, "hash_password", counted)
-    log_in(page, name, "wrong")
-    assert made == ["wrong"]
-
-
 def test_a_wrong_login_says_not_what_was_wrong(page: FlaskClient) -> None:
     for name, password in (("operator", "wrong"), ("nobody", PASSWORD), ("operator", ""), ("", "")):
-        answer = log_in(page, name, password)
+        with patch.object(credentials, "hash_password", wraps=hash_password) as made:
+            answer = log_in(page, name, password)
+        assert made.call_count == 1  # of 50 ms: nor does it say so by its time
         assert answer.status_code == 401
         assert "Name or password is wrong." in answer.text
         assert page.get("/", **SECURE).status_code == 303
