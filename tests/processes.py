@@ -93,11 +93,15 @@ class Processes:
         for process in self._running:
             self.end(process, signal.SIGKILL)
 
-    def start(self, module: str) -> subprocess.Popen[bytes]:
+    def start(self, module: str, *words: str) -> subprocess.Popen[bytes]:
         """A process that runs until it is ended."""
         with (self.folder / f"{module}-{len(self._running)}.log").open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", module], env=self.environment, cwd=self.folder, stdout=out, stderr=out
+                [sys.executable, "-m", module, *words],
+                env=self.environment,
+                cwd=self.folder,
+                stdout=out,
+                stderr=out,
             )
         self._running.append(process)
         return process
