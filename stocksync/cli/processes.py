@@ -22,7 +22,7 @@ from stocksync.queue.shutdown import Stop, on_stop_signals
 from stocksync.runtime import current
 from stocksync.store.migrate import migrate, pending
 
-_SANDBOX_TOKEN = "sandbox"
+_SANDBOX_TOKEN = "sandbox"  # noqa: S105 (it opens the stand-in alone)
 # The page: one process with eight threads, so that all share one pool of connections.
 _GUNICORN = "--worker-class gthread --workers 1 --threads 8 --graceful-timeout 8 --access-logfile - --no-control-socket"
 _PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
@@ -43,7 +43,10 @@ def scheduler() -> None:
 
 @cli.command()
 @click.option(
-    "--host", envvar="HOST", default="0.0.0.0", help="Address to listen at; default: HOST, or every one."
+    "--host",
+    envvar="HOST",
+    default="0.0.0.0",  # noqa: S104 (a platform's router comes from outside; who may enter is the page's affair)
+    help="Address to listen at; default: HOST, or every one.",
 )
 @click.option("--port", envvar="PORT", default=8000, type=_PORT, help="Default: PORT, or 8000.")
 def web(host: str, port: int) -> None:
@@ -54,7 +57,7 @@ def web(host: str, port: int) -> None:
     with needs_extra("web"):
         import_module("gunicorn")
     words = f"--bind {host}:{port} {_GUNICORN} {os.environ.get('GUNICORN_CMD_ARGS', '')}"
-    os.execve(
+    os.execve(  # noqa: S606 (our own words)
         sys.executable,
         (sys.executable, "-m", "gunicorn", "stocksync.web:create_app()"),
         os.environ | {"GUNICORN_CMD_ARGS": words},

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LARGEST = {"PUT": 64 * 1024, "GET": 2 * 1024 * 1024}
 """Bytes of a body that are read."""
-_BAD_TOKEN = "BadToken"
+_BAD_TOKEN = "BadToken"  # noqa: S105 (the class of an error)
 
 T = TypeVar("T")
 

@@ -40,7 +40,7 @@ class Sandbox(Microservice):
         super().__init__(token, clock)
         self.host, self.port = host, port
         self.faults = faults or FaultPlan()
-        self.random = random.Random(self.faults.seed)
+        self.random = random.Random(self.faults.seed)  # noqa: S311 (faults that can be repeated)
 
     def __enter__(self) -> Self:
         """Listen. Raises CannotStart when the port is taken."""

@@ -58,7 +58,10 @@ def use_the_page(base: str) -> None:
         fields = {"csrf": token[1], "name": "anna", "password": password}
         assert ask(browser, f"{base}/login", fields)[0] == expected
     for key, expected in ((f"{KEY}-wrong", 401), (KEY, 200)):
-        assert ask(build_opener(), f"{base}/api/v1/stock-sync/operations", Authorization=f"Bearer {key}")[0] == expected
+        assert (
+            ask(build_opener(), f"{base}/api/v1/stock-sync/operations", Authorization=f"Bearer {key}")[0]
+            == expected
+        )
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
