@@ -54,10 +54,10 @@ INTRUDER = "import pathlib\npathlib.Path(__file__).with_name('canary').mkdir(exi
 """A module that the processes can import: whoever does leaves the canary."""
 
 
-def hostile_jobs(canary: Path, address: str) -> dict[str, dict[str, Any]]:
+def hostile_jobs(canary: Path, address: str) -> dict[str, dict[Any, Any]]:
     """Id -> the fields of a job's hash. `address`: where nobody may ask."""
 
-    def calls(function: str, *args: Any, **fields: Any) -> dict[str, Any]:
+    def calls(function: str, *args: Any, **fields: Any) -> dict[Any, Any]:
         return {"data": json.dumps([function, None, list(args), {}]), **fields}
 
     kinds = ("success_callback_name", "failure_callback_name", "stopped_callback_name")
@@ -98,7 +98,7 @@ def hostile_jobs(canary: Path, address: str) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def plant(redis: Any, jobs: dict[str, dict[str, Any]]) -> None:
+def plant(redis: Any, jobs: dict[str, dict[Any, Any]]) -> None:
     """Have each wait in the queue, stand among the scheduler's entries, and be what a dead worker had begun."""
     for number, (id, fields) in enumerate(jobs.items()):
         about = {"created_at": "2026-01-01T00:00:00.000000Z", "origin": "stock-sync", "status": "queued"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -107,7 +108,7 @@ def test_callbacks_webhooks_retries_and_times_of_a_job_are_left_out(
 ) -> None:
     wakeups.wake("a")
     key = jobs(redis)[0].key
-    fields = {
+    fields: dict[Any, Any] = {
         **{f"{kind}_callback_name": "os.abort" for kind in ("success", "failure", "stopped")},
         "webhooks": '[{"url": "http://127.0.0.1/", "job_status": "finished"}]',
         "timeout": "1000000",
