@@ -23,8 +23,12 @@ from stocksync.runtime import current
 from stocksync.store.migrate import migrate, pending
 
 _SANDBOX_TOKEN = "sandbox"  # noqa: S105 (it opens the stand-in alone)
-# The page: one process with eight threads, so that all share one pool of connections.
-_GUNICORN = "--worker-class gthread --workers 1 --threads 8 --graceful-timeout 8 --access-logfile - --no-control-socket"
+# The page: one process with eight threads, so that all share one pool of connections. Its log says nothing of what a
+# client is free to call itself: gunicorn would write line ends in a user's name as they are.
+_GUNICORN = (
+    "--worker-class gthread --workers 1 --threads 8 --graceful-timeout 8 --access-logfile - --no-control-socket "
+    """--config python:stocksync.web.server --access-logformat '%(h)s - - %(t)s "%(r)s" %(s)s %(b)s'"""
+)
 _PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
 _ROLE = click.Choice([role.name.lower() for role in credentials.Role])
 
