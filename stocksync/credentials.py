@@ -57,8 +57,7 @@ def hash_key(key: str) -> str:
 def owner_of(key: str, keys: list[Credential]) -> Credential | None:
     """Whose key it is; None: nobody's. Takes as long whichever it is."""
     found = hash_key(key)
-    owners = [each for each in keys if secrets.compare_digest(each.hash, found)]
-    return owners[0] if owners else None
+    return next(iter([each for each in keys if secrets.compare_digest(each.hash, found)]), None)
 
 
 def read_credentials(text: str, hashes: re.Pattern[str]) -> tuple[list[Credential], list[str]]:

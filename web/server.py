@@ -1,6 +1,5 @@
 """What gunicorn reads beside its options: a client that falls silent in mid-request gives its thread back."""
 
-import logging
 import socket
 import struct
 import sys
@@ -16,6 +15,4 @@ def when_ready(server: Any) -> None:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SILENT_SECONDS, 0))
     # Else each silent client would be logged as an error with its traceback.
-    logging.getLogger("gunicorn.error").addFilter(
-        lambda _: not isinstance(sys.exc_info()[1], BlockingIOError)
-    )
+    server.log.error_log.addFilter(lambda _: not isinstance(sys.exc_info()[1], BlockingIOError))

@@ -60,11 +60,13 @@ def web(host: str, port: int) -> None:
     """
     with needs_extra("web"):
         import_module("gunicorn")
-    words = f"--bind {host}:{port} {_GUNICORN} {os.environ.get('GUNICORN_CMD_ARGS', '')}"
     os.execve(  # noqa: S606 (our own words)
         sys.executable,
         (sys.executable, "-m", "gunicorn", "stocksync.web:create_app()"),
-        os.environ | {"GUNICORN_CMD_ARGS": words},
+        os.environ
+        | {
+            "GUNICORN_CMD_ARGS": f"--bind {host}:{port} {_GUNICORN} {os.environ.get('GUNICORN_CMD_ARGS', '')}"
+        },
     )
 
 

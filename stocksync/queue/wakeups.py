@@ -91,16 +91,12 @@ def processes_alive(connection: Redis, queue_name: str, prefix: str, now: dateti
 
     A worker notes when it was last heard; the scheduler renews a lock of some seconds at every tick.
     """
-    beats = [
-        cast(bytes | None, connection.hget(key, "last_heartbeat"))
-        for key in worker_registration.get_keys(Queue(queue_name, connection=connection))
-    ]
     return {
         # Idle, a worker is heard every few seconds; during a job it is not.
         "worker": any(
             now - datetime.fromisoformat(beat.decode()).astimezone(UTC) < timedelta(seconds=_JOB_TIMEOUT + 60)
-            for beat in beats
-            if beat
+            for key in worker_registration.get_keys(Queue(queue_name, connection=connection))
+            if (beat := cast(bytes | None, connection.hget(key, "last_heartbeat")))
         ),
         "scheduler": bool(connection.exists(scheduler_lock(prefix))),
     }
