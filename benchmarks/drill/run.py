@@ -1,0 +1,215 @@
+"""The course of a drill: a warm-up, one fault after another, the end of all faults, and the checks."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.drill.checks import DRAIN_SECONDS, NEXT_SECONDS, Check, Facts, check, leaks
+from benchmarks.drill.faults import Fault, every_fault
+from benchmarks.drill.gather import Books, document
+from benchmarks.drill.releases import Releases
+from benchmarks.drill.stage import IN_STOCK, SURVIVOR, Stage, anonymous_memory
+
+_BREATH = 0.5
+"""Seconds between two faults."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for. `names`: parts of the names of the faults that are wanted; empty: all."""
+
+    minutes: float
+    database: str
+    seed: int
+    names: Sequence[str] = ()
+    previous: str | None = None
+    callers: int = 2
+    rate: float = 24.0
+    warm_up: float = 8.0
+    namespaces: bool = True
+
+
+@dataclass(frozen=True)
+class Happened:
+    """One fault that came to pass. `next_delivery`: seconds from its end to the next delivery; None: none came in time."""
+
+    name: str
+    started: float
+    ended: float
+    next_delivery: float | None
+
+
+@dataclass
+class Outcome:
+    """Everything that one drill came to."""
+
+    plan: Plan
+    network: str = ""
+    happened: list[Happened] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    facts: Facts | None = None
+    checks: list[Check] = field(default_factory=list)
+    visits: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """All holds."""
+        return bool(self.checks) and all(each.held for each in self.checks)
+
+
+def draw(faults: Sequence[Fault], rng: random.Random) -> Iterator[Fault]:
+    """Without end: each of them once, in a drawn order, then each once again in another."""
+    while True:
+        yield from rng.sample(list(faults), len(faults))
+
+
+class UnknownFault(Exception):
+    """No fault has such a name."""
+
+
+def chosen(faults: Sequence[Fault], names: Sequence[str]) -> list[Fault]:
+    """Those whose name holds one of `names`. Raises UnknownFault."""
+    for name in names:
+        if not any(name.lower() in fault.name.lower() for fault in faults):
+            known = ", ".join(fault.name for fault in faults)
+            raise UnknownFault(f"no fault is named {name}; there are: {known}")
+    return [
+        fault for fault in faults if not names or any(name.lower() in fault.name.lower() for name in names)
+    ]
+
+
+def play(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcome:
+    """Play it in `folder`, which is left with every log and journal; `say` gets a line for each fault.
+
+    Raises:
+        UnknownFault
+    """
+    outcome, began = Outcome(plan), time.monotonic()
+    releases = Releases(plan.previous, folder)
+    wanted = chosen(every_fault(releases), plan.names)
+    stage = Stage(
+        folder,
+        plan.database,
+        callers=plan.callers,
+        rate=plan.rate,
+        seed=plan.seed,
+        namespaces=plan.namespaces,
+    )
+    try:
+        with stage:
+            outcome.network = stage.network.says
+            say(f"hosts: {stage.network.says}")
+            outcome.skipped = {fault.name: why for fault in wanted if (why := fault.why_not(stage))}
+            possible = [fault for fault in wanted if fault.name not in outcome.skipped]
+            outcome.facts = _course(plan, stage, possible, outcome, say)
+    finally:
+        releases.close()
+    outcome.facts.leaks = leaks(folder, stage.secrets.named())
+    outcome.checks, outcome.visits = check(outcome.facts), stage.visitor.answers
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _course(
+    plan: Plan, stage: Stage, faults: list[Fault], outcome: Outcome, say: Callable[[str], None]
+) -> Facts:
+    _warm_up(stage, plan.warm_up)
+    worker = stage.parts[SURVIVOR].process
+    assert worker is not None
+    before = anonymous_memory(worker.pid)
+    ends = time.monotonic() + 60 * plan.minutes
+    drawn = draw(faults, random.Random(plan.seed))
+    hurt: list[tuple[float, float]] = []
+    while faults and (len(outcome.happened) < len(faults) or time.monotonic() < ends):
+        fault = next(drawn)
+        outcome.happened.append(one := _happen(stage, fault))
+        if fault.hurts_database:
+            hurt.append((one.started, one.ended))
+        after = f"{one.next_delivery:.1f} s" if one.next_delivery is not None else "NONE"
+        say(
+            f"{len(outcome.happened):>3}  {fault.name:<40} {one.ended - one.started:5.1f} s, then next delivery: {after}"
+        )
+    say("all faults are over; what waits is delivered")
+    over = time.monotonic()
+    for path in stage.journals:
+        stage.end(path.stem, seconds=70.0)
+    books = Books(stage.environment())
+    try:
+        drained = stage.wait(DRAIN_SECONDS, lambda: books.waiting() == 0)
+        return books.facts(
+            stage.journals,
+            stage.told,
+            stage.remote_orders(),
+            IN_STOCK,
+            drained_after=time.monotonic() - over if drained else None,
+            memory=(before, _memory(stage, worker.pid)),
+            audit=document(stage.command("audit", "--json").out),
+            reconciliation=document(stage.command("reconcile", "--dry-run", "--json").out),
+            ended_by_themselves=list(stage.ended_by_themselves),
+            page_answers=stage.visitor.is_served(),
+            database_hurt=hurt,
+            stuck_after=[
+                f"no delivery within {NEXT_SECONDS:g} s after: {each.name}"
+                for each in outcome.happened
+                if each.next_delivery is None
+            ],
+        )
+    finally:
+        books.close()
+
+
+def _memory(stage: Stage, pid: int) -> int:
+    """Of the worker that lived; more than any bound when it is another one by now."""
+    worker = stage.parts[SURVIVOR].process
+    return anonymous_memory(pid) if worker is not None and worker.pid == pid else 2**40
+
+
+def _warm_up(stage: Stage, seconds: float) -> None:
+    """Traffic, and a backlog in the middle of it, so that every thread of a worker has worked."""
+    stage.wait(seconds / 4)
+    stage.set_faults(outage="maintenance")
+    stage.wait(seconds / 4)
+    stage.set_faults()
+    stage.wait(seconds / 2)
+
+
+def _happen(stage: Stage, fault: Fault) -> Happened:
+    started = time.time()
+    with fault.act(stage):
+        stage.wait(fault.seconds)
+    ended, size, clock = time.time(), stage.told.stat().st_size, time.monotonic()
+    came = stage.wait(NEXT_SECONDS, lambda: stage.told.stat().st_size > size)
+    waited = time.monotonic() - clock if came else None
+    stage.wait(_BREATH)
+    return Happened(fault.name, started, ended, waited)
+
+
+def rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """The table: of each kind of fault how often it came, for how long, and what callers and deliveries did."""
+    calls = [
+        at
+        for kept in (outcome.facts.journals.values() if outcome.facts else ())
+        for at, _ in kept.done
+    ]  # fmt: skip
+    table = []
+    for name in dict.fromkeys(each.name for each in outcome.happened):
+        those = [each for each in outcome.happened if each.name == name]
+        waits = [each.next_delivery for each in those]
+        table.append(
+            {
+                "fault": name,
+                "times": len(those),
+                "seconds": round(sum(each.ended - each.started for each in those), 1),
+                "calls": sum(1 for at in calls if any(each.started <= at <= each.ended for each in those)),
+                "longest_until_delivery": None
+                if None in waits
+                else round(max(wait for wait in waits if wait is not None), 1),
+            }
+        )
+    return table
