@@ -80,9 +80,11 @@ def work(runtime: Runtime) -> None:
 
 
 def _is_news(record: logging.LogRecord, runtime: Runtime) -> bool:
-    """RQ logs each failed attempt, often with a traceback. Instead say once that Redis is away."""
+    """RQ logs each failed attempt, often with a traceback. Instead say once that Redis is away, or full."""
     error = sys.exc_info()[1]
-    if record.levelno < logging.WARNING or not isinstance(error, redis.ConnectionError | redis.TimeoutError):
+    if record.levelno < logging.WARNING or not isinstance(
+        error, redis.ConnectionError | redis.TimeoutError | redis.OutOfMemoryError
+    ):
         return True
     runtime.redis_outage.begins(error)
     return False
