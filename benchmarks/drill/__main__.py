@@ -10,70 +10,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-from benchmarks.drill.run import Outcome, Plan, UnknownFault, play, rows
+from benchmarks.drill.report import document, lines
+from benchmarks.drill.run import Plan, UnknownFault, play
 from benchmarks.drill.stage import KINDS
 from stocksync.queue.embedded import EmbeddedServerError
 
 
 class Stopped(BaseException):
     """A signal asked for the end."""
-
-
-def document(outcome: Outcome) -> dict[str, Any]:
-    """For JSON."""
-    facts = outcome.facts
-    assert facts is not None
-    journals = facts.journals.values()
-    durations = sorted(seconds for kept in journals for _, seconds in kept.done)
-    return {
-        "ok": outcome.ok,
-        "database": outcome.plan.database,
-        "seed": outcome.plan.seed,
-        "hosts": outcome.network,
-        "seconds": round(outcome.seconds, 1),
-        "faults": rows(outcome),
-        "skipped": outcome.skipped,
-        "calls": len(durations),
-        "slowest_call": durations[-1] if durations else None,
-        "median_call": durations[len(durations) // 2] if durations else None,
-        "raised": sum(len(kept.raised) for kept in journals),
-        "orders": sum(len(kept.book.orders) for kept in journals),
-        "operations": len(facts.operations),
-        "told": len(facts.told),
-        "drained_after": facts.drained_after and round(facts.drained_after, 1),
-        "memory": [round(each / 2**20, 1) for each in facts.memory],
-        "page": outcome.visits,
-        "checks": [{"check": each.name, "held": each.held, "said": each.said} for each in outcome.checks],
-    }
-
-
-def lines(found: dict[str, Any]) -> list[str]:
-    """For people: the table, the figures and the checks."""
-    said = [f"{'fault':<40} {'times':>5} {'seconds':>8} {'calls':>6}  longest until the next delivery"]
-    for row in found["faults"]:
-        longest = row["longest_until_delivery"]
-        until = "none came" if longest is None else f"{longest:.1f} s"
-        said.append(
-            f"{row['fault']:<40} {row['times']:>5} {row['seconds']:>8.1f} {row['calls']:>6}  {until:>8}"
-        )
-    said += [f"{name:<40}  skipped: {why}" for name, why in found["skipped"].items()]
-    drained = found["drained_after"]
-    said += [
-        "",
-        f"{found['database']}, seed {found['seed']}, {found['seconds']:.0f} s; hosts: {found['hosts']}",
-        f"{found['calls']} calls returned (median {1000 * (found['median_call'] or 0):.0f} ms, slowest "
-        f"{found['slowest_call'] or 0:.1f} s), {found['raised']} raised and were repeated; "
-        f"{found['orders']} orders, {found['operations']} operations; the remote was told {found['told']} times",
-        f"drained after {drained} s; the worker's memory {found['memory'][0]} MB after the warm-up, "
-        f"{found['memory'][1]} MB at the end; the page: {found['page']}",
-        "",
-    ]
-    for each in found["checks"]:
-        said.append(f"{'ok' if each['held'] else 'NOT SO':<7} {each['check']}")
-        said += [f"          {what}" for what in each["said"]]
-    return said
 
 
 def _parsed(words: Sequence[str] | None) -> argparse.Namespace:

@@ -122,8 +122,8 @@ class Kept:
     book: Book = field(default_factory=Book)
     calls: int = 0
     open: dict[str, Any] | None = None
-    done: list[tuple[float, float]] = field(default_factory=list)
-    """Of each call that returned: when, and seconds that its last try took."""
+    done: list[tuple[float, float, str]] = field(default_factory=list)
+    """Of each call that returned: when, seconds that its last try took, and the order."""
     raised: list[tuple[float, str]] = field(default_factory=list)
     """When, and what: tries that ended with an error that says nothing of the call itself."""
     refused: list[str] = field(default_factory=list)
@@ -144,6 +144,6 @@ def keep(entries: Iterable[dict[str, Any]], kept: Kept | None = None) -> Kept:
                 kept.refused.append(f"{kept.open['what']} of {kept.open['order']}: {entry['refused']}")
             else:
                 kept.book.enter(kept.open, entry["done"])
-                kept.done.append((entry["at"], entry["seconds"]))
+                kept.done.append((entry["at"], entry["seconds"], kept.open["order"]))
             kept.open = None
     return kept

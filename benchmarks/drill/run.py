@@ -6,8 +6,8 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from benchmarks.drill.checks import DRAIN_SECONDS, NEXT_SECONDS, Check, Facts, check, leaks
 from benchmarks.drill.faults import Fault, every_fault
@@ -91,6 +91,13 @@ def play(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcome:
         UnknownFault
     """
     outcome, began = Outcome(plan), time.monotonic()
+    diary = folder / "drill.log"
+
+    def note(line: str) -> None:
+        with diary.open("a") as file:
+            file.write(f"{datetime.now(UTC):%H:%M:%S}  {line}\n")
+        say(line)
+
     releases = Releases(plan.previous, folder)
     wanted = chosen(every_fault(releases), plan.names)
     stage = Stage(
@@ -104,14 +111,14 @@ def play(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcome:
     try:
         with stage:
             outcome.network = stage.network.says
-            say(f"hosts: {stage.network.says}")
+            note(f"hosts: {stage.network.says}")
             outcome.skipped = {fault.name: why for fault in wanted if (why := fault.why_not(stage))}
             possible = [fault for fault in wanted if fault.name not in outcome.skipped]
-            outcome.facts = _course(plan, stage, possible, outcome, say)
+            outcome.facts = _course(plan, stage, possible, outcome, note)
     finally:
         releases.close()
     outcome.facts.leaks = leaks(folder, stage.secrets.named())
-    outcome.checks, outcome.visits = check(outcome.facts), stage.visitor.answers
+    outcome.checks, outcome.visits = check(outcome.facts), dict(stage.visitor.answers)
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -188,28 +195,3 @@ def _happen(stage: Stage, fault: Fault) -> Happened:
     waited = time.monotonic() - clock if came else None
     stage.wait(_BREATH)
     return Happened(fault.name, started, ended, waited)
-
-
-def rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """The table: of each kind of fault how often it came, for how long, and what callers and deliveries did."""
-    calls = [
-        at
-        for kept in (outcome.facts.journals.values() if outcome.facts else ())
-        for at, _ in kept.done
-    ]  # fmt: skip
-    table = []
-    for name in dict.fromkeys(each.name for each in outcome.happened):
-        those = [each for each in outcome.happened if each.name == name]
-        waits = [each.next_delivery for each in those]
-        table.append(
-            {
-                "fault": name,
-                "times": len(those),
-                "seconds": round(sum(each.ended - each.started for each in those), 1),
-                "calls": sum(1 for at in calls if any(each.started <= at <= each.ended for each in those)),
-                "longest_until_delivery": None
-                if None in waits
-                else round(max(wait for wait in waits if wait is not None), 1),
-            }
-        )
-    return table

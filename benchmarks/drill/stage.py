@@ -191,6 +191,7 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
                 preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
             )
         part.wanted = True
@@ -204,18 +205,22 @@ class Stage:
         process.send_signal(number)
 
     def end(self, name: str, number: signal.Signals = signal.SIGTERM, seconds: float = 20.0) -> int:
-        """Signal it and wait; answers with its exit code. One that does not end in time is killed."""
+        """Signal it and wait; answers with its exit code. One that does not end in time is killed.
+
+        SIGKILL takes what it started with it, as a platform that ends a container does.
+        """
         part = self.parts[name]
         part.wanted = False
         if part.process is None:
             return 0
-        part.process.send_signal(number)
+        process, whole = part.process, number == signal.SIGKILL
+        if process.poll() is None:
+            os.killpg(process.pid, number) if whole else process.send_signal(number)
         try:
-            return part.process.wait(seconds)
+            return process.wait(seconds)
         except subprocess.TimeoutExpired:
-            part.process.kill()
-            part.process.wait()
-            return -signal.SIGKILL
+            os.killpg(process.pid, signal.SIGKILL)
+            return process.wait()
 
     def _end_all(self) -> None:
         for part in self.parts.values():
