@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -21,12 +22,12 @@ from tests.shop import open_shop
 def full_redis(redis_url: str) -> Iterator[Redis]:
     """One whose `maxmemory` is the test's to set."""
     redis = Redis.from_url(redis_url)
-    before = redis.config_get("maxmemory*")
+    before: Any = redis.config_get("maxmemory*")
     try:
         yield redis
     finally:
         for name in ("maxmemory", "maxmemory-policy"):
-            redis.config_set(name, before[name])  # type: ignore[index]
+            redis.config_set(name, before[name])
 
 
 def test_a_full_disk_is_named_and_counts_as_an_outage(sqlite_url: str) -> None:
