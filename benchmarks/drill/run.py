@@ -21,7 +21,11 @@ _BREATH = 0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked for. `names`: parts of the names of the faults that are wanted; empty: all."""
+    """What was asked for.
+
+    `names`: parts of the names of the faults that are wanted; empty: all. `pace`: by which the time that a fault
+    lasts is multiplied; below 1 those that must outlast a lease do not.
+    """
 
     minutes: float
     database: str
@@ -32,6 +36,7 @@ class Plan:
     rate: float = 24.0
     warm_up: float = 8.0
     namespaces: bool = True
+    pace: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def _course(
     hurt: list[tuple[float, float]] = []
     while faults and (len(outcome.happened) < len(faults) or time.monotonic() < ends):
         fault = next(drawn)
-        outcome.happened.append(one := _happen(stage, fault))
+        outcome.happened.append(one := _happen(stage, fault, plan.pace))
         if fault.hurts_database:
             hurt.append((one.started, one.ended))
         after = f"{one.next_delivery:.1f} s" if one.next_delivery is not None else "NONE"
@@ -186,10 +191,10 @@ def _warm_up(stage: Stage, seconds: float) -> None:
     stage.wait(seconds / 2)
 
 
-def _happen(stage: Stage, fault: Fault) -> Happened:
+def _happen(stage: Stage, fault: Fault, pace: float) -> Happened:
     started = time.time()
     with fault.act(stage):
-        stage.wait(fault.seconds)
+        stage.wait(pace * fault.seconds)
     ended, size, clock = time.time(), stage.told.stat().st_size, time.monotonic()
     came = stage.wait(NEXT_SECONDS, lambda: stage.told.stat().st_size > size)
     waited = time.monotonic() - clock if came else None
