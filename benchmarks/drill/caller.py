@@ -169,7 +169,7 @@ class Caller:
             time.sleep(_PAUSE)
 
     def _note(self, **entry: Any) -> None:
-        entry["at"] = time.time()
+        entry["at"] = time.monotonic()  # whatever the wall clock of this process says
         self._journal.write(**entry)
         keep([entry], self._kept)
 

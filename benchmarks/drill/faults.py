@@ -251,6 +251,7 @@ def every_fault(releases: Releases) -> list[Fault]:
         clock("worker's clock 5 h ahead", _clock_wrong(VICTIM, "+5h")),
         clock("worker's clock 5 h behind", _clock_wrong(VICTIM, "-5h")),
         clock("scheduler's clock 5 h ahead", _clock_wrong("scheduler", "+5h")),
+        clock("caller's clock 5 h ahead", _clock_wrong("caller-1", "+5h")),
         Fault("two releases side by side", releases.side_by_side, 5.0, releases.why_not),
         Fault("worker's host cut off past its lease", _cut_off, PAST_LEASE),
     ]

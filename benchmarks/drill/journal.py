@@ -1,7 +1,7 @@
 """Journals, one JSON object a line: what callers did, what the remote was told; and what the database must hold by them.
 
 A caller writes what it is going to do before the call, and what came of it after the call. So whoever is killed in
-between knows what to repeat.
+between knows what to repeat. `at` is monotonic seconds, the same clock in all processes of a machine.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Releases:
 
     def __init__(self, wanted: str | None, folder: Path) -> None:
         self._folder = folder / "previous"
-        self.revision, self._missing = "", ""
+        self.revision, self.ran, self._missing = "", "", ""
         try:
             found = wanted or _git("describe", "--tags", "--abbrev=0", "HEAD^").stdout.strip()
             found = found or _git("log", "-1", "--format=%h", "--", _MIGRATIONS).stdout.strip()
@@ -48,6 +48,7 @@ class Releases:
             made = _git("worktree", "add", "--detach", str(self._folder), self.revision)
             if made.returncode:
                 raise OSError(f"git worktree: {made.stderr.strip()}")
+        self.ran = self.revision
         stage.end(VICTIM)
         stage.start(VICTIM, PYTHONPATH=str(self._folder))
         yield

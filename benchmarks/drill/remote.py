@@ -36,7 +36,7 @@ class JournalledSandbox(Sandbox):
         answer = super()._update(order_id, update, key)
         if answer.status == 200:
             self._journal.write(
-                at=time.time(),
+                at=time.monotonic(),
                 token=update.token_id,
                 order=order_id,
                 flag=update.is_stock_updated,

@@ -61,6 +61,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "database": outcome.plan.database,
         "seed": outcome.plan.seed,
         "hosts": outcome.network,
+        "previous_release": outcome.previous,
         "seconds": round(outcome.seconds, 1),
         "faults": rows(outcome.happened, facts),
         "skipped": outcome.skipped,
@@ -91,6 +92,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<38} skipped: {why}"
     yield from ("", *_LEGEND, "")
     yield f"{found['database']}, seed {found['seed']}, {found['seconds']:.0f} s; hosts: {found['hosts']}"
+    if found["previous_release"]:
+        yield f"the release beside this one: {found['previous_release']}"
     yield (
         f"{found['calls']} calls returned (median {1000 * (found['median_call'] or 0):.0f} ms, slowest "
         f"{found['slowest_call'] or 0:.1f} s), {found['raised']} raised and were repeated"

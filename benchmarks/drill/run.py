@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Happened:
-    """One fault that came to pass. `next_delivery`: seconds from its end to the next delivery; None: none came in time."""
+    """One fault that came to pass, in monotonic seconds, as in the journals. `next_delivery`: seconds from its end to the next delivery; None: none came in time."""
 
     name: str
     started: float
@@ -55,6 +55,8 @@ class Outcome:
 
     plan: Plan
     network: str = ""
+    previous: str = ""
+    """The release that ran beside this one, where one did."""
     happened: list[Happened] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     facts: Facts | None = None
@@ -122,6 +124,7 @@ def play(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcome:
             outcome.facts = _course(plan, stage, possible, outcome, note)
     finally:
         releases.close()
+    outcome.previous = releases.ran
     outcome.facts.leaks = leaks(folder, stage.secrets.named())
     outcome.checks, outcome.visits = check(outcome.facts), dict(stage.visitor.answers)
     outcome.seconds = time.monotonic() - began
@@ -192,11 +195,11 @@ def _warm_up(stage: Stage, seconds: float) -> None:
 
 
 def _happen(stage: Stage, fault: Fault, pace: float) -> Happened:
-    started = time.time()
+    started = time.monotonic()
     with fault.act(stage):
         stage.wait(pace * fault.seconds)
-    ended, size, clock = time.time(), stage.told.stat().st_size, time.monotonic()
+    ended, size = time.monotonic(), stage.told.stat().st_size
     came = stage.wait(NEXT_SECONDS, lambda: stage.told.stat().st_size > size)
-    waited = time.monotonic() - clock if came else None
+    waited = time.monotonic() - ended if came else None
     stage.wait(_BREATH)
     return Happened(fault.name, started, ended, waited)

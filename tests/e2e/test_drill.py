@@ -120,7 +120,7 @@ class Small:
 
     def write(self, *entries: dict[str, Any]) -> None:
         for entry in entries:
-            Journal(self.journal).write(at=time.time(), **entry)
+            Journal(self.journal).write(at=time.monotonic(), **entry)
 
     def facts(self) -> Facts:
         def asked(*words: str) -> dict[str, Any]:
