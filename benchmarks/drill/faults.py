@@ -182,8 +182,7 @@ def _disk_full(stage: Stage) -> Iterator[None]:
             stage.postgres.press()
         yield
     if stage.postgres:
-        stage.postgres.revive()  # without room for its log it ends
-        stage.postgres.release()
+        stage.postgres.revive()
 
 
 def _clock_wrong(name: str, shift: str) -> Act:

@@ -108,9 +108,14 @@ class Namespaces(Network):
     def host(self, number: int) -> NamespaceHost:
         if number not in self._hosts:
             name = f"{self._name}-{number}"
-            self._hosts[number] = NamespaceHost(
-                name, self._name, f"{self._net}.{number + 2}", f"{self._net}.1"
-            )
+            try:
+                self._hosts[number] = NamespaceHost(
+                    name, self._name, f"{self._net}.{number + 2}", f"{self._net}.1"
+                )
+            except OSError:
+                with contextlib.suppress(OSError):
+                    _ip("netns", "del", name)
+                raise
         return self._hosts[number]
 
     def close(self) -> None:

@@ -134,6 +134,9 @@ class DrillPostgres(PostgresServer):
 
     def revive(self) -> None:
         """Start it with the data that is there, unless it runs; return once it takes connections."""
+        wait_until(self._revived, 60.0, lambda: self.log.read_text(errors="replace")[-2000:])
+
+    def _revived(self) -> bool:
         if self._process is None or self._process.poll() is not None:
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -144,7 +147,10 @@ class DrillPostgres(PostgresServer):
                     stderr=log,
                     preexec_fn=die_with_parent(signal.SIGINT),  # noqa: PLW1509 (it does nothing that needs a lock)
                 )
-        wait_until(self._takes_connections, 60.0, "PostgreSQL comes back")
+        try:
+            return self._takes_connections()
+        except AssertionError:
+            return False  # it ended at once, and is started again
 
     def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         """One statement as the superuser, past PgBouncer."""
@@ -153,14 +159,11 @@ class DrillPostgres(PostgresServer):
             return found.fetchall() if found.description else []
 
     def press(self) -> None:
-        """Have it need room for its write-ahead log at once. Whatever it answers."""
+        """Have it need room for its write-ahead log, until it has none: it ends in a panic, as PostgreSQL does."""
         with contextlib.suppress(psycopg.Error):
-            self.execute("CREATE TABLE IF NOT EXISTS press AS SELECT generate_series(1, 100000) AS number")
-            self.execute("INSERT INTO press SELECT generate_series(1, 1000000)")
-
-    def release(self) -> None:
-        """What `press` made goes."""
-        self.execute("DROP TABLE IF EXISTS press")
+            self.execute(
+                "SELECT pg_logical_emit_message(true, 'drill', repeat('x', 1000000)) FROM generate_series(1, 1000)"
+            )
 
     def stop(self) -> None:
         """End it and remove its files."""
