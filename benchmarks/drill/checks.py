@@ -59,6 +59,8 @@ class Facts:
     deliveries: list[Delivery]
     remote: Mapping[tuple[str, str], bool]
     told: list[dict[str, Any]]
+    actions: Mapping[str, int] = field(default_factory=dict)
+    """What the operations' logs say -> how often."""
     audit: Mapping[str, Any] = field(default_factory=dict)
     reconciliation: Mapping[str, Any] = field(default_factory=dict)
     drained_after: float | None = 0.0

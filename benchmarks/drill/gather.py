@@ -24,6 +24,7 @@ _MOVEMENTS = """
 _DELIVERIES = (
     "SELECT token_id, order_id, state_version, delivered_version, remote_flag FROM stock_sync_orders"
 )
+_ACTIONS = "SELECT action, COUNT(*) FROM stock_synchronization_logs GROUP BY action"
 _WAITING = """
     SELECT (SELECT COUNT(*) FROM pending_stock_operations WHERE status IN ('pending', 'processing'))
          + (SELECT COUNT(*) FROM stock_sync_orders WHERE due_at IS NOT NULL OR claim_id IS NOT NULL)"""
@@ -73,6 +74,7 @@ class Books:
             ],
             remote={(row["token_id"], row["order_id"]): row["is_stock_updated"] for row in remote},
             told=list(read(told)),
+            actions={action: int(count) for action, count in self.rows(_ACTIONS)},
             **more,
         )
 

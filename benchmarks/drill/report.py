@@ -72,6 +72,8 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "orders": sum(len(kept.book.orders) for kept in journals),
         "operations": len(facts.operations),
         "told": len(facts.told),
+        "told_again": sum(entry["again"] for entry in facts.told),
+        "actions": dict(sorted(facts.actions.items())),
         "drained_after": facts.drained_after and round(facts.drained_after, 1),
         "memory": [round(each / 2**20, 1) for each in facts.memory],
         "page": outcome.visits,
@@ -98,12 +100,19 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         f"{found['calls']} calls returned (median {1000 * (found['median_call'] or 0):.0f} ms, slowest "
         f"{found['slowest_call'] or 0:.1f} s), {found['raised']} raised and were repeated"
     )
-    yield f"{found['orders']} orders, {found['operations']} operations; the remote was told {found['told']} times"
+    yield (
+        f"{found['orders']} orders, {found['operations']} operations; the remote was told {found['told']} times, "
+        f"{found['told_again']} of them a repeat"
+    )
+    yield f"the logs say: {_counted(found['actions'])}"
     before, after = found["memory"]
     yield f"drained after {found['drained_after']} s; the worker's memory {before} MB after the warm-up, {after} MB at the end"
-    page = ", ".join(f"{count} x {what}" for what, count in sorted(found["page"].items()))
-    yield f"the page answered: {page}"
+    yield f"the page answered: {_counted(found['page'])}"
     yield ""
     for each in found["checks"]:
         yield f"{'ok' if each['held'] else 'NOT SO':<7} {each['check']}"
         yield from (f"          {what}" for what in each["said"])
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} x {what}" for what, count in sorted(counts.items()))
