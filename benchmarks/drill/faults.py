@@ -65,7 +65,7 @@ def _stopped(stage: Stage) -> Iterator[None]:
     stage.wait(1.0)
     code = stage.end(VICTIM, signal.SIGTERM, 10.0)
     if code:
-        stage.ended_by_themselves.append(f"{VICTIM} ended with exit code {code} on SIGTERM")
+        stage.ended_by_themselves.append((-1.0, f"{VICTIM} ended with exit code {code} on SIGTERM"))
     stage.set_faults()
     yield
     stage.start(VICTIM)

@@ -123,7 +123,7 @@ class Kept:
     calls: int = 0
     open: dict[str, Any] | None = None
     done: list[tuple[float, float, str]] = field(default_factory=list)
-    """Of each call that returned: when, seconds that its last try took, and the order."""
+    """Of each call that returned: when, seconds that its last try took, and the order that the remote is to hear of."""
     raised: list[tuple[float, str]] = field(default_factory=list)
     """When, and what: tries that ended with an error that says nothing of the call itself."""
     refused: list[str] = field(default_factory=list)
@@ -144,6 +144,7 @@ def keep(entries: Iterable[dict[str, Any]], kept: Kept | None = None) -> Kept:
                 kept.refused.append(f"{kept.open['what']} of {kept.open['order']}: {entry['refused']}")
             else:
                 kept.book.enter(kept.open, entry["done"])
-                kept.done.append((entry["at"], entry["seconds"], kept.open["order"]))
+                tells = kept.open["what"] != "undo"  # which may be too late, or come before anything was told
+                kept.done.append((entry["at"], entry["seconds"], kept.open["order"] if tells else ""))
             kept.open = None
     return kept

@@ -166,7 +166,7 @@ def _course(
             memory=(before, _memory(stage, worker.pid)),
             audit=document(stage.command("audit", "--json").out),
             reconciliation=document(stage.command("reconcile", "--dry-run", "--json").out),
-            ended_by_themselves=list(stage.ended_by_themselves),
+            ended=list(stage.ended_by_themselves),
             page_answers=stage.visitor.is_served(),
             database_hurt=hurt,
             stuck_after=[

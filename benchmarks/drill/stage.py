@@ -72,7 +72,7 @@ class Stage:
     ) -> None:
         self.folder, self.kind = folder, database
         self.secrets = Secrets()
-        self.ended_by_themselves: list[str] = []
+        self.ended_by_themselves: list[tuple[float, str]] = []
         self.journals = [folder / f"caller-{number}.jsonl" for number in range(1, callers + 1)]
         self.told = folder / "remote.jsonl"
         self.remote_port, self.web_port = free_port(), free_port()
@@ -231,11 +231,15 @@ class Stage:
         for name in self.parts:
             self.end(name, signal.SIGTERM, 5.0)
 
+    def note_end(self, name: str, code: int) -> None:
+        """Remember that it ended so, which it should not have."""
+        self.ended_by_themselves.append((time.monotonic(), f"{name} ended with exit code {code}"))
+
     def look_after(self) -> None:
         """Start what ended by itself, as a platform does, and note it."""
         for name, part in self.parts.items():
             if part.wanted and part.process is not None and (code := part.process.poll()) is not None:
-                self.ended_by_themselves.append(f"{name} ended with exit code {code}")
+                self.note_end(name, code)
                 self.start(name)
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:

@@ -262,12 +262,12 @@ def test_what_is_wrong_is_named(small: Small, spoil: Callable[[Small], None], na
         ("drained_after", None, "deliveries went on"),
         ("stuck_after", ["no delivery"], "deliveries went on"),
         ("memory", (1, 2 + GROWTH), "memory"),
-        ("ended_by_themselves", ["worker-1"], "no process ended"),
+        ("ended", [(50.0, "worker-1 ended")], "no process ended"),
         ("page_answers", False, "the page"),
     ],
 )
 def test_what_the_drill_saw_itself_counts_too(fact: str, value: object, name: str) -> None:
-    facts = Facts({}, 0, [], {}, {}, [], {}, [])
+    facts = Facts({}, 0, [], {}, {}, [], {}, [], database_hurt=[(10.0, 20.0)], ended=[(12.0, "worker-2")])
     assert broken(facts) == {}
     setattr(facts, fact, value)
 
