@@ -13,7 +13,7 @@ from types import FrameType
 
 from benchmarks.drill.report import document, lines
 from benchmarks.drill.run import Plan, UnknownFault, play
-from benchmarks.drill.stage import KINDS
+from benchmarks.drill.settings import KINDS
 from stocksync.queue.embedded import EmbeddedServerError
 
 

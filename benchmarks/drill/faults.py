@@ -15,7 +15,8 @@ from typing import Any
 import psycopg
 
 from benchmarks.drill.releases import Releases, libfaketime
-from benchmarks.drill.stage import LEASE_SECONDS, VICTIM, Stage
+from benchmarks.drill.settings import LEASE_SECONDS, VICTIM
+from benchmarks.drill.stage import Stage
 
 PAST_LEASE = LEASE_SECONDS + 1.5
 Act = Callable[[Stage], AbstractContextManager[None]]

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.drill.stage import VICTIM, Stage
+from benchmarks.drill.settings import VICTIM
+from benchmarks.drill.stage import Stage
 from tests.processes import ROOT
 
 _MIGRATIONS = "stocksync/store/migrations"

@@ -13,7 +13,8 @@ from benchmarks.drill.checks import DRAIN_SECONDS, NEXT_SECONDS, Check, Facts, c
 from benchmarks.drill.faults import Fault, every_fault
 from benchmarks.drill.gather import Books, document
 from benchmarks.drill.releases import Releases
-from benchmarks.drill.stage import IN_STOCK, SURVIVOR, Stage, anonymous_memory
+from benchmarks.drill.settings import IN_STOCK, SURVIVOR
+from benchmarks.drill.stage import Stage
 
 _BREATH = 0.5
 """Seconds between two faults."""
@@ -203,3 +204,9 @@ def _happen(stage: Stage, fault: Fault, pace: float) -> Happened:
     waited = time.monotonic() - ended if came else None
     stage.wait(_BREATH)
     return Happened(fault.name, started, ended, waited)
+
+
+def anonymous_memory(pid: int) -> int:
+    """Bytes that a process alone uses: its heap and stacks, without what it shares with others."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))

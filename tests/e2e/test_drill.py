@@ -24,7 +24,7 @@ from benchmarks.drill.remote import JournalledSandbox
 from benchmarks.drill.report import document as outcome_document
 from benchmarks.drill.report import lines
 from benchmarks.drill.run import Plan, UnknownFault, chosen, draw, play
-from benchmarks.drill.stage import IN_STOCK
+from benchmarks.drill.settings import IN_STOCK
 from stocksync import StockSyncConfig
 from stocksync.runtime import Runtime
 from stocksync.store.context import Wakeups
