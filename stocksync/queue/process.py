@@ -121,6 +121,8 @@ class StockSyncWorker(SimpleWorker):
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """RQ's heartbeat. After a flush of Redis it registers the worker again; idle, it runs a monitor that is late."""
+        if self.runtime.stop.is_set() and self.get_state() == WorkerStatus.IDLE:
+            raise StopRequested  # once more: what a signal raises while a log line is written, logging swallows
         super().heartbeat(timeout, pipeline)
         if pipeline is not None:
             return
