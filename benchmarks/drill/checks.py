@@ -59,6 +59,8 @@ class Facts:
     deliveries: list[Delivery]
     remote: Mapping[tuple[str, str], bool]
     told: list[dict[str, Any]]
+    repaired: list[tuple[str, str]] = field(default_factory=list)
+    """Seller and order that reconciliation had told again."""
     actions: Mapping[str, int] = field(default_factory=dict)
     """What the operations' logs say -> how often."""
     audit: Mapping[str, Any] = field(default_factory=dict)
@@ -170,6 +172,23 @@ def _told(facts: Facts) -> Iterator[str]:
             yield f"order {one.order}: we hold {one.remote_flag} for the remote's flag, and it is another"
 
 
+def out_of_turn(told: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """Seller and order of what the remote applied after something newer: a request that the client had given up on."""
+    newest: dict[tuple[str, str], int] = {}
+    found = set()
+    for entry in told:
+        which, version = (entry["token"], entry["order"]), int(entry["key"].rpartition(":")[2])
+        if not entry["again"] and version < newest.get(which, 0):
+            found.add(which)
+        newest[which] = max(version, newest.get(which, 0))
+    return found
+
+
+def _repaired(facts: Facts) -> Iterator[str]:
+    for token, order in sorted(set(facts.repaired) - out_of_turn(facts.told)):
+        yield f"order {order} of {token} was told again, though the remote had applied everything in turn"
+
+
 def _audit(facts: Facts) -> Iterator[str]:
     for finding in facts.audit.get("findings", ()):
         yield f"{finding['check']}: {finding['meaning']}: {finding['rows'][:3]}"
@@ -204,7 +223,8 @@ _CHECKS: dict[str, Callable[[Facts], Iterable[str]]] = {
     "the remote's flag of every order is the truth": _flags,
     "what we hold for delivered was told, by the remote's journal": _told,
     "the audit is clean": _audit,
-    "reconciliation finds no difference": _reconciliation,
+    "reconciliation repaired only what the remote applied out of turn": _repaired,
+    "reconciliation finds no difference in the end": _reconciliation,
     "deliveries went on after each fault, and the backlog drained in time": _drained,
     "memory of the worker that lived is flat": _memory,
     "no file of the drill holds a secret": lambda facts: facts.leaks,

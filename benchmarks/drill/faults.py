@@ -19,6 +19,8 @@ from benchmarks.drill.settings import LEASE_SECONDS, VICTIM
 from benchmarks.drill.stage import Stage
 
 PAST_LEASE = LEASE_SECONDS + 1.5
+HANGS = 5
+"""Seconds after which a remote that hangs does what it was asked: the client has given up by then, and may have said more."""
 Act = Callable[[Stage], AbstractContextManager[None]]
 
 
@@ -51,8 +53,26 @@ def _killed(name: str) -> Act:
 
 
 @contextmanager
+def _in_mid_delivery(stage: Stage) -> Iterator[None]:
+    """Inside, requests of both workers are out: the remote takes its time."""
+    stage.set_faults(latency_ms=600)
+    stage.wait(1.0)
+    yield
+    stage.set_faults()
+
+
+@contextmanager
+def _worker_killed(stage: Stage) -> Iterator[None]:
+    with _in_mid_delivery(stage):
+        stage.end(VICTIM, signal.SIGKILL)
+    yield
+    stage.start(VICTIM)
+
+
+@contextmanager
 def _stalled(stage: Stage) -> Iterator[None]:
-    stage.send(VICTIM, signal.SIGSTOP)
+    with _in_mid_delivery(stage):
+        stage.send(VICTIM, signal.SIGSTOP)
     try:
         yield
     finally:
@@ -61,13 +81,9 @@ def _stalled(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def _stopped(stage: Stage) -> Iterator[None]:
-    """SIGTERM while requests are out: it ends in order, and in time."""
-    stage.set_faults(latency_ms=600)
-    stage.wait(1.0)
-    code = stage.end(VICTIM, signal.SIGTERM, 10.0)
-    if code:
-        stage.ended_by_themselves.append((-1.0, f"{VICTIM} ended with exit code {code} on SIGTERM"))
-    stage.set_faults()
+    """It ends in order, and in time."""
+    with _in_mid_delivery(stage):
+        stage.stop(VICTIM)
     yield
     stage.start(VICTIM)
 
@@ -189,11 +205,11 @@ def _disk_full(stage: Stage) -> Iterator[None]:
 def _clock_wrong(name: str, shift: str) -> Act:
     @contextmanager
     def act(stage: Stage) -> Iterator[None]:
-        stage.end(name)
+        stage.stop(name)
         shifted = {"FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "LD_PRELOAD": libfaketime()}
         stage.start(name, **shifted)
         yield
-        stage.end(name)
+        stage.stop(name)
         stage.start(name)
 
     return act
@@ -202,7 +218,8 @@ def _clock_wrong(name: str, shift: str) -> Act:
 @contextmanager
 def _cut_off(stage: Stage) -> Iterator[None]:
     host = stage.network.host(1)
-    host.cut()
+    with _in_mid_delivery(stage):
+        host.cut()
     try:
         yield
     finally:
@@ -223,7 +240,7 @@ def every_fault(releases: Releases) -> list[Fault]:
     harmed = partial(Fault, hurts_database=True)
     postgres = _only("postgresql", "pgbouncer")
     return [
-        Fault("worker killed", _killed(VICTIM), 2.0),
+        Fault("worker killed in mid-delivery", _worker_killed, 2.0),
         Fault("scheduler killed", _killed("scheduler"), 2.0),
         Fault("page killed", _killed("web"), 2.0),
         Fault("caller killed", _killed("caller-1"), 1.0),
@@ -236,7 +253,7 @@ def every_fault(releases: Releases) -> list[Fault]:
         Fault("remote answers 500", _remote(error_share=1.0, error_status=500), 3.0),
         Fault("remote answers 429", _remote(rate_limit_share=1.0), 3.0),
         Fault("remote answers 401", _remote(error_share=1.0, error_status=401), 2.0),
-        Fault("remote hangs", _remote(latency_ms=8000), 4.0),
+        Fault("remote hangs", _remote(latency_ms=1000 * HANGS), 4.0),
         Fault("remote is slow", _remote(latency_ms=900), 4.0),
         Fault("remote closes after applying", _remote(drop_after_apply_share=1.0), 3.0),
         Fault("remote resets connections", _remote(reset_share=1.0), 3.0),

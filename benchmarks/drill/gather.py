@@ -25,6 +25,9 @@ _DELIVERIES = (
     "SELECT token_id, order_id, state_version, delivered_version, remote_flag FROM stock_sync_orders"
 )
 _ACTIONS = "SELECT action, COUNT(*) FROM stock_synchronization_logs GROUP BY action"
+_REPAIRED = """
+    SELECT DISTINCT o.token_id, o.order_id FROM stock_synchronization_logs AS l
+    JOIN pending_stock_operations AS o ON o.id = l.operation_id WHERE l.action = 'reconciled'"""
 _WAITING = """
     SELECT (SELECT COUNT(*) FROM pending_stock_operations WHERE status IN ('pending', 'processing'))
          + (SELECT COUNT(*) FROM stock_sync_orders WHERE due_at IS NOT NULL OR claim_id IS NOT NULL)"""
@@ -74,6 +77,7 @@ class Books:
             ],
             remote={(row["token_id"], row["order_id"]): row["is_stock_updated"] for row in remote},
             told=list(read(told)),
+            repaired=[(token, order) for token, order in self.rows(_REPAIRED)],
             actions={action: int(count) for action, count in self.rows(_ACTIONS)},
             **more,
         )

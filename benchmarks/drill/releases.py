@@ -50,10 +50,10 @@ class Releases:
             if made.returncode:
                 raise OSError(f"git worktree: {made.stderr.strip()}")
         self.ran = self.revision
-        stage.end(VICTIM)
+        stage.stop(VICTIM)
         stage.start(VICTIM, PYTHONPATH=str(self._folder))
         yield
-        stage.end(VICTIM)
+        stage.stop(VICTIM)
         stage.start(VICTIM)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.drill.checks import Facts
+from benchmarks.drill.checks import Facts, out_of_turn
 from benchmarks.drill.run import Happened, Outcome
 
 _LEGEND = (
@@ -73,6 +73,8 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "operations": len(facts.operations),
         "told": len(facts.told),
         "told_again": sum(entry["again"] for entry in facts.told),
+        "out_of_turn": len(out_of_turn(facts.told)),
+        "repaired": len(facts.repaired),
         "actions": dict(sorted(facts.actions.items())),
         "drained_after": facts.drained_after and round(facts.drained_after, 1),
         "memory": [round(each / 2**20, 1) for each in facts.memory],
@@ -103,6 +105,10 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"{found['orders']} orders, {found['operations']} operations; the remote was told {found['told']} times, "
         f"{found['told_again']} of them a repeat"
+    )
+    yield (
+        f"{found['out_of_turn']} orders heard of an older state after a newer one, from a request that hung; "
+        f"{found['repaired']} were repaired by reconciliation"
     )
     yield f"the logs say: {_counted(found['actions'])}"
     before, after = found["memory"]

@@ -147,34 +147,43 @@ def _course(
         outcome.happened.append(one := _happen(stage, fault, plan.pace))
         if fault.hurts_database:
             hurt.append((one.started, one.ended))
-        after = f"{one.next_delivery:.1f} s" if one.next_delivery is not None else "NONE"
-        say(
-            f"{len(outcome.happened):>3}  {fault.name:<40} {one.ended - one.started:5.1f} s, then next delivery: {after}"
-        )
+        until = "NONE" if one.next_delivery is None else f"{one.next_delivery:.1f} s"
+        number, lasted = len(outcome.happened), one.ended - one.started
+        say(f"{number:>3}  {fault.name:<40} {lasted:5.1f} s, then next delivery: {until}")
     say("all faults are over; what waits is delivered")
-    over = time.monotonic()
+    facts = _facts(stage, time.monotonic())
+    facts.memory = before, _memory(stage, worker.pid)
+    facts.database_hurt = hurt
+    facts.stuck_after = [
+        f"no delivery within {NEXT_SECONDS:g} s after: {each.name}"
+        for each in outcome.happened
+        if each.next_delivery is None
+    ]
+    return facts
+
+
+def _facts(stage: Stage, over: float) -> Facts:
+    """When callers have ended and everything is at rest; `over`: when the last fault was (monotonic)."""
     for path in stage.journals:
         stage.end(path.stem, seconds=70.0)
     books = Books(stage.environment())
     try:
         drained = stage.wait(DRAIN_SECONDS, lambda: books.waiting() == 0)
+        drained_after = time.monotonic() - over
+        # A request that hung may be applied only now, after something newer. Then it takes a reconciliation.
+        stage.wait(stage.hangs_until - time.monotonic())
+        stage.command("reconcile")
+        drained = drained and stage.wait(DRAIN_SECONDS, lambda: books.waiting() == 0)
         return books.facts(
             stage.journals,
             stage.told,
             stage.remote_orders(),
             IN_STOCK,
-            drained_after=time.monotonic() - over if drained else None,
-            memory=(before, _memory(stage, worker.pid)),
+            drained_after=drained_after if drained else None,
             audit=document(stage.command("audit", "--json").out),
             reconciliation=document(stage.command("reconcile", "--dry-run", "--json").out),
             ended=list(stage.ended_by_themselves),
             page_answers=stage.visitor.is_served(),
-            database_hurt=hurt,
-            stuck_after=[
-                f"no delivery within {NEXT_SECONDS:g} s after: {each.name}"
-                for each in outcome.happened
-                if each.next_delivery is None
-            ],
         )
     finally:
         books.close()

@@ -53,6 +53,7 @@ class Stage:
         self.remote_port, self.web_port = free_port(), free_port()
         self.visitor = Visitor(self.web_port, self.secrets.api_key)
         self.faults: dict[str, Any] = dict(USUAL)
+        self.hangs_until = 0.0  # monotonic: what the remote was asked before may be applied until then
         self._rate, self._seed = rate / callers, seed
         self._namespaces = namespaces
         self._made = ExitStack()
@@ -151,14 +152,18 @@ class Stage:
             **SETTINGS,
         }
 
-    def start(self, name: str, **more: str) -> None:
-        """Start a process unless it runs; `more`: variables of its environment."""
-        part = self.parts[name]
+    def start(self, name: str, *, wait: bool = True, **more: str) -> None:
+        """Start a process unless it runs. With `wait` a worker listens before this returns, or 20 seconds have passed.
+
+        `more`: variables of its environment.
+        """
+        part, path = self.parts[name], self.folder / f"{name}.log"
         if part.process is not None and part.process.poll() is None:
             return
+        said = path.stat().st_size if path.exists() else 0
         prefix = () if part.host is None else self.network.host(part.host).prefix
         words = [*part.words, "--faults", json.dumps(self.faults)] if name == "remote" else part.words
-        with (self.folder / f"{name}.log").open("ab") as log:
+        with path.open("ab") as log:
             part.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", *words],
                 env=self.environment(part.host) | more,
@@ -172,6 +177,8 @@ class Stage:
         part.wanted = True
         if name == "remote":
             wait_until(lambda: self._ask_remote("stats"), 20.0, "the remote listens")
+        if wait and name in (SURVIVOR, VICTIM):
+            self.wait(20.0, lambda: b"*** Listening on" in path.read_bytes()[said:])
 
     def send(self, name: str, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -206,16 +213,18 @@ class Stage:
         for name in self.parts:
             self.end(name, signal.SIGTERM, 5.0)
 
-    def note_end(self, name: str, code: int) -> None:
-        """Remember that it ended so, which it should not have."""
-        self.ended_by_themselves.append((time.monotonic(), f"{name} ended with exit code {code}"))
+    def stop(self, name: str) -> None:
+        """Have a process end by SIGTERM, and remember if it did not end with exit code 0 within 15 seconds."""
+        if code := self.end(name, signal.SIGTERM, 15.0):
+            self.ended_by_themselves.append((-1.0, f"{name}, told to stop, ended with exit code {code}"))
 
     def look_after(self) -> None:
         """Start what ended by itself, as a platform does, and note it."""
         for name, part in self.parts.items():
             if part.wanted and part.process is not None and (code := part.process.poll()) is not None:
-                self.note_end(name, code)
-                self.start(name)
+                now = time.monotonic()
+                self.ended_by_themselves.append((now, f"{name} ended with exit code {code}"))
+                self.start(name, wait=False)
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         """Let time pass, at most `seconds`, looking after the processes. True: `until` came."""
@@ -235,6 +244,7 @@ class Stage:
 
     def set_faults(self, **changes: Any) -> None:
         """Of the remote, on top of the usual."""
+        self.hangs_until = max(self.hangs_until, time.monotonic() + self.faults["latency_ms"] / 1000 + 1.0)
         self.faults = USUAL | changes
         answer = urllib3.request(
             "PUT", f"http://127.0.0.1:{self.remote_port}/_sandbox/faults",

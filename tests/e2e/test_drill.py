@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.drill.caller import SKUS, WAREHOUSE, Caller, Calls
-from benchmarks.drill.checks import GROWTH, Facts, check, leaks
+from benchmarks.drill.checks import GROWTH, Facts, check, leaks, out_of_turn
 from benchmarks.drill.faults import every_fault
 from benchmarks.drill.gather import Books, document
 from benchmarks.drill.journal import Journal, Kept
@@ -38,7 +38,7 @@ from tests.servers import wait_until
 def test_the_short_drill_holds(tmp_path: Path) -> None:
     said: list[str] = []
     names = ("worker killed", "Redis flushed", "remote resets", "caller killed")
-    plan = Plan(0, "sqlite", 5, names, warm_up=2.0, namespaces=False, pace=0.4)
+    plan = Plan(0, "sqlite", 5, names, warm_up=1.0, namespaces=False, pace=0.4)
 
     outcome = play(plan, tmp_path, said.append)
 
@@ -63,6 +63,7 @@ def test_a_signal_ends_the_drill_and_all_of_its_processes(tmp_path: Path) -> Non
         drill.kill()
         drill.wait()
     assert [line for line in processes() if str(tmp_path) in line] == []
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
 
 
 def processes() -> list[str]:
@@ -208,7 +209,7 @@ def untold_delivery(small: Small) -> None:
 
 
 def unknown_order(small: Small) -> None:
-    Journal(small.told).write(at=1.0, token="seller-1", order="nobody's", flag=True, key="k", again=False)
+    Journal(small.told).write(at=1.0, token="seller-1", order="nobody's", flag=True, key="k:1", again=False)
 
 
 def error_without_cause(small: Small) -> None:
@@ -256,6 +257,16 @@ def test_what_is_wrong_is_named(small: Small, spoil: Callable[[Small], None], na
     assert [what for check, what in said.items() if check.startswith(name) and words in what], said
 
 
+def test_what_the_remote_applied_out_of_turn_may_be_repaired() -> None:
+    told = [
+        {"token": "s", "order": "a", "flag": flag, "key": f"s:a:{version}", "again": again}
+        for flag, version, again in ((False, 2, False), (True, 1, False), (False, 3, False))
+    ]
+    assert out_of_turn(told) == {("s", "a")}
+    assert out_of_turn([told[0], told[1] | {"again": True}]) == out_of_turn(told[::2]) == set()
+    assert broken(Facts({}, 0, [], {}, {}, [], {("s", "a"): False}, [], repaired=[("s", "a")])) != {}
+
+
 @pytest.mark.parametrize(
     ("fact", "value", "name"),
     [
@@ -263,6 +274,7 @@ def test_what_is_wrong_is_named(small: Small, spoil: Callable[[Small], None], na
         ("stuck_after", ["no delivery"], "deliveries went on"),
         ("memory", (1, 2 + GROWTH), "memory"),
         ("ended", [(50.0, "worker-1 ended")], "no process ended"),
+        ("repaired", [("seller-1", "caller-1-3")], "reconciliation repaired only"),
         ("page_answers", False, "the page"),
     ],
 )
