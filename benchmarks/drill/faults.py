@@ -207,7 +207,7 @@ def _clock_wrong(name: str, shift: str) -> Act:
     def act(stage: Stage) -> Iterator[None]:
         stage.stop(name)
         shifted = {"FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "LD_PRELOAD": libfaketime()}
-        stage.start(name, **shifted)
+        stage.start(name, shifted)
         yield
         stage.stop(name)
         stage.start(name)

@@ -51,7 +51,7 @@ class Releases:
                 raise OSError(f"git worktree: {made.stderr.strip()}")
         self.ran = self.revision
         stage.stop(VICTIM)
-        stage.start(VICTIM, PYTHONPATH=str(self._folder))
+        stage.start(VICTIM, {"PYTHONPATH": str(self._folder)})
         yield
         stage.stop(VICTIM)
         stage.start(VICTIM)

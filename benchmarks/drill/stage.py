@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,7 @@ class Stage:
             **SETTINGS,
         }
 
-    def start(self, name: str, *, wait: bool = True, **more: str) -> None:
+    def start(self, name: str, more: Mapping[str, str] | None = None, *, wait: bool = True) -> None:
         """Start a process unless it runs. With `wait` a worker listens before this returns, or 20 seconds have passed.
 
         `more`: variables of its environment.
@@ -166,7 +166,7 @@ class Stage:
         with path.open("ab") as log:
             part.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", *words],
-                env=self.environment(part.host) | more,
+                env={**self.environment(part.host), **(more or {})},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
