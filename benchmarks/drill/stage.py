@@ -102,6 +102,7 @@ class Stage:
         if self.kind == "pgbouncer":
             self.bouncer = PgBouncer(self.postgres, listen_addr=addresses)
             self._made.callback(self.bouncer.stop)
+            self._made.callback(shutil.copy, self.bouncer._base / "log", self.folder / "pgbouncer.log")
             self.bouncer.start()
 
     def _cast(self) -> dict[str, Part]:
