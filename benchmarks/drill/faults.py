@@ -54,9 +54,9 @@ def _killed(name: str) -> Act:
 
 @contextmanager
 def _in_mid_delivery(stage: Stage) -> Iterator[None]:
-    """Inside, requests of both workers are out: the remote takes its time."""
-    stage.set_faults(latency_ms=600)
-    stage.wait(1.0)
+    """Inside, requests of both workers are out: the remote takes nearly all the time that it is given."""
+    stage.set_faults(latency_ms=1500)
+    stage.wait(2.0)
     yield
     stage.set_faults()
 
