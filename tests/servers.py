@@ -64,8 +64,10 @@ def wait_until(
 class RedisServer:
     """A redis-server of our own on one loopback port that stays the same over stops and starts. It keeps nothing."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, include: Path | None = None) -> None:
+        """`include`: a file of more settings, which win over ours."""
         self._program = find_redis()
+        self._more = {"--include": str(include)} if include else {}
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -83,7 +85,7 @@ class RedisServer:
         options = {"--port": str(self.port), "--bind": _LOOPBACK, "--save": "", "--appendonly": "no"}
         places = {"--dir": str(self._directory), "--logfile": str(log)}
         self._process = subprocess.Popen(
-            [self._program, *(word for option in (options | places).items() for word in option)],
+            [self._program, *(word for option in (options | places | self._more).items() for word in option)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -87,6 +87,11 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
                     raise
             time.sleep(0.01)
 
+    def rollback(self) -> None:
+        """Nothing where SQLite did it by itself, as on a full disk: what made it do so is the error to tell."""
+        if self.connection().in_transaction:
+            super().rollback()
+
 
 class _Psycopg(peewee.Psycopg3Adapter):  # type: ignore[misc]
     """Connects; names no statement of ours where a pooler may send the next one to another server."""

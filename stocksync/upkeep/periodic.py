@@ -125,6 +125,7 @@ class PeriodicTasks(Part):
         while batch == _BATCH and rescued < _MOST_RESCUES:
             batch = deliveries.rescue(self._clock(), self._config.retry_max_attempts, _BATCH)
             rescued += batch
+        deliveries.bring_forward(self._clock())
         now, lanes = self._clock(), deliveries.due_lanes()
         later = {lane: moment for lane, moment in lanes.items() if moment > now}
         woken = sum(wakeups.wake(lane, force=True) for lane in lanes if lane not in later)
