@@ -119,7 +119,8 @@ class Promises:
             if status == "cancelled":
                 self._hold(id in self._cancelled or applied == "no", f"{id} is cancelled, and by nobody")
             elif status == "failed":
-                self._hold(waiting == "failed", f"{id} has failed, its order has not: {waiting}")
+                # It may be in doubt since.
+                self._hold(waiting in ("failed", "not_ready"), f"{id} has failed, its order has not: {waiting}")
             elif applied != "unknown" and status != "completed":
                 # With its order not ready, or given up and not told of this one.
                 held = waiting in ("failed", "not_ready", "cancelled")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LOST = Answer(Verdict.UNCLEAR, "ConnectionError", "the connection was lost")
 _LATE = Answer(Verdict.UNCLEAR, "Timeout", "no complete answer within 8 s")
 _PATIENCE = 8.0
+_TRIED = "SELECT last_attempt_at FROM stock_sync_orders WHERE token_id = ? AND order_id = ?"
 Name = tuple[str, str]
 """Seller and order."""
 
@@ -55,18 +56,17 @@ class Ledger:
 
     countable: int = 0
     refused_for_good: bool = False
-    tried_at: float = -1.0
-    unclear: list[float] = field(default_factory=list)
-    """Of answers that tell nothing: when the order had been tried before."""
+    unclear: list[str] = field(default_factory=list)
+    """Of answers that tell nothing: when the order had been tried before, as its row says."""
 
     def forget(self) -> None:
         """Its attempts are at zero."""
         self.countable, self.refused_for_good = 0, False
         self.unclear.clear()
 
-    def attempts(self, served_at: float) -> int:
+    def attempts(self, served_at: str) -> int:
         """How many attempts may be counted, if the remote served somebody at `served_at`."""
-        return self.countable + sum(served_at > tried_at >= 0 for tried_at in self.unclear)
+        return self.countable + sum(served_at > tried_at for tried_at in self.unclear)
 
 
 @dataclass
@@ -78,8 +78,8 @@ class SimulatedRemote:
     flags: dict[Name, bool] = field(default_factory=dict)
     changed_at: dict[Name, datetime] = field(default_factory=dict)
     away_until: float = -1.0
-    served_at: float = -1.0
-    """When a process last noted that the remote had served somebody."""
+    served_at: str = ""
+    """When a process last noted that the remote had served somebody, by the clock on the wall."""
     ledgers: dict[Name, Ledger] = field(default_factory=dict)
     said: dict[str, bool] = field(default_factory=dict)
     """Idempotency key -> flag."""
@@ -92,8 +92,7 @@ class SimulatedRemote:
 
     def rescued(self, name: Name) -> None:
         """Its lease ran out, which counts as an attempt."""
-        ledger = self.ledger(name)
-        ledger.countable, ledger.tried_at = ledger.countable + 1, self.world.now
+        self.ledger(name).countable += 1
 
     def is_away(self) -> bool:
         return self.world.now < self.away_until
@@ -177,8 +176,8 @@ class SimulatedRemote:
             ledger.refused_for_good |= answer.verdict is Verdict.INVALID
         elif answer.verdict is Verdict.UNCLEAR:
             ledger.countable += self.weather.clocks  # then nobody can tell what came first
-            ledger.unclear.append(ledger.tried_at)
-        ledger.tried_at = self.world.now
+            ((tried_at,),) = self.world.database.look(_TRIED, *name)
+            ledger.unclear += [tried_at] if tried_at else []
 
 
 class Client:

@@ -26,6 +26,7 @@ from stocksync.errors import DatabaseUnavailable
 from stocksync.runtime import Runtime
 from stocksync.store import cleanup
 from stocksync.store.cleanup import CleanUp
+from stocksync.store.values import to_text
 from stocksync.upkeep.reconcile import Reconciliation
 from tests.shop import WAREHOUSE
 
@@ -57,7 +58,7 @@ class SimulatedBreaker(Breaker):
     remote: SimulatedRemote
 
     def served(self) -> bool:
-        self.remote.served_at = self.remote.world.now
+        self.remote.served_at = to_text(self.remote.world.wall())
         return super().served()
 
 
@@ -133,7 +134,7 @@ class Simulation:
             return
         process, draw = self.rng.choice(idle), self.rng.random()
         if draw < 0.02:
-            self._clean_up(31 + 60 * (draw < 0.01))
+            self._clean_up(31 + 50 * (draw < 0.01))  # keys of calls are kept for 90
         else:
             if (call := self.people.draw() if draw < 0.17 else self.calls.draw()) is not None:
                 self.begin(process, call)
