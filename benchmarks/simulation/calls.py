@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.simulation.world import World
     from stocksync.runtime import Runtime
 
+_CLAIMED = "SELECT token_id, order_id FROM stock_sync_orders WHERE claim_id IS NOT NULL ORDER BY id"
 LANES = ("seller-1", "seller-2")
 
 
@@ -97,6 +98,14 @@ class Calls:
         rng = self.world.rng
         return rng.choice(LANES), f"{kind}-{rng.randrange(count) + self.number // 60}"
 
+    def _under_way(self, *kinds: str) -> Name | None:
+        """Often an order that a worker has in hand: what changes then is what may go wrong."""
+        database, rng = self.world.database, self.world.rng
+        if not database.claims or rng.random() < 0.4:
+            return None
+        names = [name for name in database.look(_CLAIMED) if name[1].startswith(kinds)]
+        return rng.choice(names) if names else None
+
     def _units(self) -> int:
         return self.world.rng.randint(1, 3)
 
@@ -127,7 +136,12 @@ class Calls:
 
     def form(self) -> Call:
         return self._take(
-            new_form(self._pick("form", 4), self._lines(), f"r{self.number}", self._time())
+            new_form(
+                self._under_way("form") or self._pick("form", 4),
+                self._lines(),
+                f"r{self.number}",
+                self._time(),
+            )
         )
 
     def late_first_form(self) -> Call:
@@ -166,7 +180,8 @@ class Calls:
         return self._again(name, older[0] if older else -1)
 
     def cancelled(self) -> Call:
-        name = self._pick(self.world.rng.choice(("form", "form", "call", "own")), 3)
+        kind = self.world.rng.choice(("form", "form", "call", "own"))
+        name = self._under_way("form", "call", "own") or self._pick(kind, 3)
         was, model = self.model.order(name).cancelled, self.model
         if self.world.rng.random() < 0.5:
             document = new_form(name, {}, "c", self._time(), status="CANCELLED")
@@ -190,8 +205,9 @@ class Calls:
     def _immediate(self) -> bool:
         return self.world.rng.random() < 0.15
 
-    def deducted(self, key: str | None = None) -> Call:
-        name, units, immediate = self._pick("call", 3), self._units(), self._immediate()
+    def deducted(self, key: str | None = None, name: Name | None = None) -> Call:
+        immediate = name is None and self._immediate()
+        name, units = name or self._under_way("call") or self._pick("call", 3), self._units()
         if key is not None:
             name, units = (LANES[0], f"call-{int(key) % 3}"), 1 + int(key) % 2
         model = self.model
@@ -217,7 +233,7 @@ class Calls:
     def given_back(self) -> Call:
         """As a return, with restock or without, or by a call that never moves stock; also by the id of an old order."""
         rng, model, units = self.world.rng, self.model, self._units()
-        name = self._pick(rng.choice(("form", "form", "call")), 4)
+        name = self._under_way("form", "call") or self._pick(rng.choice(("form", "form", "call")), 4)
         line = UNNAMED if name[1].startswith("call") else rng.choice(("1", "2", *SHARED))
         how = rng.choice("RCN")
         at = model.carriers.get((name[0], line), name)

@@ -32,7 +32,7 @@ from tests.shop import WAREHOUSE
 
 BOUND = 3 * 3600.0
 """Seconds after the last fault within which everything must be settled: the longest snooze and two reconciliations."""
-_STEP = 300.0
+_STEP, _AT_ONCE = 300.0, 20.0
 _CONFIG = StockSyncConfig.load({}, database_url="sqlite:////simulated", sweep_interval_seconds=60).model_copy(
     update={"delivery_concurrency": 0}
 )
@@ -207,6 +207,7 @@ class Simulation:
         self._check_what_people_stopped()
         self._people_finish()
         self._all_is_well_within(BOUND)
+        self._a_calm_shop_delivers_at_once()
         if self.rng.random() < 0.3:
             self._months_later()
 
@@ -236,6 +237,7 @@ class Simulation:
         def look(_: Process) -> None:
             looks.update({name: runtime.reconciliation.look(*name)[0] for name in names})
 
+        self._wait_for_caller()
         self.callers[0].do("look", look, lambda: None)
         self.world.run(self.world.now + 60)
         self.promises.check_found(looks)
@@ -256,8 +258,26 @@ class Simulation:
 
     def _click(self, call: Call | None) -> None:
         if call is not None:
+            self._wait_for_caller()
             self.begin(self.callers[0], call)
             self.world.run(self.world.now + 1)
+
+    def _wait_for_caller(self) -> None:
+        for _ in range(1000):
+            if not self.callers[0].busy:
+                return
+            self.world.run(self.world.now + 1)
+        raise Broken(f"a call never ends: {self.callers[0].busy}")
+
+    def _a_calm_shop_delivers_at_once(self) -> None:
+        """Whatever was before: nothing waits for a probe, a retry or a sweep."""
+        names = [(LANES[0], f"call-last-{number}") for number in range(5)]
+        for name in names:
+            self._click(self.calls.deducted(name=name))
+        self.world.run(self.world.now + _AT_ONCE)
+        late = [name[1] for name in names if not self.remote.flags.get(name)]
+        if late:
+            raise Broken(f"not delivered within {_AT_ONCE:.0f} s, though all is well: {late}")
 
     def _months_later(self) -> None:
         """Clean-up took what was at an end; events of long ago come again, and goods come back."""
