@@ -58,7 +58,7 @@ class Model:
     """Stock and orders of all sellers."""
 
     def __init__(self) -> None:
-        self.stock = Counter[str | None]({sku: FIRST_STOCK for sku in SKUS})
+        self.stock = Counter[str | None](dict.fromkeys(SKUS, FIRST_STOCK))
         self.orders: dict[Name, ModelOrder] = {}
         self.carriers: dict[Name, Name] = {}
         """Seller and line id -> the order that carries it."""
@@ -152,9 +152,7 @@ class Model:
     def left(self, name: Name, line: str) -> int | None:
         """Units of a line that can come back; None: there is no such line."""
         known = self.order(name).lines.get(line)
-        doubted = sum(
-            units for at, kind, units in self.doubts.values() if (at, kind) == (name, "refund")
-        )
+        doubted = sum(units for at, kind, units in self.doubts.values() if (at, kind) == (name, "refund"))
         return None if known is None else known[2] - doubted
 
     def settle_doubt(self, operation: str, *, done: bool) -> None:

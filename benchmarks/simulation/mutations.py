@@ -59,7 +59,7 @@ def _wake_up_before_commit() -> list[Patch]:
 
 
 def _attempt_counted_in_an_outage() -> list[Patch]:
-    rightly = settlement.decide_retry
+    rightly: Any = vars(settlement)["decide_retry"]
 
     def decide(answer: Any, **given: Any) -> Any:
         if answer.verdict is not Verdict.UNCLEAR:
@@ -88,7 +88,8 @@ def _lease_never_ends() -> list[Patch]:
 
 def _claim_of_another_taken() -> list[Patch]:
     claims = {
-        kind: Statement(text.replace("AND claim_id IS NULL AND", "AND")) for kind, text in lanes._CLAIMS.items()
+        kind: Statement(text.replace("AND claim_id IS NULL AND", "AND"))
+        for kind, text in lanes._CLAIMS.items()
     }
     return [(lanes, "_CLAIMS", claims)]
 

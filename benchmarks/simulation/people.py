@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from benchmarks.simulation.calls import LANES, Call, nothing
+from benchmarks.simulation.forms import LANES, Call, nothing
 from benchmarks.simulation.model import UNNAMED, Model
 from stocksync import StockSyncError
 
@@ -116,4 +116,5 @@ class People:
             lambda runtime: runtime.reconciliation.fix(UUID(id), **_WHO),
             effects=[nothing],
             may_refuse=(StockSyncError,),
+            waits=True,
         )

@@ -85,14 +85,20 @@ class Promises:
 
     # At the end
 
-    def unsettled(self) -> list[str]:
-        """What is not at rest yet, or differs at the remote though nobody stopped it."""
+    def unsettled(self, *, strictly: bool) -> list[str]:
+        """What is not at rest yet, or differs at the remote though nobody stopped it.
+
+        Args:
+            strictly: what was given up, or waits for a person, is no excuse.
+        """
         rows = self._database.look(_ORDERS)
         waits = [
             f"{token} {order} waits: {waiting}"
             for token, order, _, _, waiting, claim, due in rows
             if claim is not None or due is not None
         ]
+        if strictly:
+            return waits + self.differing(set())
         excused = {(row[0], row[1]) for row in rows if row[4] == "failed"}
         # Nothing of it was completed of late, so a repair is a person's; reconciliation has found it.
         of_late = to_text(self._world.wall() - timedelta(days=1))
@@ -120,7 +126,9 @@ class Promises:
                 self._hold(id in self._cancelled or applied == "no", f"{id} is cancelled, and by nobody")
             elif status == "failed":
                 # It may be in doubt since.
-                self._hold(waiting in ("failed", "not_ready"), f"{id} has failed, its order has not: {waiting}")
+                self._hold(
+                    waiting in ("failed", "not_ready"), f"{id} has failed, its order has not: {waiting}"
+                )
             elif applied != "unknown" and status != "completed":
                 # With its order not ready, or given up and not told of this one.
                 held = waiting in ("failed", "not_ready", "cancelled")

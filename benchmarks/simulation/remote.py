@@ -199,9 +199,7 @@ class Client:
         timeout: float | None = None,
     ) -> Answer:
         del traceparent, timeout
-        return self._remote.put(
-            self._process, (token_id, order_id), is_stock_updated, str(idempotency_key)
-        )
+        return self._remote.put(self._process, (token_id, order_id), is_stock_updated, str(idempotency_key))
 
     def forget_token(self) -> None: ...
 

@@ -10,7 +10,7 @@ from stocksync.runtime import Runtime
 if TYPE_CHECKING:
     from benchmarks.simulation.run import Simulation
 
-_TICK = 5.0
+_TICK = 10.0
 
 
 class Scheduler:
