@@ -20,7 +20,7 @@ def draw_weather(rng: random.Random) -> Weather:
 
     weather = Weather(
         dies=some(0.05, 0.2),
-        stalls=some(0.02, 0.15),
+        stalls=some(0.05, 0.3),
         lost=some(0.05, 0.3),
         late=some(0.05, 0.2),
         repeated=some(0.1),

@@ -131,7 +131,7 @@ class SimulatedRemote:
         return answer
 
     def _pass(self, process: Process, stalls: bool) -> None:
-        seconds = self.world.rng.uniform(20, 200) if stalls else self.world.rng.uniform(0.001, 0.1)
+        seconds = self.world.rng.uniform(20, 400) if stalls else self.world.rng.uniform(0.001, 0.1)
         if stalls:
             self.world.tell(f"stands still for {seconds:.0f} s in a request")
         process.sleep(seconds)
