@@ -40,7 +40,7 @@ def main(given: Sequence[str] | None = None) -> int:
         if shown:
             _print(shown, arguments.mutation)
         print(
-            "{seeds} seeds from {first}: {operations} operations, {requests} requests, {seconds} s"
+            "{seeds} seeds from {first}: {operations} operations, {requests} requests, {seconds} s, {cpu_seconds} s of CPU"
             " ({operations_per_second} operations a second); settled within {settled_after} s of virtual time".format(
                 **told
             )
