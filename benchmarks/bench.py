@@ -116,9 +116,12 @@ class Bench:
             self.postgres.drop_database(name)
 
     @contextmanager
-    def stub(self, latency: float = 0.0, note: str = "") -> Iterator[StubProcess]:
-        """The remote in a process of its own; `note`: see the stub."""
-        process = self.start("benchmarks.stub", "--latency", str(latency), "--note", note)
+    def stub(
+        self, latency: float = 0.0, note: str = "", journal: Path | None = None
+    ) -> Iterator[StubProcess]:
+        """The remote in a process of its own; `note`, `journal`: see the stub."""
+        kept = ["--journal", str(journal)] if journal else []
+        process = self.start("benchmarks.stub", "--latency", str(latency), "--note", note, *kept)
         assert process.stdout is not None
         try:
             yield StubProcess(int(process.stdout.readline()))
