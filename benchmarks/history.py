@@ -44,12 +44,18 @@ def orders_of(operations: int) -> int:
 
 
 def write_history(
-    url: str, operations: int, *, days: float = DAYS, said: Callable[[str], None] = lambda _text: None
+    url: str,
+    operations: int,
+    *,
+    days: float = DAYS,
+    own: bool = True,
+    said: Callable[[str], None] = lambda _text: None,
 ) -> dict[str, float]:
     """Write about so many operations into an empty migrated database; answers with the seconds of each part.
 
     Args:
         days: over which they are spread.
+        own: the units came out of our own stock: with keys and movements.
         said: is told how far it has come.
     """
     dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
@@ -57,7 +63,7 @@ def write_history(
     with _connected(dialect, url) as execute:
         for statement in _QUICK[dialect]:
             execute(statement)
-        words = _words(dialect, orders, days)
+        words = _words(dialect, orders, days) | {"own": "TRUE" if own else "FALSE"}
         for lane in range(1, LANES + 1):
             execute(
                 "INSERT INTO stock_sync_accounts (token_id, active, paused, created_at)"

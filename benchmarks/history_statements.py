@@ -54,7 +54,7 @@ STATEMENTS = (
     f"""INSERT INTO stock_sync_order_lines (id, order_ref, line_id, sku, warehouse, quantity, deducted, refunded, waived,
         moves_stock, carried, created_at) {LINES}
       SELECT {{line_id}}, {{order}}, line, sku, '{{warehouse}}', 1, applied,
-        CASE WHEN j = 0 AND what = 'completed' THEN returned ELSE 0 END, FALSE, what <> 'doubt',
+        CASE WHEN j = 0 AND what = 'completed' THEN returned ELSE 0 END, FALSE, {{own}} AND what <> 'doubt',
         lane || ':' || line, {{time_at}} FROM l""",
     # Lines that nobody linked to a SKU.
     f"""INSERT INTO stock_sync_order_lines (id, order_ref, line_id, quantity, deducted, refunded, waived, moves_stock,
@@ -63,8 +63,8 @@ STATEMENTS = (
     f"""{_OPERATION} {LINES}
       SELECT {{operation}}, {{order}}, name, name, lane, 'deduction',
         CASE what WHEN 'doubt' THEN 'pending' ELSE what END, sku, 1, '{{warehouse}}', line,
-        CASE WHEN what <> 'cancelled' THEN {_KEY} END, CASE WHEN applied = 1 THEN 1 ELSE 0 END,
-        CASE what WHEN 'doubt' THEN 'unknown' WHEN 'cancelled' THEN 'no' ELSE 'yes' END, applied = 1,
+        CASE WHEN {{own}} AND what <> 'cancelled' THEN {_KEY} END, CASE WHEN applied = 1 THEN 1 ELSE 0 END,
+        CASE what WHEN 'doubt' THEN 'unknown' WHEN 'cancelled' THEN 'no' ELSE 'yes' END, {{own}} AND applied = 1,
         CASE what WHEN 'failed' THEN 5 WHEN 'pending' THEN 1 ELSE 0 END, 5,
         CASE WHEN what = 'pending' THEN {{time_later}} END,
         CASE WHEN what IN ('failed', 'pending') THEN {{time_done}} END, {{time_at}}, {{time_done}},
@@ -73,7 +73,7 @@ STATEMENTS = (
         CASE WHEN what IN ('failed', 'pending') THEN 'HTTP 500: the remote could not write it' END FROM l""",
     f"""{_OPERATION} {LINES}
       SELECT {{refund}}, {{order}}, name, name, lane, 'refund', 'completed', sku, 1, '{{warehouse}}', line,
-        {_RETURN_KEY}, 2, 'yes', TRUE, 0, 5, {{no_time}}, {{no_time}}, {{time_at}}, {{time_done}}, {{time_done}},
+        CASE WHEN {{own}} THEN {_RETURN_KEY} END, 2, 'yes', {{own}}, 0, 5, {{no_time}}, {{no_time}}, {{time_at}}, {{time_done}}, {{time_done}},
         NULL, NULL {_RETURNS}""",
     f"""{_LOG} {LINES} SELECT {{log}}, {{operation}}, 'created', 'pending',
         {{created}}, {{time_at}}, {{no_number}} FROM l""",
@@ -86,16 +86,16 @@ STATEMENTS = (
     f"""{_LOG} {LINES} SELECT {{log_of_refund}}, {{refund}}, 'completed', 'completed', {{nothing}}, {{time_done}},
         {{no_number}} {_RETURNS}""",
     f"""INSERT INTO stock_sync_keys (key, content_hash, operation_id, created_at) {LINES}
-      SELECT {_KEY}, {{hash}}, {{operation}}, {{time_at}} FROM l WHERE what <> 'cancelled'""",
+      SELECT {_KEY}, {{hash}}, {{operation}}, {{time_at}} FROM l WHERE {{own}} AND what <> 'cancelled'""",
     f"""INSERT INTO stock_sync_keys (key, content_hash, operation_id, created_at) {LINES}
-      SELECT {_RETURN_KEY}, {{hash}}, {{refund}}, {{time_at}} {_RETURNS}""",
+      SELECT {_RETURN_KEY}, {{hash}}, {{refund}}, {{time_at}} {_RETURNS} AND {{own}}""",
     f"""INSERT INTO stock_sync_movements (id, warehouse, sku, delta, balance_after, cause, cause_key, operation_id,
         created_at) {LINES}
       SELECT {{operation}}, '{{warehouse}}', sku, -1, 0, 'deduction', {_KEY}, {{operation}}, {{time_at}}
-      FROM l WHERE applied = 1""",
+      FROM l WHERE {{own}} AND applied = 1""",
     f"""INSERT INTO stock_sync_movements (id, warehouse, sku, delta, balance_after, cause, cause_key, operation_id,
         created_at) {LINES}
-      SELECT {{refund}}, '{{warehouse}}', sku, 1, 0, 'refund', {_RETURN_KEY}, {{refund}}, {{time_at}} {_RETURNS}""",
+      SELECT {{refund}}, '{{warehouse}}', sku, 1, 0, 'refund', {_RETURN_KEY}, {{refund}}, {{time_at}} {_RETURNS} AND {{own}}""",
 )
 
 # Once, behind all orders; `series` counts what the second word says.

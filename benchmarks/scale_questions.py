@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -39,12 +40,21 @@ class Spy:
         self._seen.clear()
 
     def slowest(self) -> dict[str, Any] | None:
-        """The SELECT that took longest since, with its plan; None: there was none."""
-        reading = [each for each in self._seen if each[1].lstrip().upper().startswith(("SELECT", "WITH"))]
-        reading = [each for each in reading if "UPDATE" not in each[1] and "DELETE" not in each[1]]
-        if not reading:
+        """The SELECT that took most of the time since, with its plan; None: there was none."""
+        times: dict[str, list[float]] = {}
+        given = {}
+        for took, sql, params in self._seen:
+            if (
+                sql.lstrip().upper().startswith(("SELECT", "WITH"))
+                and "UPDATE" not in sql
+                and "DELETE" not in sql
+            ):
+                times.setdefault(sql, []).append(took)
+                given[sql] = params
+        if not times:
             return None
-        seconds, sql, params = max(reading, key=lambda each: each[0])
+        sql = max(times, key=lambda sql: sum(times[sql]))
+        seconds, params = statistics.median(times[sql]), given[sql]
         explain = "EXPLAIN QUERY PLAN " if self._database.dialect.name == "sqlite" else "EXPLAIN (ANALYZE) "
         with self._database.scope():
             plan = self._execute(explain + sql, params).fetchall()

@@ -31,6 +31,8 @@ DRAIN = 120.0
 """Seconds that everything may take to be delivered after the last call."""
 HISTORY_DAYS = 20.0
 """Younger than clean-up takes away, so that all rows stay."""
+REDIS_FILLS = 360.0
+"""Seconds. RQ keeps what ended for five minutes, so that Redis' memory rises as long; it is judged from then on."""
 _NAME = "operator"
 _FAULT = re.compile(r"Traceback|\b(?:ERROR|CRITICAL)\b")
 
@@ -60,22 +62,17 @@ def soak(bench: Bench, plan: Plan) -> list[str]:
         port = _free_port()
         processes = made.enter_context(_processes(bench, environment, port))
         start = now() + 5.0
-        span = ("--start", str(start), "--seconds", str(plan.seconds))
+        words = ("--start", str(start), "--seconds", str(plan.seconds))
         for number, file in enumerate(callers):
-            processes[f"caller {number + 1}"] = bench.start(
-                "benchmarks.soak.caller", *span, "--rate", str(plan.rate), "--number", str(number),
-                "--of", str(CALLERS), "--journal", str(file), environment=environment,
-                log=bench.folder / f"caller-{number}.log",
-            )  # fmt: skip
-        guests = (
-            ("person", "--name", _NAME, "--password", password),
-            ("pressure", "--slow", str(plan.slow), "--key", key),
+            share = ("--rate", str(plan.rate), "--number", str(number), "--of", str(CALLERS))
+            processes[f"caller {number + 1}"] = _guest(bench, "caller", file, *words, *share, **environment)
+        words = (*words, "--port", str(port))
+        processes["person"] = _guest(
+            bench, "person", journals["person"], *words, "--name", _NAME, "--password", password
         )
-        for name, *words in guests:
-            processes[name] = bench.start(
-                f"benchmarks.soak.{name}", *span, "--port", str(port), "--journal", str(journals[name]), *words,
-                environment={}, log=bench.folder / f"{name}.log",
-            )  # fmt: skip
+        processes["pressure"] = _guest(
+            bench, "pressure", journals["pressure"], *words, "--slow", str(plan.slow), "--key", key
+        )
         ledger = Ledger(
             start,
             plan.rate,
@@ -94,19 +91,40 @@ def soak(bench: Bench, plan: Plan) -> list[str]:
         print(
             f"\n{UNITS}\nbursts by {ledger.burst_by}; slow clients: {plan.slow}; retried: {len(ledger.retried)}"
         )
-        with open_runtime(url) as runtime:
-            broken = [f"{finding.check}: {finding.rows[:3]}" for finding in audit(runtime.database)]
-        return faults(
-            wanted=int(plan.rate * plan.seconds),
-            recorded=ledger.recorded.keys(),
-            retried=ledger.retried,
-            journal=ledger.journal,
-            errors=[*ledger.errors, *ended, *_faults_in_logs(bench.folder)],
-            backlog=left,
-            broken=broken,
-            memory=sampler.memory,
-            connections=sampler.connections,
-        )
+        return _judge(plan, url, ledger, sampler, left, [*ended, *_faults_in_logs(bench.folder)])
+
+
+def _judge(
+    plan: Plan, url: str, ledger: Ledger, sampler: Sampler, left: int, errors: Sequence[str]
+) -> list[str]:
+    with open_runtime(url) as runtime:
+        broken = [f"{finding.check}: {finding.rows[:3]}" for finding in audit(runtime.database)]
+    # Of Redis nothing in a run that ends before its memory can be flat.
+    first = int(REDIS_FILLS / plan.sample_every)
+    memory = {
+        name: values[first:] if name == "Redis" else values
+        for name, values in sampler.memory.items()
+        if name != "Redis" or len(values) >= first + 6
+    }
+    return faults(
+        wanted=int(plan.rate * plan.seconds),
+        recorded=ledger.recorded.keys(),
+        retried=ledger.retried,
+        journal=ledger.journal,
+        errors=[*ledger.errors, *errors],
+        backlog=left,
+        broken=broken,
+        memory=memory,
+        connections=sampler.connections,
+    )
+
+
+def _guest(bench: Bench, module: str, journal: Path, *words: str, **environment: str) -> Popen[str]:
+    """One of those who use the shop, with its journal and its log."""
+    return bench.start(
+        f"benchmarks.soak.{module}", "--journal", str(journal), *words,
+        environment=environment, log=journal.with_suffix(".log"),
+    )  # fmt: skip
 
 
 def _fill(url: str, plan: Plan) -> None:

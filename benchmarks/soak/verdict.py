@@ -24,9 +24,11 @@ def thirds(values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
 
 
 def memory_grows(name: str, megabytes: Sequence[float]) -> Iterator[str]:
-    """A fault if it is not flat; None at all were measured counts as one."""
+    """A fault if it is not flat, or if the process was gone at a time."""
     second, last = thirds(megabytes)
     before, after = statistics.median(second), statistics.median(last)
+    if not all(megabytes):
+        yield f"{name} was gone when it was measured"
     if after > before * MEMORY_SHARE + MEMORY_MB:
         yield f"the memory of {name} grows: {before:.1f} MB in the second third, {after:.1f} MB in the last"
 
@@ -96,16 +98,10 @@ def faults(
     found += [f"{len(errors)} errors: {'; '.join(errors[:_SHOWN])}"] if errors else []
     found += [f"{backlog} orders are not delivered"] if backlog else []
     found += [f"the audit found: {check}" for check in broken]
-    for name, values in memory.items():
-        found += _judged(lambda name=name, values=values: memory_grows(name, values), name)
-    for name, values in connections.items():
-        found += _judged(lambda name=name, values=values: connections_grow(name, values), name)
+    for judge, series in ((memory_grows, memory), (connections_grow, connections)):
+        for name, values in series.items():
+            try:
+                found += judge(name, values)
+            except ValueError as error:
+                found.append(f"{name}: {error}")
     return found
-
-
-def _judged(judge: object, name: str) -> list[str]:
-    assert callable(judge)
-    try:
-        return list(judge())
-    except ValueError as error:
-        return [f"{name}: {error}"]
