@@ -186,6 +186,18 @@ def test_on_sqlite_what_is_in_doubt_is_counted_along_its_own_index(
             assert any("pending_stock_operations_in_doubt" in step for step in steps), (wanted, steps)
 
 
+def test_on_sqlite_the_movements_of_one_sku_are_summed_without_reading_those_of_others(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_shop(sqlite_url) as shop:
+        shop.runtime.inventory.add("A", "Ирина", 3)
+        sums = partial(shop.runtime.queries.movement_sums, "A")
+        steps = plan_of_last(shop, sums, monkeypatch)
+        assert any("stock_sync_movements_warehouse_sku_created_at" in step for step in steps), steps
+        assert not any("SCAN t1" in step for step in steps), steps
+        assert sums() == {"Ирина": 3}
+
+
 @pytest.mark.parametrize("bound", ["since", "until"])
 def test_what_is_in_doubt_is_listed_by_when_it_was_recorded(shop: Shop, bound: str) -> None:
     every = []
