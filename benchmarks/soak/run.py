@@ -14,6 +14,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from benchmarks.bench import Bench, StubProcess, wait_for
+from benchmarks.cpu import Meter
 from benchmarks.draining import environment_of
 from benchmarks.history import write_history
 from benchmarks.shop import open_runtime
@@ -81,17 +82,29 @@ def soak(bench: Bench, plan: Plan) -> list[str]:
         )
         sampler = Sampler(plan.kind, url, bench.redis.url, _watched(processes))
         try:
+            meter = _meter(bench, plan, processes)
             _watch(plan, ledger, sampler, start)
+            spent = meter.milliseconds(max(len(ledger.recorded), 1))
             left = _drain(processes, ledger, sampler)
         finally:
             sampler.close()
         ended = _end(bench, processes)
         ledger.read()
         print("\n".join(tables(ledger, sampler.memory, sampler.connections)))
+        print("\nCPU ms an order: " + ", ".join(f"{name} {each:.2f}" for name, each in spent.items()))
         print(
             f"\n{UNITS}\nbursts by {ledger.burst_by}; slow clients: {plan.slow}; retried: {len(ledger.retried)}"
         )
         return _judge(plan, url, ledger, sampler, left, [*ended, *_faults_in_logs(bench.folder)])
+
+
+def _meter(bench: Bench, plan: Plan, processes: dict[str, Popen[str]]) -> Meter:
+    """What everybody spends, the page with all that is asked of it meanwhile."""
+    groups = {
+        name: [process for full, process in processes.items() if full.split()[0] == name]
+        for name in ("worker", "caller", "scheduler", "web")
+    }
+    return Meter(bench, plan.kind, groups.pop("worker"), **groups)
 
 
 def _judge(
