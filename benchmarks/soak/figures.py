@@ -83,7 +83,6 @@ class Sampler:
 class Minute:
     """What fell into one minute; milliseconds."""
 
-    wanted: int = 0
     made: int = 0
     calls: list[float] = field(default_factory=list)
     pickups: list[float] = field(default_factory=list)
@@ -96,10 +95,8 @@ class Minute:
 class Ledger:
     """All that the processes wrote down, brought together order by order and minute by minute."""
 
-    def __init__(
-        self, start: float, rate: float, seconds: float, files: Mapping[str, Sequence[Path]]
-    ) -> None:
-        self._start, self._rate, self._seconds = start, rate, seconds
+    def __init__(self, start: float, seconds: float, files: Mapping[str, Sequence[Path]]) -> None:
+        self._start, self._seconds = start, seconds
         self._readers = {name: [Reader(path) for path in paths] for name, paths in files.items()}
         self.minutes: dict[int, Minute] = defaultdict(Minute)
         self.recorded: dict[str, float] = {}
@@ -117,8 +114,7 @@ class Ledger:
     def read(self) -> None:
         """Take in what is new."""
         for due, returned, order, fault in self._lines("callers"):
-            minute, late = self.minute(float(due)), (float(returned) - float(due)) * 1000
-            minute.wanted += 1
+            minute, late = self.minute(float(returned)), (float(returned) - float(due)) * 1000
             if fault:
                 self._fault(minute, f"call: {fault}")
             else:

@@ -48,8 +48,8 @@ def heading() -> str:
     return " ".join(f"{name:>9}" for name in _COLUMNS)
 
 
-def line(number: int, minute: Minute, seconds: float) -> str:
-    """One minute, of which `seconds` were measured."""
+def line(number: int, minute: Minute, seconds: float, rate: float) -> str:
+    """One minute, of which `seconds` were measured, with `rate` calls a second wanted."""
     now = minute.samples
 
     def memory(name: str) -> float:
@@ -57,7 +57,7 @@ def line(number: int, minute: Minute, seconds: float) -> str:
 
     cells: list[float] = [
         number,
-        minute.wanted / seconds,
+        rate,
         minute.made / seconds,
         *(percentile(minute.calls, share) for share in (0.5, 0.95, 0.99, 1.0)),
         *(percentile(minute.pickups, share) for share in (0.5, 0.95, 0.99)),

@@ -76,7 +76,6 @@ def soak(bench: Bench, plan: Plan) -> list[str]:
         )
         ledger = Ledger(
             start,
-            plan.rate,
             plan.seconds,
             {"callers": callers, **{name: [file] for name, file in journals.items()}},
         )
@@ -219,7 +218,7 @@ def _watch(plan: Plan, ledger: Ledger, sampler: Sampler, start: float) -> None:
         while now() >= min(start + 60 * (printed + 1), end) and start + 60 * printed < end:
             ledger.read()
             length = min(60.0, plan.seconds - 60 * printed)
-            print(line(printed + 1, ledger.minutes[printed], length), flush=True)
+            print(line(printed + 1, ledger.minutes[printed], length, plan.rate), flush=True)
             printed += 1
 
 
