@@ -11,7 +11,7 @@ from uuid import UUID
 from peewee import JOIN, SQL, NodeList, fn
 
 from stocksync.errors import InvalidInput
-from stocksync.store.context import Part, connected
+from stocksync.store.context import Part, connected, planned
 from stocksync.store.database import SqliteDatabase, Statement, among, in_order
 from stocksync.store.identifiers import first_id_at
 from stocksync.store.models import Account, Order
@@ -122,7 +122,7 @@ class Page:
 class OperationLists(Part):
     """Pages, counts and the matrix of errors."""
 
-    @connected
+    @planned
     def page(
         self,
         wanted: Filter,
@@ -155,7 +155,7 @@ class OperationLists(Part):
         rows = [_document(row, now) for row in found.limit(limit + 1).offset(offset).dicts()]
         return Page(rows[:limit], total, more, rows[limit - 1]["id"] if len(rows) > limit else None, order)
 
-    @connected
+    @planned
     def count(self, wanted: Filter) -> tuple[int, bool]:
         """How many match, and whether there are more than that; by status alone, or all: always exact."""
         if wanted in (Filter(), Filter(status=wanted.status)):
@@ -164,12 +164,12 @@ class OperationLists(Part):
         found = self.matching(wanted).limit(COUNTED + 1).count()
         return min(found, COUNTED), found > COUNTED
 
-    @connected
+    @planned
     def count_all(self, wanted: Filter) -> int:
         """How many match, however many: for what is few while all is well."""
         return int(self.matching(wanted).count())
 
-    @connected
+    @planned
     def ids(self, wanted: Filter, limit: int, before: UUID | None = None) -> list[UUID]:
         """The ids of up to `limit` that match, below `before`."""
         return [row[0] for row in self.matching(wanted, before).limit(limit).tuples()]

@@ -176,6 +176,22 @@ def test_on_sqlite_every_list_is_read_along_an_index_that_ends_in_the_id(
             assert not any("TEMP B-TREE" in step for step in steps), (wanted, steps)
 
 
+def test_on_postgresql_a_list_is_planned_for_the_sku_that_is_asked_for(postgres_url: str) -> None:
+    prepared = (
+        "SELECT COUNT(*) FROM pg_prepared_statements WHERE statement LIKE '%%pending_stock_operations%%'"
+    )
+    with open_shop(postgres_url) as shop, shop.runtime.database.scope():
+        database, lists = shop.runtime.database, shop.runtime.operation_lists
+        before = database.connection().prepare_threshold
+        for number in range(before + 3):
+            wanted = Filter(status="failed", sku=f"SKU-{number}")
+            lists.page(wanted, shop.clock())
+            lists.ids(wanted, 5)
+
+        assert database.execute_sql(prepared).fetchone() == (0,)
+        assert database.connection().prepare_threshold == before == 5
+
+
 def test_on_sqlite_what_is_in_doubt_is_counted_along_its_own_index(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
