@@ -210,9 +210,8 @@ class Queries(Part):
     def movement_sums(self, sku: str) -> dict[str, int]:
         """What all movements of a SKU add up to, by warehouse."""
         # With the warehouses an index finds the SKU's own movements; without it reads those of all.
-        warehouses = Level.select(Level.warehouse).where(Level.sku == sku)
         query = Movement.select(Movement.warehouse, fn.SUM(Movement.delta)).where(
-            Movement.warehouse.in_(warehouses), Movement.sku == sku
+            Movement.warehouse.in_(Level.select(Level.warehouse).where(Level.sku == sku)), Movement.sku == sku
         )
         return {warehouse: int(total) for warehouse, total in query.group_by(Movement.warehouse).tuples()}
 
