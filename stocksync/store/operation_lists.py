@@ -38,6 +38,8 @@ _COLUMNS = (
 
 NEWEST = "-created_at"
 _BY_TIME = {"created_at": (Operation.id,)}
+# Few: by id SQLite would go through all rows to find them.
+_IN_DOUBT_BY_TIME = {"created_at": (Operation.created_at, Operation.id)}
 SORTED_BY = _BY_TIME | {
     # A function, so that no database goes along the column's index through all rows to find the few that match.
     "order_id": (fn.COALESCE(Operation.order_id, ""), Operation.id),
@@ -147,7 +149,9 @@ class OperationLists(Part):
         if not 1 <= limit <= 200 or not 0 <= offset <= 100_000:
             raise InvalidInput("limit", "1 to 200 rows from an offset of at most 100000")
         total, more = self.count(wanted)
-        columns = _BY_TIME if more or total > COUNTED else SORTED_BY
+        columns = (_BY_TIME if more or total > COUNTED else SORTED_BY) | (
+            _IN_DOUBT_BY_TIME if wanted.in_doubt else {}
+        )
         order = order if order.removeprefix("-") in columns else NEWEST
         found = in_order(
             self.matching(wanted, before, *_COLUMNS).join(Order, JOIN.LEFT_OUTER), order, columns

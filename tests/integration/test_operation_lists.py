@@ -192,14 +192,15 @@ def test_on_postgresql_a_list_is_planned_for_the_sku_that_is_asked_for(postgres_
         assert database.connection().prepare_threshold == before == 5
 
 
-def test_on_sqlite_what_is_in_doubt_is_counted_along_its_own_index(
+def test_on_sqlite_what_is_in_doubt_is_counted_and_listed_along_its_own_index(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_shop(sqlite_url) as shop:
         for wanted in (Filter(in_doubt=True), Filter(in_doubt=True, until=START, since=START)):
-            count = partial(shop.runtime.operation_lists.count_all, wanted)
-            steps = plan_of_last(shop, count, monkeypatch)
-            assert any("pending_stock_operations_in_doubt" in step for step in steps), (wanted, steps)
+            lists = shop.runtime.operation_lists
+            for ask in (lists.count_all, partial(lists.page, now=shop.clock())):
+                steps = plan_of_last(shop, partial(ask, wanted), monkeypatch)
+                assert any("pending_stock_operations_in_doubt" in step for step in steps), (wanted, steps)
 
 
 def test_on_sqlite_the_movements_of_one_sku_are_summed_without_reading_those_of_others(
