@@ -34,6 +34,10 @@ def pss(pid: int) -> float:
         return 0.0
 
 
+GRACE = 1.0
+"""Seconds after the end of a soak by which the last calls must have returned."""
+
+
 class Sampler:
     """Measures everything once at each call."""
 
@@ -100,6 +104,7 @@ class Ledger:
         self._readers = {name: [Reader(path) for path in paths] for name, paths in files.items()}
         self.minutes: dict[int, Minute] = defaultdict(Minute)
         self.recorded: dict[str, float] = {}
+        self.in_time = 0
         self.arrived: dict[str, float] = {}
         self.journal: list[tuple[str, str]] = []
         self.pages: dict[str, list[float]] = defaultdict(list)
@@ -121,6 +126,7 @@ class Ledger:
                 minute.made += 1
                 minute.calls.append(late)
                 self.recorded[order] = float(returned)
+                self.in_time += float(returned) <= self._start + self._seconds + GRACE
                 self._pickup(order)
         for moment, order, key in self._lines("stub"):
             self.journal.append((order, key))

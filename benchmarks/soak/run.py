@@ -120,6 +120,7 @@ def _judge(
     }
     return faults(
         wanted=int(plan.rate * plan.seconds),
+        in_time=ledger.in_time,
         recorded=ledger.recorded.keys(),
         retried=ledger.retried,
         journal=ledger.journal,

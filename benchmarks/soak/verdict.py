@@ -76,6 +76,7 @@ def pace(wanted: int, made: int) -> Iterator[str]:
 def faults(
     *,
     wanted: int,
+    in_time: int,
     recorded: Collection[str],
     retried: Sequence[str],
     journal: Sequence[tuple[str, str]],
@@ -88,13 +89,13 @@ def faults(
     """Everything that was not well; empty: the soak is passed.
 
     Args:
-        wanted: calls that should have been made by the end.
+        wanted: calls that should have been made by the end; `in_time`: that were.
         errors: of callers, pages, bursts and the processes' logs, in words.
         backlog: orders of the soak that waited still when it had had its time to drain.
         broken: what the audit found.
         memory: process -> megabytes, sample by sample; `connections` likewise, by server.
     """
-    found = [*pace(wanted, len(recorded)), *deliveries(recorded, retried, journal)]
+    found = [*pace(wanted, in_time), *deliveries(recorded, retried, journal)]
     found += [f"{len(errors)} errors: {'; '.join(errors[:_SHOWN])}"] if errors else []
     found += [f"{backlog} orders are not delivered"] if backlog else []
     found += [f"the audit found: {check}" for check in broken]

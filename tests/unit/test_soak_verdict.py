@@ -9,6 +9,7 @@ from benchmarks.soak.verdict import faults
 FLAT = [50.0, 60.0, 61.0, 60.5, 61.0, 60.0]
 GOOD: dict[str, Any] = {
     "wanted": 2,
+    "in_time": 2,
     "recorded": ["a", "b"],
     "retried": ["old"],
     "journal": [("a", "a:1"), ("b", "b:1"), ("old", "old:2")],
