@@ -55,6 +55,7 @@ def measure(bench: Bench, kind: str, operations: int, *, own: bool) -> dict[str,
             for name, act in _acts(runtime).items():
                 spy.forget()
                 told["times"][name] = _times(act)
+                _say(f"{name}: {told['times'][name]['median']:.1f} ms")
                 if told["times"][name]["median"] > SLOW_MS and (slowest := spy.slowest()):
                     told["slow"].append({"question": name, **slowest})
             _say("audit")
