@@ -59,7 +59,8 @@ def write_history(
         said: is told how far it has come.
     """
     dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
-    orders, took = orders_of(operations), {}
+    orders = orders_of(operations)
+    took: dict[str, float] = {}
     with _connected(dialect, url) as execute:
         for statement in _QUICK[dialect]:
             execute(statement)

@@ -132,7 +132,7 @@ def _reconciliation(runtime: Runtime) -> dict[str, Callable[[], float]]:
     records, now = runtime.reconciliation.records, datetime.now(UTC)
     run = records.find(status="complete")
     assert run is not None
-    run.since = now - timedelta(days=7)
+    run.since = now - timedelta(days=7)  # type: ignore[assignment]
     rows = runtime.operation_lists.page(Filter(token_id=run.token_id), now, limit=200).operations
     names = list(dict.fromkeys(row["order_id"] for row in rows))[:100]
     return {

@@ -61,7 +61,6 @@ class Span:
         """Until it begins."""
         time.sleep(max(0.0, self.start - time.monotonic()))
 
-    @property
     def over(self) -> bool:
         """Whether it has ended."""
         return time.monotonic() >= self.start + self.seconds

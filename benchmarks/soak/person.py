@@ -12,6 +12,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -83,7 +84,7 @@ class Session:
 
 
 def tour(session: Session) -> Iterator[Callable[[], None]]:
-    """What an operator looks at, round after round: each a request or two."""
+    """What an operator looks at, round after round: one thing at each turn."""
     seen: dict[str, list[str]] = {"operation": [], "order": []}
 
     def listed(kind: str, path: str) -> None:
@@ -107,15 +108,15 @@ def tour(session: Session) -> Iterator[Callable[[], None]]:
     sorts = ("created_at", "-created_at", "status", "-retry_count")
     for number in cycle(range(1, 401)):
         wanted, sort = filters[number % len(filters)], sorts[number % len(sorts)]
-        yield lambda: session.ask("overview", "/") and None
-        yield lambda wanted=wanted: listed("list, filtered", f"/operations?{wanted}")
-        yield lambda: story("operation", "/operations/")
-        yield lambda wanted=wanted, sort=sort: listed("list, sorted", f"/operations?{wanted}&sort={sort}")
-        yield lambda: story("order", "")
-        yield lambda number=number: listed("list, next page", f"/operations?page={number}")
-        yield lambda number=number: listed("search", f"/operations?q={quote(f'soak-{number * 10}')}")
-        yield lambda number=number: listed("search", f"/operations?q=SKU-{number * 47 % 20_000}")
-        yield lambda: session.ask("lanes", "/lanes") and None
+        yield partial(listed, "overview", "/")
+        yield partial(listed, "list, filtered", f"/operations?{wanted}")
+        yield partial(story, "operation", "/operations/")
+        yield partial(listed, "list, sorted", f"/operations?{wanted}&sort={sort}")
+        yield partial(story, "order", "")
+        yield partial(listed, "list, next page", f"/operations?page={number}")
+        yield partial(listed, "search", f"/operations?q={quote(f'soak-{number * 10}')}")
+        yield partial(listed, "search", f"/operations?q=SKU-{number * 47 % 20_000}")
+        yield partial(listed, "lanes", "/lanes")
 
 
 def retry(session: Session, writer: Writer) -> None:
@@ -149,7 +150,7 @@ def main() -> None:
         session.log_in(given.name, given.password)
         retried = time.monotonic() - RETRY_EVERY / 2
         for look in tour(session):
-            if span.over:
+            if span.over():
                 break
             look()
             if time.monotonic() - retried > RETRY_EVERY:

@@ -69,7 +69,7 @@ def hold(kind: str, port: int, span: Span) -> None:
     """Be one slow client until the span is over; whenever the server ends it, come again."""
     head = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     body = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-    while not span.over:
+    while not span.over():
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
@@ -79,7 +79,7 @@ def hold(kind: str, port: int, span: Span) -> None:
             elif kind == SLOW[2]:
                 connection.sendall(body + b"Content-Length: 5000\r\n\r\n")
             for number in count():
-                if span.over:
+                if span.over():
                     break
                 if kind == SLOW[0]:
                     whole = head + b"X: y\r\n" * 1000
@@ -108,13 +108,13 @@ def main() -> None:
         for thread in slow:
             thread.start()
         time.sleep(min(EVERY / 2, given.seconds / 3))
-        while not span.over:
+        while not span.over():
             began = time.monotonic()
             rate, errors = (
                 burst_of_wrk(wrk, given.port, given.key) if wrk else burst_of_threads(given.port, given.key)
             )
             writer.write(f"{began:.6f}", "wrk" if wrk else "threads", f"{rate:.1f}", errors)
-            while not span.over and time.monotonic() < began + EVERY:
+            while not span.over() and time.monotonic() < began + EVERY:
                 time.sleep(0.2)
         for thread in slow:
             thread.join(10)

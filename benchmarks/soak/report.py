@@ -97,6 +97,8 @@ def tables(
     yield ""
     yield f"{'flat?':<28}{'first':>9}{'least':>9}{'most':>9}{'last':>9}"
     for unit, series in (("MB", memory), ("connections", connections)):
-        for name, values in series.items():
-            ends = (values[0], min(values), max(values), values[-1])
-            yield f"{f'{name}, {unit}':<28}" + "".join(f"{_short(value):>9}" for value in ends)
+        for name, sampled in series.items():
+            ends = "".join(
+                f"{_short(each):>9}" for each in (sampled[0], min(sampled), max(sampled), sampled[-1])
+            )
+            yield f"{f'{name}, {unit}':<28}{ends}"

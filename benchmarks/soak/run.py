@@ -63,11 +63,11 @@ def soak(bench: Bench, plan: Plan) -> list[str]:
         port = _free_port()
         processes = made.enter_context(_processes(bench, environment, port))
         start = now() + 5.0
-        words = ("--start", str(start), "--seconds", str(plan.seconds))
+        words = ["--start", str(start), "--seconds", str(plan.seconds)]
         for number, file in enumerate(callers):
-            share = ("--rate", str(plan.rate), "--number", str(number), "--of", str(CALLERS))
+            share = ["--rate", str(plan.rate), "--number", str(number), "--of", str(CALLERS)]
             processes[f"caller {number + 1}"] = _guest(bench, "caller", file, *words, *share, **environment)
-        words = (*words, "--port", str(port))
+        words += ["--port", str(port)]
         processes["person"] = _guest(
             bench, "person", journals["person"], *words, "--name", _NAME, "--password", password
         )
