@@ -128,15 +128,16 @@ class RedisServer:
 class PostgresServer:
     """A PostgreSQL of our own on a loopback port: user `postgres`, no password, nothing kept safe on disk."""
 
-    def __init__(self, max_connections: int = 100) -> None:
-        self._max_connections = max_connections
+    def __init__(self, max_connections: int = 100, folder: Path | None = None, settings: str = "") -> None:
+        """`folder`: for its files, else in memory; `settings`: lines of postgresql.conf, the last word."""
+        self._max_connections, self._settings = max_connections, settings
         self._programs = find_postgres()
         self._account = unprivileged_account()
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
         # Not a folder of pytest's: those are closed to the account that PostgreSQL runs under.
         self._base = Path(tempfile.mkdtemp(prefix="stocksync-postgres-"))
-        self._folder = quick_folder("stocksync-postgres-")
+        self._folder = Path(tempfile.mkdtemp(dir=folder)) if folder else quick_folder("stocksync-postgres-")
         self.port = free_port()
 
     def start(self) -> None:
@@ -170,6 +171,7 @@ class PostgresServer:
             full_page_writes = off
             max_wal_size = 64MB
             timezone = Asia/Kathmandu
+            {self._settings}
         """  # a time zone that nobody expects, as somebody else's server may have
         with (data / "postgresql.conf").open("a") as file:
             file.write(re.sub(r"(?m)^ +", "", settings))

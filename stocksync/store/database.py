@@ -75,6 +75,7 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
     """SQLite with WAL, synchronous=FULL, foreign keys, and every write transaction IMMEDIATE."""
 
     dialect = SQLITE
+    unprepared = _Executing.scope
 
     def _add_conn_hooks(self, conn: Any) -> Any:
         # Of two that switch a new file to WAL, SQLite turns one away at once, whatever its busy_timeout.
@@ -109,6 +110,17 @@ class PostgresDatabase(_Executing, PooledPostgresqlDatabase):  # type: ignore[mi
 
     psycopg3_adapter = _Psycopg
     dialect = POSTGRES
+
+    @contextmanager
+    def unprepared(self) -> Iterator[None]:
+        """A scope whose statements are planned for their own values: one SKU has three rows, another a million."""
+        with self.scope():
+            connection = self.connection()
+            before, connection.prepare_threshold = connection.prepare_threshold, None
+            try:
+                yield
+            finally:
+                connection.prepare_threshold = before
 
 
 Database = SqliteDatabase | PostgresDatabase

@@ -209,7 +209,10 @@ class Queries(Part):
     @connected
     def movement_sums(self, sku: str) -> dict[str, int]:
         """What all movements of a SKU add up to, by warehouse."""
-        query = Movement.select(Movement.warehouse, fn.SUM(Movement.delta)).where(Movement.sku == sku)
+        # With the warehouses an index finds the SKU's own movements; without it reads those of all.
+        query = Movement.select(Movement.warehouse, fn.SUM(Movement.delta)).where(
+            Movement.warehouse.in_(Level.select(Level.warehouse).where(Level.sku == sku)), Movement.sku == sku
+        )
         return {warehouse: int(total) for warehouse, total in query.group_by(Movement.warehouse).tuples()}
 
 
