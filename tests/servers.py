@@ -30,8 +30,7 @@ from tests.server_programs import (
     within_reach,
 )
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 10.0
+_START_SECONDS, _STOP_SECONDS = 30.0, 10.0
 _LOOPBACK = "127.0.0.1"
 
 Result = TypeVar("Result")
@@ -83,13 +82,13 @@ class RedisServer:
             return
         log = self._directory / "redis.log"
         options = {"--port": str(self.port), "--bind": _LOOPBACK, "--save": "", "--appendonly": "no"}
-        places = {"--dir": str(self._directory), "--logfile": str(log)}
+        options |= {"--dir": str(self._directory), "--logfile": str(log)} | self._more
         self._process = subprocess.Popen(
-            [self._program, *(word for option in (options | places | self._more).items() for word in option)],
+            [self._program, *(word for option in options.items() for word in option)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509
         )
         wait_until(self._answers, message=lambda: f"Redis answers\n{log.read_text() if log.exists() else ''}")
 

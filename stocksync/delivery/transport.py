@@ -83,8 +83,11 @@ class Transport:
                 # Without any auth, requests would put what a .netrc says in the place of our token.
                 auth=session.auth or (lambda request: request), allow_redirects=False, verify=session.verify,
             ) as answer:  # fmt: skip
-                text = answer.raw.read(largest + 1, decode_content=True)
-                return answer.status_code, text, answer.headers.get("Retry-After")
+                return (
+                    answer.status_code,
+                    answer.raw.read(largest + 1, decode_content=True),
+                    answer.headers.get("Retry-After"),
+                )
         except (HTTPError, HTTPException, OSError) as error:
             raise self._failure(error, total) from None
 

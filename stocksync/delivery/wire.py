@@ -55,8 +55,12 @@ def exchange(
     connection = next(iter(way.pool.pool.queue), None)
     if connection is None or not target.startswith("/") or is_connection_dropped(connection):
         return None
-    sized = {"Accept-Encoding": "identity", "Content-Length": str(len(body))}
-    fields = {"Host": way.host, **headers, **sized}
+    fields = {
+        "Host": way.host,
+        **headers,
+        "Accept-Encoding": "identity",
+        "Content-Length": str(len(body)),
+    }
     head = "\r\n".join((f"PUT {target} HTTP/1.1", *map(": ".join, fields.items()), "", ""))
     if not head.isascii() or head.count("\n") + head.count("\r") > 2 * len(fields) + 4:
         return None

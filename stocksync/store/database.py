@@ -27,10 +27,6 @@ class _Executing(peewee.Database):  # type: ignore[misc]
         """Execute `statement`; answers with the cursor (rows of SELECT and RETURNING, `rowcount`)."""
         return self.execute_sql(self.dialect.sql(statement), self.dialect.bound(parameters))
 
-    def bound(self, value: Any) -> Any:
-        """One value as the driver takes it, and gives it back."""
-        return self.dialect.adapters[type(value)](value)
-
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Have a connection for this thread inside the block; give back to the pool what was taken for it."""
