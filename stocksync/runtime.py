@@ -148,11 +148,13 @@ class Runtime:
 
     @cached_property
     def sender(self) -> Sender:
-        if isinstance(self._client, OrdersClient):
-            return self._client
-        if self._client is not None:
-            return ForeignClient(self._client, self.config.microservice_timeout)
-        config = self.config
+        config, client = self.config, self._client
+        if client is not None:
+            return (
+                client
+                if isinstance(client, OrdersClient)
+                else ForeignClient(client, config.microservice_timeout)
+            )
         if config.microservice_base_url is None:
             raise ConfigurationError(
                 ["ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"]
@@ -261,8 +263,10 @@ class Runtime:
         with needs_extra("worker"):
             from stocksync.queue.scheduler import StockSyncScheduler  # the worker has no need of its memory
 
-        wakeups = RedisWakeups(self.queue(blocking=True), self.config.redis_prefix, self.redis_outage)
-        return StockSyncScheduler(wakeups, self.periodic.table)
+        return StockSyncScheduler(
+            RedisWakeups(self.queue(blocking=True), self.config.redis_prefix, self.redis_outage),
+            self.periodic.table,
+        )
 
     def close(self) -> None:
         """End the sender threads and close the connections of this thread and the idle ones."""

@@ -19,7 +19,9 @@ from stocksync.store.outages import REDIS, Outage
 
 TASKS = "stocksync.queue.tasks."
 """Where the functions are that jobs may name."""
-_OUR_FUNCTION = re.compile(rf"(?:{re.escape(TASKS)}|jobs\.delivery\.|jobs\.periodic\.)(\w+)")
+_OUR_FUNCTION = re.compile(
+    rf"(?:{re.escape(TASKS)}|jobs\.delivery\.|jobs\.periodic\.)(deliver_lane|sweep|reconcile|monitor|cleanup)"
+)
 """`jobs.*` is where they were; jobs that wait under these names, and periodic entries, are still done."""
 _TTL: dict[str, Any] = {"result_ttl": 300, "failure_ttl": 7 * 86400}
 _JOB_TIMEOUT = 180

@@ -180,8 +180,9 @@ class Lanes(Part):
         Retries keep their time: it is another process, whose clock is behind, that may be doing this.
         """
         self._database.run(_BRING_FORWARD, now=now, soon=now + timedelta(minutes=1), limit=limit)
-        far = now + timedelta(hours=2)
-        Account.update(snoozed_until=None).where(Account.snoozed_until > far).execute(self._database)
+        Account.update(snoozed_until=None).where(Account.snoozed_until > now + timedelta(hours=2)).execute(
+            self._database
+        )
 
     def state(self, lane: str) -> Any:
         """The lane's account: whether it is `paused`, `snoozed_until` when, and why (`paused_reason`). A lane never

@@ -41,8 +41,10 @@ class Queries(Part):
     def status_of(self, operation_id: UUID) -> str | None:
         """The operation's status; None: unknown."""
         # As text, so that a SQLAlchemy session in the place of the database answers it too.
-        found = Statement("SELECT status FROM pending_stock_operations WHERE id = :id")
-        return next((str(row[0]) for row in self._rows(found, id=operation_id)), None)
+        rows = self._rows(
+            Statement("SELECT status FROM pending_stock_operations WHERE id = :id"), id=operation_id
+        )
+        return str(rows[0][0]) if rows else None
 
     @connected
     def status(self, now: datetime, stale_hours: float) -> dict[str, Any]:

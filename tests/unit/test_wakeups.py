@@ -92,6 +92,7 @@ def test_a_job_carries_a_lane_and_no_data_as_json(redis: Redis, wakeups: RedisWa
     [
         *("os.system", "builtins.eval", "jobsx.evil", "jobs.worker.run", "stocksync.runtime.current"),
         *("stocksync.queue.tasks.runtime.use", "jobs.periodic.runtime.use", "stocksync.queue.tasks."),
+        *("stocksync.queue.tasks.current", "stocksync.queue.tasks.Runtime", "stocksync.queue.tasks.partial"),
     ],
 )
 def test_a_job_that_names_another_function_is_not_run(redis: Redis, function: str) -> None:
