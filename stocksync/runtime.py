@@ -86,10 +86,10 @@ class Runtime:
     @cached_property
     def context(self) -> Context:
         """What every part works with. Raises MissingExtra."""
-        span = Tracing().span if self.config.tracing else no_span
-        return Context(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng, span)
-
-    # The database
+        return Context(
+            self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng,
+            Tracing().span if self.config.tracing else no_span,
+        )  # fmt: skip
 
     @cached_property
     def database(self) -> Database:
@@ -118,8 +118,6 @@ class Runtime:
         """Raises SchemaBehind, DatabaseUnavailable."""
         require_current(self.database)
 
-    # What is read and written
-
     alerts = cached_property(lambda runtime: Alerts(runtime.context))
     deliveries = cached_property(lambda runtime: Deliveries(runtime.context))
     operation_lists = cached_property(lambda runtime: OperationLists(runtime.context))
@@ -143,8 +141,6 @@ class Runtime:
         lambda runtime: InventoryManagerWithSync(runtime.inventory, runtime.service)
     )
     """Around our own stock; for an inventory kept elsewhere make `InventoryManagerWithSync(it, service)`."""
-
-    # Delivery and comparison
 
     @cached_property
     def sender(self) -> Sender:

@@ -68,8 +68,8 @@ def _main() -> int:
     NotifyBase.overflow_mode = apprise.OverflowMode.SPLIT
     messengers = apprise.Apprise()
     known = [messengers.add(url) for url in request["urls"]]
-    taken = messengers.notify(body=request["text"], body_format=apprise.NotifyFormat.TEXT)
-    return 0 if all(known) and taken else 1
+    told = messengers.notify(body=request["text"], body_format=apprise.NotifyFormat.TEXT) and all(known)
+    return 0 if told else 1
 
 
 if __name__ == "__main__":
