@@ -130,8 +130,7 @@ class PostgresServer:
     def __init__(self, max_connections: int = 100, folder: Path | None = None, settings: str = "") -> None:
         """`folder`: for its files, else in memory; `settings`: lines of postgresql.conf, the last word."""
         self._max_connections, self._settings = max_connections, settings
-        self._programs = find_postgres()
-        self._account = unprivileged_account()
+        self._programs, self._account = find_postgres(), unprivileged_account()
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
         # Not a folder of pytest's: those are closed to the account that PostgreSQL runs under.
