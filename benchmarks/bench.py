@@ -43,6 +43,8 @@ class Bench:
     Args:
         orders: that each contender beside peers delivers; 0: as many as usual.
         peers: names of those to measure; empty: all.
+        on_disk: PostgreSQL keeps its files beside the folder, else in memory where there is room.
+        postgres_settings: lines of postgresql.conf.
     """
 
     folder: Path
@@ -50,6 +52,8 @@ class Bench:
     quick: bool = False
     orders: int = 0
     peers: Sequence[str] = ()
+    on_disk: bool = False
+    postgres_settings: str = ""
     _processes: list[subprocess.Popen[str]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -67,7 +71,9 @@ class Bench:
     def postgres(self) -> PostgresServer:
         """A running PostgreSQL with durable commits. Raises Missing."""
         try:
-            server = PostgresServer(max_connections=300)  # a peer's thread has one of its own
+            # A peer's thread has a connection of its own.
+            # On disk beside the folder: into it goes only who made it, and PostgreSQL is somebody else.
+            server = PostgresServer(300, self.folder.parent if self.on_disk else None, self.postgres_settings)
         except ServerMissing as error:
             raise Missing(str(error)) from error
         self.__dict__["_postgres_started"] = server
@@ -110,9 +116,12 @@ class Bench:
             self.postgres.drop_database(name)
 
     @contextmanager
-    def stub(self, latency: float = 0.0, note: str = "") -> Iterator[StubProcess]:
-        """The remote in a process of its own; `note`: see the stub."""
-        process = self.start("benchmarks.stub", "--latency", str(latency), "--note", note)
+    def stub(
+        self, latency: float = 0.0, note: str = "", journal: Path | None = None
+    ) -> Iterator[StubProcess]:
+        """The remote in a process of its own; `note`, `journal`: see the stub."""
+        kept = ["--journal", str(journal)] if journal else []
+        process = self.start("benchmarks.stub", "--latency", str(latency), "--note", note, *kept)
         assert process.stdout is not None
         try:
             yield StubProcess(int(process.stdout.readline()))

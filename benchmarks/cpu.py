@@ -16,10 +16,20 @@ class Meter:
     """Says what each of them spent from `start` on.
 
     SQLite has no process of its own: what it costs is in the worker. Redis has, for whoever uses it.
+    `others`: more of them, by their names.
     """
 
-    def __init__(self, bench: Bench, kind: str, processes: Sequence[subprocess.Popen[str]]) -> None:
-        self._roots = {"worker": [psutil.Process(process.pid) for process in processes]}
+    def __init__(
+        self,
+        bench: Bench,
+        kind: str,
+        processes: Sequence[subprocess.Popen[str]],
+        **others: Sequence[subprocess.Popen[str]],
+    ) -> None:
+        self._roots = {
+            name: [psutil.Process(process.pid) for process in group]
+            for name, group in {"worker": processes, **others}.items()
+        }
         if kind == "PostgreSQL":
             with psycopg.connect(bench.postgres.url("postgres")) as connection:
                 backend = psutil.Process(connection.info.backend_pid)

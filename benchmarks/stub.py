@@ -3,7 +3,8 @@
 A process of its own (`python -m benchmarks.stub --latency 0.05`). It prints its port, and tells at `GET /stats`
 what it saw: requests, the most that were in flight at once, the mean latency as it was here, and when (monotonic
 seconds, the same clock in all processes of a machine) the first and last request came. `GET /arrivals` tells when it
-heard first of each order that `--note` asks for. `GET /reset` begins anew.
+heard first of each order that `--note` asks for. `GET /reset` begins anew. With `--journal FILE` every request is a line
+of the file: when it came, its order, its idempotency key.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import json
 import signal
 import socket
 import time
-from typing import Any
+from typing import Any, TextIO
 
 _BODY = b'{"success": true, "error": null}'
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 _SUCCESS = _ANSWER % (len(_BODY), _BODY)
 _LENGTH = b"content-length:"
 _ORDERS = b"PUT /orders/"
+_KEY = b"idempotency-key:"
 
 
 class Tally:
@@ -89,7 +91,10 @@ class Remote(asyncio.Protocol):
         tally.last = now
         tally.first = now if tally.first is None else tally.first
         if self._server.note and head.startswith(self._server.note):
-            tally.arrivals.setdefault(head[len(_ORDERS) :].split(b"/", 1)[0].decode(), now)
+            tally.arrivals.setdefault(_order(head), now)
+        if self._server.journal is not None:
+            key = head[head.lower().find(_KEY) + len(_KEY) :].split(b"\r\n", 1)[0].strip().decode()
+            self._server.journal.write(f"{now:.6f}\t{_order(head)}\t{key}\n")
         if self._server.latency:
             asyncio.get_running_loop().call_later(self._server.latency, self._write, tally, now)
         else:
@@ -102,13 +107,18 @@ class Remote(asyncio.Protocol):
         tally.latency_sum += time.monotonic() - received
 
 
-class Stub:
-    """The server: its latency, the orders that it notes, and its tally."""
+def _order(head: bytes) -> str:
+    return head[len(_ORDERS) :].split(b"/", 1)[0].decode()
 
-    def __init__(self, latency: float, note: str = "") -> None:
+
+class Stub:
+    """The server: its latency, the orders that it notes, its tally, and the journal if it keeps one."""
+
+    def __init__(self, latency: float, note: str = "", journal: TextIO | None = None) -> None:
         self.latency = latency
         self.note = _ORDERS + note.encode() if note else b""
         self.tally = Tally()
+        self.journal = journal
 
     async def run(self) -> None:
         """Serve until SIGTERM."""
@@ -147,5 +157,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A remote for benchmarks.")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds until the answer")
     parser.add_argument("--note", default="", help="how ids of orders begin whose arrival is noted")
+    parser.add_argument("--journal", default="", help="file that every request is written to")
     given = parser.parse_args()
-    asyncio.run(Stub(given.latency, given.note).run())
+    if given.journal:
+        with open(given.journal, "w", buffering=1) as file:
+            asyncio.run(Stub(given.latency, given.note, file).run())
+    else:
+        asyncio.run(Stub(given.latency, given.note).run())

@@ -89,9 +89,6 @@ class Coroutines:
 
         return coroutine
 
-    def __dir__(self) -> list[str]:
-        return [name for name in dir(self._target) if not name.startswith("_")]
-
 
 def _log_what_nobody_hears(future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and (error := future.exception()):

@@ -45,8 +45,11 @@ def hash_password(password: str, salt: str | None = None) -> str:
 def password_fits(password: str, who: Credential | None) -> bool:
     """Whether it is theirs; takes as long for nobody as for somebody."""
     kept = who.hash if who else _NOBODY
-    found = hash_password(password[:MAX_PASSWORD], kept.split("$")[1])
-    return secrets.compare_digest(found, kept) and who is not None and len(password) <= MAX_PASSWORD
+    return (
+        secrets.compare_digest(hash_password(password[:MAX_PASSWORD], kept.split("$")[1]), kept)
+        and who is not None
+        and len(password) <= MAX_PASSWORD
+    )
 
 
 def hash_key(key: str) -> str:

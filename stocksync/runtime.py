@@ -86,10 +86,10 @@ class Runtime:
     @cached_property
     def context(self) -> Context:
         """What every part works with. Raises MissingExtra."""
-        span = Tracing().span if self.config.tracing else no_span
-        return Context(self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng, span)
-
-    # The database
+        return Context(
+            self.config, self.database, self.wakeups, self.clock, self.new_id, self.rng,
+            Tracing().span if self.config.tracing else no_span,
+        )  # fmt: skip
 
     @cached_property
     def database(self) -> Database:
@@ -118,8 +118,6 @@ class Runtime:
         """Raises SchemaBehind, DatabaseUnavailable."""
         require_current(self.database)
 
-    # What is read and written
-
     alerts = cached_property(lambda runtime: Alerts(runtime.context))
     deliveries = cached_property(lambda runtime: Deliveries(runtime.context))
     operation_lists = cached_property(lambda runtime: OperationLists(runtime.context))
@@ -144,15 +142,15 @@ class Runtime:
     )
     """Around our own stock; for an inventory kept elsewhere make `InventoryManagerWithSync(it, service)`."""
 
-    # Delivery and comparison
-
     @cached_property
     def sender(self) -> Sender:
-        if isinstance(self._client, OrdersClient):
-            return self._client
-        if self._client is not None:
-            return ForeignClient(self._client, self.config.microservice_timeout)
-        config = self.config
+        config, client = self.config, self._client
+        if client is not None:
+            return (
+                client
+                if isinstance(client, OrdersClient)
+                else ForeignClient(client, config.microservice_timeout)
+            )
         if config.microservice_base_url is None:
             raise ConfigurationError(
                 ["ALLEGRO_MICROSERVICE_BASE_URL is not set: where is the orders microservice?"]
@@ -261,8 +259,10 @@ class Runtime:
         with needs_extra("worker"):
             from stocksync.queue.scheduler import StockSyncScheduler  # the worker has no need of its memory
 
-        wakeups = RedisWakeups(self.queue(blocking=True), self.config.redis_prefix, self.redis_outage)
-        return StockSyncScheduler(wakeups, self.periodic.table)
+        return StockSyncScheduler(
+            RedisWakeups(self.queue(blocking=True), self.config.redis_prefix, self.redis_outage),
+            self.periodic.table,
+        )
 
     def close(self) -> None:
         """End the sender threads and close the connections of this thread and the idle ones."""

@@ -21,6 +21,7 @@ SCRIPTS = (
     "bin/lock",
     "bin/release",
     "bin/check-machines",
+    "bin/audit",
     "bin/docs",
     ".ci/run",
 )

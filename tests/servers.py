@@ -30,8 +30,7 @@ from tests.server_programs import (
     within_reach,
 )
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 10.0
+_START_SECONDS, _STOP_SECONDS = 30.0, 10.0
 _LOOPBACK = "127.0.0.1"
 
 Result = TypeVar("Result")
@@ -64,8 +63,10 @@ def wait_until(
 class RedisServer:
     """A redis-server of our own on one loopback port that stays the same over stops and starts. It keeps nothing."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, include: Path | None = None) -> None:
+        """`include`: a file of more settings, which win over ours."""
         self._program = find_redis()
+        self._more = {"--include": str(include)} if include else {}
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -81,13 +82,13 @@ class RedisServer:
             return
         log = self._directory / "redis.log"
         options = {"--port": str(self.port), "--bind": _LOOPBACK, "--save": "", "--appendonly": "no"}
-        places = {"--dir": str(self._directory), "--logfile": str(log)}
+        options |= {"--dir": str(self._directory), "--logfile": str(log)} | self._more
         self._process = subprocess.Popen(
-            [self._program, *(word for option in (options | places).items() for word in option)],
+            [self._program, *(word for option in options.items() for word in option)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 (it does nothing that needs a lock)
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509
         )
         wait_until(self._answers, message=lambda: f"Redis answers\n{log.read_text() if log.exists() else ''}")
 
@@ -126,15 +127,15 @@ class RedisServer:
 class PostgresServer:
     """A PostgreSQL of our own on a loopback port: user `postgres`, no password, nothing kept safe on disk."""
 
-    def __init__(self, max_connections: int = 100) -> None:
-        self._max_connections = max_connections
-        self._programs = find_postgres()
-        self._account = unprivileged_account()
+    def __init__(self, max_connections: int = 100, folder: Path | None = None, settings: str = "") -> None:
+        """`folder`: for its files, else in memory; `settings`: lines of postgresql.conf, the last word."""
+        self._max_connections, self._settings = max_connections, settings
+        self._programs, self._account = find_postgres(), unprivileged_account()
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
         # Not a folder of pytest's: those are closed to the account that PostgreSQL runs under.
         self._base = Path(tempfile.mkdtemp(prefix="stocksync-postgres-"))
-        self._folder = quick_folder("stocksync-postgres-")
+        self._folder = Path(tempfile.mkdtemp(dir=folder)) if folder else quick_folder("stocksync-postgres-")
         self.port = free_port()
 
     def start(self) -> None:
@@ -168,6 +169,7 @@ class PostgresServer:
             full_page_writes = off
             max_wal_size = 64MB
             timezone = Asia/Kathmandu
+            {self._settings}
         """  # a time zone that nobody expects, as somebody else's server may have
         with (data / "postgresql.conf").open("a") as file:
             file.write(re.sub(r"(?m)^ +", "", settings))

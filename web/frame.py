@@ -270,12 +270,12 @@ def _handle_http_error(error: HTTPException) -> Any:
     if error.response is not None:
         return error.response
     code, said = error.code or 500, error.description or error.name
-    # What the code demands: Allow, Retry-After, WWW-Authenticate.
-    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
     return (
         jsonify(detail=said) if for_program() else _page(_MESSAGES.get(code) or said, code),
         code,
-        headers | ({"WWW-Authenticate": "Bearer"} if code == 401 else {}),
+        # What the code demands: Allow, Retry-After, WWW-Authenticate.
+        {name: value for name, value in error.get_headers() if name != "Content-Type"}
+        | ({"WWW-Authenticate": "Bearer"} if code == 401 else {}),
     )
 
 

@@ -2,7 +2,6 @@
 
 import socket
 import struct
-import sys
 from typing import Any
 
 SILENT_SECONDS = 10
@@ -15,4 +14,4 @@ def when_ready(server: Any) -> None:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", SILENT_SECONDS, 0))
     # Else each silent client would be logged as an error with its traceback.
-    server.log.error_log.addFilter(lambda _: not isinstance(sys.exc_info()[1], BlockingIOError))
+    server.log.error_log.addFilter(lambda record: BlockingIOError not in (record.exc_info or ()))

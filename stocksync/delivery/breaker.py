@@ -95,8 +95,10 @@ class Breaker:
         if state.get("state") != "open" or until is None:
             return "closed"
         self._outage.begins(state.get("reason", OUTAGE), state.get("opened_at"))
+        ahead = (until - self._clock()).total_seconds()
         try:
-            probes = until <= self._clock() and self._memory.set(
+            # Further ahead than any: whoever opened it has a clock that is hours ahead.
+            probes = not 0 < ahead <= CREDENTIALS_INTERVAL and self._memory.set(
                 f"{self._key}:probe:{until.isoformat()}",  # of this interval: each has one
                 "1",
                 nx=True,

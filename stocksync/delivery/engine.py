@@ -120,7 +120,6 @@ class DeliveryEngine(Settlement):
         batch, ends = self._config.delivery_batch_size, began + self._config.delivery_slice_seconds
         half = batch // 2 + 1
         dry = shared = False
-        fair = began + _FAIR_SLICE
         settle_by = 0.0
         while True:
             halted = report.held_back is not None or time.monotonic() >= ends or should_stop()
@@ -138,7 +137,7 @@ class DeliveryEngine(Settlement):
                 if claimed == batch and not shared:
                     # A backlog: an idle worker may share it. If there is none, this wake-up waits for the slice's end.
                     shared = self._wakeups.wake(report.lane)
-                if time.monotonic() >= fair and self._wakeups.others_wait(report.lane):
+                if time.monotonic() >= began + _FAIR_SLICE and self._wakeups.others_wait(report.lane):
                     limit = 0
             arrived, idle = self._pool.collect(half, 0 if stopping else half, _SETTLE_AFTER)
             if arrived and not self._arrived:

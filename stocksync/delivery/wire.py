@@ -8,9 +8,6 @@ from typing import Any
 
 from urllib3.util.connection import is_connection_dropped
 
-_USUAL_ANSWER = 8192
-"""Bytes of an answer, with its head, that are read at once."""
-
 
 def bounded(connection: type[Any], way: Any) -> type[Any]:
     """The same kind of urllib3 connection; its reads wait no longer than until `way.deadline` (monotonic seconds).
@@ -77,7 +74,7 @@ def exchange(
 def _read(connection: Any, largest: int) -> tuple[int, bytes, str | None]:
     """The answer. A success that came whole and says its length is taken as it is, and that is nearly every one. Any
     other is read by the standard library."""
-    received = connection.sock.recv(_USUAL_ANSWER)
+    received = connection.sock.recv(8192)
     head, _, text = received.partition(b"\r\n\r\n")
     fields = dict(line.partition(b": ")[::2] for line in head.lower().split(b"\r\n"))
     if (

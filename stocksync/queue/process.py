@@ -80,9 +80,11 @@ def work(runtime: Runtime) -> None:
 
 
 def _is_news(record: logging.LogRecord, runtime: Runtime) -> bool:
-    """RQ logs each failed attempt, often with a traceback. Instead say once that Redis is away."""
+    """RQ logs each failed attempt, often with a traceback. Instead say once that Redis is away, or full."""
     error = sys.exc_info()[1]
-    if record.levelno < logging.WARNING or not isinstance(error, redis.ConnectionError | redis.TimeoutError):
+    if record.levelno < logging.WARNING or not isinstance(
+        error, redis.ConnectionError | redis.TimeoutError | redis.OutOfMemoryError
+    ):
         return True
     runtime.redis_outage.begins(error)
     return False
@@ -119,6 +121,8 @@ class StockSyncWorker(SimpleWorker):
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """RQ's heartbeat. After a flush of Redis it registers the worker again; idle, it runs a monitor that is late."""
+        if self.runtime.stop.is_set() and self.get_state() == WorkerStatus.IDLE:
+            raise StopRequested  # once more: what a signal raises while a log line is written, logging swallows
         super().heartbeat(timeout, pipeline)
         if pipeline is not None:
             return

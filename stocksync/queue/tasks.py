@@ -1,6 +1,7 @@
 """The functions that RQ jobs name. A job carries a lane or nothing; its report is the job's result."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from stocksync.runtime import Runtime, current
@@ -11,24 +12,14 @@ def deliver_lane(lane: str) -> dict[str, Any]:
     return _done(lambda runtime: runtime.deliver_lane(lane).as_dict())
 
 
-def sweep() -> dict[str, Any]:
-    """Release what dead workers hold, wake lanes with due work."""
-    return _done(lambda runtime: runtime.periodic.run("sweep"))
+def _run(name: str) -> dict[str, Any]:
+    """One run of a periodic task; see `upkeep.periodic`."""
+    return _done(lambda runtime: runtime.periodic.run(name))
 
 
-def reconcile() -> dict[str, Any]:
-    """Compare our orders with the remote's for some seconds; queues itself again while there is more."""
-    return _done(lambda runtime: runtime.periodic.run("reconcile"))
-
-
-def monitor() -> dict[str, Any]:
-    """Check everything that can go wrong, and send the alerts."""
-    return _done(lambda runtime: runtime.periodic.run("monitor"))
-
-
-def cleanup() -> dict[str, Any]:
-    """Remove old rows for some seconds; queues itself again while there is more."""
-    return _done(lambda runtime: runtime.periodic.run("cleanup"))
+sweep, reconcile, monitor, cleanup = (
+    partial(_run, name) for name in ("sweep", "reconcile", "monitor", "cleanup")
+)
 
 
 def _done(job: Callable[[Runtime], dict[str, Any]]) -> dict[str, Any]:

@@ -96,5 +96,7 @@ def _inside(block: Callable[[Database], AbstractContextManager[None]]) -> Callab
 
 connected = _inside(lambda database: database.scope())
 """Decorator of a part's method: its thread has a connection for as long as the call lasts."""
+planned = _inside(lambda database: database.unprepared())
+"""As `connected`, for questions whose best way depends on what is asked for."""
 atomic = _inside(lambda database: database.transaction_scope())
 """Decorator of a part's method: the call is one write transaction. Raises DatabaseUnavailable."""

@@ -27,10 +27,6 @@ class _Executing(peewee.Database):  # type: ignore[misc]
         """Execute `statement`; answers with the cursor (rows of SELECT and RETURNING, `rowcount`)."""
         return self.execute_sql(self.dialect.sql(statement), self.dialect.bound(parameters))
 
-    def bound(self, value: Any) -> Any:
-        """One value as the driver takes it, and gives it back."""
-        return self.dialect.adapters[type(value)](value)
-
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Have a connection for this thread inside the block; give back to the pool what was taken for it."""
@@ -75,6 +71,7 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
     """SQLite with WAL, synchronous=FULL, foreign keys, and every write transaction IMMEDIATE."""
 
     dialect = SQLITE
+    unprepared = _Executing.scope
 
     def _add_conn_hooks(self, conn: Any) -> Any:
         # Of two that switch a new file to WAL, SQLite turns one away at once, whatever its busy_timeout.
@@ -86,6 +83,11 @@ class SqliteDatabase(_Executing, PooledSqliteDatabase):  # type: ignore[misc]
                 if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
                     raise
             time.sleep(0.01)
+
+    def rollback(self) -> None:
+        """Nothing where SQLite did it by itself, as on a full disk: what made it do so is the error to tell."""
+        if self.connection().in_transaction:
+            super().rollback()
 
 
 class _Psycopg(peewee.Psycopg3Adapter):  # type: ignore[misc]
@@ -104,6 +106,17 @@ class PostgresDatabase(_Executing, PooledPostgresqlDatabase):  # type: ignore[mi
 
     psycopg3_adapter = _Psycopg
     dialect = POSTGRES
+
+    @contextmanager
+    def unprepared(self) -> Iterator[None]:
+        """A scope whose statements are planned for their own values: one SKU has three rows, another a million."""
+        with self.scope():
+            connection = self.connection()
+            before, connection.prepare_threshold = connection.prepare_threshold, None
+            try:
+                yield
+            finally:
+                connection.prepare_threshold = before
 
 
 Database = SqliteDatabase | PostgresDatabase

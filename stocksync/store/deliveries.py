@@ -155,12 +155,10 @@ class Deliveries(Lanes):
             told_false=[order.id for order in accepted if not order.is_stock_updated],
             now=now,
         )
-        by_bound_id = {self._database.bound(ref): sent[ref] for ref in held}
         completed = self._rows(_COMPLETE, orders=list(held), now=now)
         entries: list[LogEntry] = []
-        # Ids stay the driver's: two a row, only to be written again.
         for operation_id, order_ref, created_at, first_failed_at in completed:
-            order = by_bound_id[order_ref]
+            order = sent[uuid_of(order_ref)]
             counts.completed(
                 seconds_between(created_at, now),
                 None if first_failed_at is None else seconds_between(first_failed_at, now),

@@ -58,8 +58,8 @@ class Dialect:
 @lru_cache(1000)  # more than there are: the texts of lists vary with their filters
 def _sqlite_sql(text: str) -> str:
     def rows(match: re.Match[str]) -> str:
-        picked = re.sub(r"(\w+) [^,]+", r"json_extract(value, '$.\1') AS \1", match[2])
         # The LIMIT keeps SQLite from flattening this into the join and reading the JSON once per joined row.
+        picked = re.sub(r"(\w+) [^,]+", r"json_extract(value, '$.\1') AS \1", match[2])
         return f"(SELECT {picked} FROM json_each(:{match[1]}) LIMIT -1)"
 
     text = _LIST.sub(r"IN (SELECT value FROM json_each(:\1))", _ROWS.sub(rows, text))

@@ -43,8 +43,9 @@ def content_hash(*parts: Any) -> str:
 
 def first_id_at(moment: datetime) -> UUID:
     """The lowest id that can have been made at `moment` or later: time in a question about ids."""
-    milliseconds = max(0, int(moment.timestamp() * 1000)) & 0xFFFF_FFFF_FFFF
-    return UUID(int=milliseconds << 80 | 0x7 << 76 | 0b10 << 62)
+    return UUID(
+        int=(max(0, int(moment.timestamp() * 1000)) & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | 0b10 << 62
+    )
 
 
 class IdFactory:

@@ -54,6 +54,11 @@ _END_OUTAGE = Statement("""
       SELECT id FROM stock_sync_orders
       WHERE due_at IS NOT NULL AND claim_id IS NULL AND waiting = 'outage' LIMIT :limit {skip_locked})
     RETURNING id""")
+_BRING_FORWARD = Statement("""
+    UPDATE stock_sync_orders SET due_at = :now WHERE id IN (
+      SELECT id FROM stock_sync_orders
+      WHERE due_at > :soon AND claim_id IS NULL AND waiting IN ('new', 'rescued', 'manual', 'reconciled')
+      LIMIT :limit {skip_locked})""")
 WAITS = Order.due_at.is_null(False) & Order.claim_id.is_null()
 """Nobody has it. It may be due later, or its lane be held back."""
 
@@ -166,6 +171,18 @@ class Lanes(Part):
             with self._database.transaction_scope():
                 if len(self._rows(_END_OUTAGE, now=now, limit=batch)) < batch:
                     return
+
+    @atomic
+    def bring_forward(self, now: datetime, limit: int = 10_000) -> None:
+        """Undo what a process wrote whose clock is hours ahead: orders that are due at once, but not yet by our clock,
+        and snoozes that are longer than any.
+
+        Retries keep their time: it is another process, whose clock is behind, that may be doing this.
+        """
+        self._database.run(_BRING_FORWARD, now=now, soon=now + timedelta(minutes=1), limit=limit)
+        Account.update(snoozed_until=None).where(Account.snoozed_until > now + timedelta(hours=2)).execute(
+            self._database
+        )
 
     def state(self, lane: str) -> Any:
         """The lane's account: whether it is `paused`, `snoozed_until` when, and why (`paused_reason`). A lane never

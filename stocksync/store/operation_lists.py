@@ -11,7 +11,7 @@ from uuid import UUID
 from peewee import JOIN, SQL, NodeList, fn
 
 from stocksync.errors import InvalidInput
-from stocksync.store.context import Part, connected
+from stocksync.store.context import Part, connected, planned
 from stocksync.store.database import SqliteDatabase, Statement, among, in_order
 from stocksync.store.identifiers import first_id_at
 from stocksync.store.models import Account, Order
@@ -38,6 +38,8 @@ _COLUMNS = (
 
 NEWEST = "-created_at"
 _BY_TIME = {"created_at": (Operation.id,)}
+# Few: by id SQLite would go through all rows to find them.
+_IN_DOUBT_BY_TIME = {"created_at": (Operation.created_at, Operation.id)}
 SORTED_BY = _BY_TIME | {
     # A function, so that no database goes along the column's index through all rows to find the few that match.
     "order_id": (fn.COALESCE(Operation.order_id, ""), Operation.id),
@@ -122,7 +124,7 @@ class Page:
 class OperationLists(Part):
     """Pages, counts and the matrix of errors."""
 
-    @connected
+    @planned
     def page(
         self,
         wanted: Filter,
@@ -147,7 +149,9 @@ class OperationLists(Part):
         if not 1 <= limit <= 200 or not 0 <= offset <= 100_000:
             raise InvalidInput("limit", "1 to 200 rows from an offset of at most 100000")
         total, more = self.count(wanted)
-        columns = _BY_TIME if more or total > COUNTED else SORTED_BY
+        columns = (_BY_TIME if more or total > COUNTED else SORTED_BY) | (
+            _IN_DOUBT_BY_TIME if wanted.in_doubt else {}
+        )
         order = order if order.removeprefix("-") in columns else NEWEST
         found = in_order(
             self.matching(wanted, before, *_COLUMNS).join(Order, JOIN.LEFT_OUTER), order, columns
@@ -155,7 +159,7 @@ class OperationLists(Part):
         rows = [_document(row, now) for row in found.limit(limit + 1).offset(offset).dicts()]
         return Page(rows[:limit], total, more, rows[limit - 1]["id"] if len(rows) > limit else None, order)
 
-    @connected
+    @planned
     def count(self, wanted: Filter) -> tuple[int, bool]:
         """How many match, and whether there are more than that; by status alone, or all: always exact."""
         if wanted in (Filter(), Filter(status=wanted.status)):
@@ -164,12 +168,12 @@ class OperationLists(Part):
         found = self.matching(wanted).limit(COUNTED + 1).count()
         return min(found, COUNTED), found > COUNTED
 
-    @connected
+    @planned
     def count_all(self, wanted: Filter) -> int:
         """How many match, however many: for what is few while all is well."""
         return int(self.matching(wanted).count())
 
-    @connected
+    @planned
     def ids(self, wanted: Filter, limit: int, before: UUID | None = None) -> list[UUID]:
         """The ids of up to `limit` that match, below `before`."""
         return [row[0] for row in self.matching(wanted, before).limit(limit).tuples()]

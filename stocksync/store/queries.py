@@ -41,8 +41,10 @@ class Queries(Part):
     def status_of(self, operation_id: UUID) -> str | None:
         """The operation's status; None: unknown."""
         # As text, so that a SQLAlchemy session in the place of the database answers it too.
-        found = Statement("SELECT status FROM pending_stock_operations WHERE id = :id")
-        return next((str(row[0]) for row in self._rows(found, id=operation_id)), None)
+        rows = self._rows(
+            Statement("SELECT status FROM pending_stock_operations WHERE id = :id"), id=operation_id
+        )
+        return str(rows[0][0]) if rows else None
 
     @connected
     def status(self, now: datetime, stale_hours: float) -> dict[str, Any]:
@@ -209,7 +211,10 @@ class Queries(Part):
     @connected
     def movement_sums(self, sku: str) -> dict[str, int]:
         """What all movements of a SKU add up to, by warehouse."""
-        query = Movement.select(Movement.warehouse, fn.SUM(Movement.delta)).where(Movement.sku == sku)
+        # With the warehouses an index finds the SKU's own movements; without it reads those of all.
+        query = Movement.select(Movement.warehouse, fn.SUM(Movement.delta)).where(
+            Movement.warehouse.in_(Level.select(Level.warehouse).where(Level.sku == sku)), Movement.sku == sku
+        )
         return {warehouse: int(total) for warehouse, total in query.group_by(Movement.warehouse).tuples()}
 
 

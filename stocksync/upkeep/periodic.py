@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from stocksync.errors import StockSyncError
 from stocksync.queue.shutdown import Stop
 from stocksync.store.audit import audit
 from stocksync.store.cleanup import CleanUp
@@ -98,16 +99,22 @@ class PeriodicTasks(Part):
             self.run("monitor")
 
     def audited(self) -> list[str]:
-        """The promises that the audit found broken; it is run at most once an hour for this."""
+        """The promises that the audit found broken; it is run at most once an hour for this.
+
+        Raises StockSyncError: this hour's was not finished.
+        """
         last = next(iter(self.runs.latest("audit")), None)
-        if last is None or last["status"] == "failed" or self._clock() - last["started_at"] >= _AUDIT_EVERY:
+        # Once an hour though it failed: one that takes longer than a job may would take every monitor with it.
+        if last is None or self._clock() - last["started_at"] >= _AUDIT_EVERY:
             self.runs.run(
                 "audit",
                 lambda: {"broken": [finding.check for finding in audit(self._database)]},
                 LONGEST_RUN,
             )
             (last,) = self.runs.latest("audit")
-        return list(last["result"].get("broken", ()))
+        if last["status"] != "done":
+            raise StockSyncError("this hour's audit did not come to its end")
+        return list(last["result"]["broken"])
 
     @connected
     def sweep(self) -> dict[str, int]:
@@ -125,6 +132,7 @@ class PeriodicTasks(Part):
         while batch == _BATCH and rescued < _MOST_RESCUES:
             batch = deliveries.rescue(self._clock(), self._config.retry_max_attempts, _BATCH)
             rescued += batch
+        deliveries.bring_forward(self._clock())
         now, lanes = self._clock(), deliveries.due_lanes()
         later = {lane: moment for lane, moment in lanes.items() if moment > now}
         woken = sum(wakeups.wake(lane, force=True) for lane in lanes if lane not in later)

@@ -10,6 +10,7 @@ import pytest
 from stocksync.delivery.breaker import OUTAGE
 from stocksync.store.models import Discrepancy, Reconciliation
 from stocksync.store.tallies import Counts
+from stocksync.upkeep import periodic
 from stocksync.upkeep.alert_texts import KINDS, message, title
 from tests.shop import DELIVERED, REFUSED, SELLER, START, Shop, listed, open_shop
 from tests.watching import HOUR, Watched, execute, many, rows
@@ -126,6 +127,27 @@ BY_PROCESSES: dict[str, dict[str, bool] | None] = {
     "scheduler_silent": {"worker": True, "scheduler": False},
     "redis_away": None,
 }
+
+
+def test_an_audit_that_takes_too_long_stops_one_run_an_hour_and_settles_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbalanced(shop)
+    shop.runtime.periodic.run("monitor")
+    audits: list[int] = []
+
+    def too_long(_: Any) -> list[Any]:
+        audits.append(1)
+        raise TimeoutError("the job took longer than it may")
+
+    monkeypatch.setattr(periodic, "audit", too_long)
+    shop.clock.advance(HOUR)
+    with pytest.raises(TimeoutError):
+        shop.runtime.periodic.run("monitor")
+    for _ in range(3):
+        shop.clock.advance(60)
+        assert shop.runtime.periodic.run("monitor")["open"]["audit"] == 1  # nobody says that it is mended
+    assert audits == [1]
 
 
 def test_every_kind_is_played_here() -> None:

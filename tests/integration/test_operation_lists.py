@@ -176,14 +176,43 @@ def test_on_sqlite_every_list_is_read_along_an_index_that_ends_in_the_id(
             assert not any("TEMP B-TREE" in step for step in steps), (wanted, steps)
 
 
-def test_on_sqlite_what_is_in_doubt_is_counted_along_its_own_index(
+def test_on_postgresql_a_list_is_planned_for_the_sku_that_is_asked_for(postgres_url: str) -> None:
+    prepared = (
+        "SELECT COUNT(*) FROM pg_prepared_statements WHERE statement LIKE '%%pending_stock_operations%%'"
+    )
+    with open_shop(postgres_url) as shop, shop.runtime.database.scope():
+        database, lists = shop.runtime.database, shop.runtime.operation_lists
+        before = database.connection().prepare_threshold
+        for number in range(before + 3):
+            wanted = Filter(status="failed", sku=f"SKU-{number}")
+            lists.page(wanted, shop.clock())
+            lists.ids(wanted, 5)
+
+        assert database.execute_sql(prepared).fetchone() == (0,)
+        assert database.connection().prepare_threshold == before == 5
+
+
+def test_on_sqlite_what_is_in_doubt_is_counted_and_listed_along_its_own_index(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_shop(sqlite_url) as shop:
         for wanted in (Filter(in_doubt=True), Filter(in_doubt=True, until=START, since=START)):
-            count = partial(shop.runtime.operation_lists.count_all, wanted)
-            steps = plan_of_last(shop, count, monkeypatch)
-            assert any("pending_stock_operations_in_doubt" in step for step in steps), (wanted, steps)
+            lists = shop.runtime.operation_lists
+            for ask in (lists.count_all, partial(lists.page, now=shop.clock())):
+                steps = plan_of_last(shop, partial(ask, wanted), monkeypatch)
+                assert any("pending_stock_operations_in_doubt" in step for step in steps), (wanted, steps)
+
+
+def test_on_sqlite_the_movements_of_one_sku_are_summed_without_reading_those_of_others(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_shop(sqlite_url) as shop:
+        shop.runtime.inventory.add("A", "Ирина", 3)
+        sums = partial(shop.runtime.queries.movement_sums, "A")
+        steps = plan_of_last(shop, sums, monkeypatch)
+        assert any("stock_sync_movements_warehouse_sku_created_at" in step for step in steps), steps
+        assert not any("SCAN t1" in step for step in steps), steps
+        assert sums() == {"Ирина": 3}
 
 
 @pytest.mark.parametrize("bound", ["since", "until"])

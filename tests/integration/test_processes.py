@@ -162,7 +162,7 @@ def test_an_idle_worker_stays_under_sixty_megabytes(shop: Processes) -> None:
     assert proportional < 60 * 1024
 
 
-def test_a_large_seller_delays_a_small_one_by_no_more_than_a_slice_and_a_half(
+def test_a_large_seller_delays_a_small_one_by_no_more_than_two_slices(
     tmp_path: Path, sqlite_url: str, redis_url: str, sandbox: Sandbox
 ) -> None:
     sandbox.set_faults(latency_ms=10)
@@ -189,7 +189,7 @@ def test_a_large_seller_delays_a_small_one_by_no_more_than_a_slice_and_a_half(
 
     assert 1 < a_slice < 10_000
     assert recorded < told["small"]
-    assert before <= 1.5 * a_slice
+    assert before <= 2.5 * a_slice  # one under way, one that was queued already, and what was on its way
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

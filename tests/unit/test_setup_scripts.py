@@ -237,7 +237,7 @@ def test_ci_passes_when_every_check_does(bare_checkout: Checkout) -> None:
     assert ci_with_failing(bare_checkout, "nothing").returncode == 0
 
 
-@pytest.mark.parametrize("failing", ["ruff check", "ruff format", "mypy", "pytest"])
+@pytest.mark.parametrize("failing", ["ruff check", "ruff format", "mypy", "bin.audit", "bin.docs", "pytest"])
 def test_ci_fails_with_any_check_and_runs_the_others_all_the_same(
     bare_checkout: Checkout, failing: str
 ) -> None:

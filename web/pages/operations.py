@@ -122,8 +122,10 @@ def confirm(operation_id: str, moved: str) -> Any:
 @blueprint.post(f"/operations/bulk/<any({', '.join(ACTIONS)}):action>")
 def bulk(action: str) -> Any:
     """One action on the rows that were chosen, or a retry of one."""
-    chosen = request.form.getlist("retry", type=UUID) or request.form.getlist("id", type=UUID)
-    return _act(action, chosen[:PAGE_SIZE])
+    return _act(
+        action,
+        (request.form.getlist("retry", type=UUID) or request.form.getlist("id", type=UUID))[:PAGE_SIZE],
+    )
 
 
 @blueprint.route(f"/operations/all/<any({', '.join(ACTIONS)}):action>", methods=["GET", "POST"])

@@ -1,0 +1,1 @@
+"""The deterministic simulation behind `python -m benchmarks.simulate`; docs/proof.md says what it is for."""
