@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+import pytest
 from flask.testing import FlaskClient
 from peewee import CharField, TextField
 from playhouse.sqlite_ext import JSONField
@@ -256,3 +257,42 @@ def test_a_language_or_a_page_that_there_is_not_is_left_out(page: FlaskClient, s
         assert answer.status_code in (200, 302), query
         assert "Set-Cookie" not in answer.headers or "etc" not in answer.headers["Set-Cookie"]
     assert press(page, "/logout", next="//evil.example").location == "/login"
+
+
+@pytest.mark.parametrize("proxies", ["0", "1"])
+def test_a_forged_name_of_this_host_is_in_no_answer(database_url: str, proxies: str) -> None:
+    with open_shop(database_url, **SETTINGS, STOCK_SYNC_TRUSTED_PROXIES=proxies) as shop:
+        page = create_app(shop.runtime).test_client()
+        log_in(page)
+        names = (
+            "X-Forwarded-Host",
+            "X-Host",
+            "X-Original-Host",
+            "X-Forwarded-Server",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+        )
+        forged = dict.fromkeys(names, "evil.example") | {
+            "Forwarded": "for=1.2.3.4;host=evil.example;proto=https"
+        }
+        for path in ("/", "/login?next=/lanes", "/operations", "/nowhere", "/static//page.css", "/docs"):
+            answer = page.get(path, headers=forged, **SECURE)
+            assert "evil" not in f"{answer.headers}{answer.text}", path
+
+
+STARTS = (
+    *("//", "///", "/\\", "\\\\", "/%2f", "/%5c", "%2f%2f", "/\t/"),
+    *("/\n/", "https:", "https:/", "HTTPS://", "javascript:", "data:", " //", "/ /"),
+    *("/;@", "@", "/./", "/.//", "/..//", "\u0000//", "/\u2028/"),
+)
+"""How addresses of other sites may begin in the eyes of some browser."""
+
+
+def test_no_form_leads_to_another_site_however_it_is_written(shop: Shop, page: FlaskClient) -> None:
+    operation = shop.deduct()
+    for start in STARTS:
+        for path in (f"/operations/{operation}/retry", "/lanes/pause"):
+            answer = press(page, path, back=f"{start}evil.example/", lane="x", reason="x")
+            assert answer.status_code == 303
+            where = urljoin("http://localhost/lanes/pause", answer.location or "/")
+            assert urlsplit(where)[:2] == ("http", "localhost"), (start, answer.location)

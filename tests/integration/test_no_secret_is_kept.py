@@ -15,6 +15,8 @@ from redis import Redis
 
 from stocksync.credentials import hash_key, hash_password
 from stocksync.sandbox import Sandbox
+from stocksync.store.database import open_database
+from stocksync.store.models import MODELS
 from tests.processes import Processes
 from tests.quick_processes import QUICK, flagged, take_orders
 from tests.servers import free_port, wait_until
@@ -103,8 +105,12 @@ def everything(shop: Processes, redis_url: str) -> str:
     redis: Any = Redis.from_url(redis_url)
     redis.config_set("rdbcompression", "no")
     values = [str(redis.dump(key)) for key in redis.scan_iter()]
-    rows = [
+    said = [
         str(shop.command(*words.split()))
         for words in ("operations list", "alerts list --all", "status", "lanes list")
     ]
-    return "\n".join([shop.logs(), *values, *rows])
+    database = open_database(shop.environment["DATABASE_URL"])
+    with database.scope():
+        tables = {model._meta.table_name for model in MODELS}
+        rows = [str(database.execute_sql(f"SELECT * FROM {table}").fetchall()) for table in sorted(tables)]
+    return "\n".join([shop.logs(), *values, *said, *rows])

@@ -34,14 +34,35 @@ def patterns() -> Iterator[tuple[str, str]]:
                 if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                     of = node.func
                     ours = isinstance(of, ast.Name) and of.id in HELPERS
-                    named = isinstance(of, ast.Attribute) and of.attr in CALLS and ast.unparse(of.value) == "re"
+                    named = (
+                        isinstance(of, ast.Attribute) and of.attr in CALLS and ast.unparse(of.value) == "re"
+                    )
                     if (ours or named) and isinstance(node.args[0].value, str):
                         yield f"{path.relative_to(ROOT)}:{node.lineno}", node.args[0].value
 
 
 def hostile_texts() -> Iterator[str]:
     """Long runs of what patterns repeat, with an end that fits none."""
-    for part in ("a", "0", " ", "-", ":", ",", "<", "\n", "é", "a ", "0-", "a:", "1.", "a,", "(", "\\", "=a", "2026-"):
+    for part in (
+        "a",
+        "0",
+        " ",
+        "-",
+        ":",
+        ",",
+        "<",
+        "\n",
+        "é",
+        "a ",
+        "0-",
+        "a:",
+        "1.",
+        "a,",
+        "(",
+        "\\",
+        "=a",
+        "2026-",
+    ):
         yield part * (LENGTH // len(part)) + "\x00"
 
 
