@@ -45,8 +45,11 @@ def hash_password(password: str, salt: str | None = None) -> str:
 def password_fits(password: str, who: Credential | None) -> bool:
     """Whether it is theirs; takes as long for nobody as for somebody."""
     kept = who.hash if who else _NOBODY
-    found = hash_password(password[:MAX_PASSWORD], kept.split("$")[1])
-    return secrets.compare_digest(found, kept) and who is not None and len(password) <= MAX_PASSWORD
+    return (
+        secrets.compare_digest(hash_password(password[:MAX_PASSWORD], kept.split("$")[1]), kept)
+        and who is not None
+        and len(password) <= MAX_PASSWORD
+    )
 
 
 def hash_key(key: str) -> str:
@@ -57,8 +60,7 @@ def hash_key(key: str) -> str:
 def owner_of(key: str, keys: list[Credential]) -> Credential | None:
     """Whose key it is; None: nobody's. Takes as long whichever it is."""
     found = hash_key(key)
-    owners = [each for each in keys if secrets.compare_digest(each.hash, found)]
-    return owners[0] if owners else None
+    return next(iter([each for each in keys if secrets.compare_digest(each.hash, found)]), None)
 
 
 def read_credentials(text: str, hashes: re.Pattern[str]) -> tuple[list[Credential], list[str]]:

@@ -198,8 +198,11 @@ def harness(database_url: str | None = None, **settings: Any) -> Iterator[Harnes
         ConfigurationError, DatabaseUnavailable
     """
     with TemporaryDirectory(prefix="stocksync-", ignore_cleanup_errors=True) as folder:
-        url = database_url or f"sqlite:///{folder}/test.sqlite3"
-        given = {"database_url": url, "retry_jitter": False, **settings}
+        given = {
+            "database_url": database_url or f"sqlite:///{folder}/test.sqlite3",
+            "retry_jitter": False,
+            **settings,
+        }
         # No sender threads: a number that no environment may ask for.
         made = Harness(StockSyncConfig.load({}, **given).model_copy(update={"delivery_concurrency": 0}))
         database, before = made.runtime.database, use(made.runtime)

@@ -270,10 +270,13 @@ def _handle_http_error(error: HTTPException) -> Any:
     if error.response is not None:
         return error.response
     code, said = error.code or 500, error.description or error.name
-    body = jsonify(detail=said) if for_program() else _page(_MESSAGES.get(code) or said, code)
-    # What the code demands: Allow, Retry-After, WWW-Authenticate.
-    headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
-    return body, code, headers | ({"WWW-Authenticate": "Bearer"} if code == 401 else {})
+    return (
+        jsonify(detail=said) if for_program() else _page(_MESSAGES.get(code) or said, code),
+        code,
+        # What the code demands: Allow, Retry-After, WWW-Authenticate.
+        {name: value for name, value in error.get_headers() if name != "Content-Type"}
+        | ({"WWW-Authenticate": "Bearer"} if code == 401 else {}),
+    )
 
 
 def _page(message: Any, code: int) -> str:

@@ -23,8 +23,12 @@ from stocksync.runtime import current
 from stocksync.store.migrate import migrate, pending
 
 _SANDBOX_TOKEN = "sandbox"  # noqa: S105 (it opens the stand-in alone)
-# The page: one process with eight threads, so that all share one pool of connections.
-_GUNICORN = "--worker-class gthread --workers 1 --threads 8 --graceful-timeout 8 --access-logfile - --no-control-socket"
+# The page: one process with eight threads, so that all share one pool of connections. Its log says nothing of what a
+# client is free to call itself: gunicorn would write line ends in a user's name as they are.
+_GUNICORN = (
+    "--worker-class gthread --workers 1 --threads 8 --graceful-timeout 8 --access-logfile - --no-control-socket "
+    """--config python:stocksync.web.server --access-logformat '%(h)s - - %(t)s "%(r)s" %(s)s %(b)s'"""
+)
 _PORT, _SHARE = click.IntRange(0, 65535), click.FloatRange(0, 1)
 _ROLE = click.Choice([role.name.lower() for role in credentials.Role])
 
@@ -56,11 +60,13 @@ def web(host: str, port: int) -> None:
     """
     with needs_extra("web"):
         import_module("gunicorn")
-    words = f"--bind {host}:{port} {_GUNICORN} {os.environ.get('GUNICORN_CMD_ARGS', '')}"
     os.execve(  # noqa: S606 (our own words)
         sys.executable,
         (sys.executable, "-m", "gunicorn", "stocksync.web:create_app()"),
-        os.environ | {"GUNICORN_CMD_ARGS": words},
+        os.environ
+        | {
+            "GUNICORN_CMD_ARGS": f"--bind {host}:{port} {_GUNICORN} {os.environ.get('GUNICORN_CMD_ARGS', '')}"
+        },
     )
 
 

@@ -23,6 +23,12 @@ _OUR_FUNCTION = re.compile(
     rf"(?:{re.escape(TASKS)}|jobs\.delivery\.|jobs\.periodic\.)(deliver_lane|sweep|reconcile|monitor|cleanup)"
 )
 """`jobs.*` is where they were; jobs that wait under these names, and periodic entries, are still done."""
+_FIELDS = frozenset(
+    b"data origin description meta status created_at enqueued_at started_at ended_at last_heartbeat worker_name "
+    b"result_ttl failure_ttl".split()
+)
+"""Of a job's hash, what counts. RQ calls whatever function is named as a callback, also of a job that it does not run,
+and asks whatever address is named as a webhook."""
 _TTL: dict[str, Any] = {"result_ttl": 300, "failure_ttl": 7 * 86400}
 _JOB_TIMEOUT = 180
 BLOCKING_SECONDS = 3
@@ -44,18 +50,16 @@ class StockSyncJob(Job):
     def func(self) -> Any:
         """The function that it names. Raises DeserializationError for a job that is not one of ours."""
         found = _OUR_FUNCTION.fullmatch(str(self.func_name))
-        if (
-            found is None
-            or self.instance is not None
-            or isinstance(self._success_callback_name, str)
-            or isinstance(self._failure_callback_name, str)
-            or isinstance(self._stopped_callback_name, str)
-        ):
+        if found is None or self.instance is not None:
             raise DeserializationError(
-                f"job {self.id} asks for {self.func_name!r}; only functions of {TASKS}* are run, without callbacks"
+                f"job {self.id} asks for {self.func_name!r}; only functions of {TASKS}* are run"
             )
         self.func_name = TASKS + found[1]
         return super().func
+
+    def restore(self, raw_data: Any) -> None:
+        """Take from Redis the fields that our jobs have, and no others."""
+        super().restore({name: value for name, value in raw_data.items() if name in _FIELDS})
 
 
 def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool = False) -> Redis:
@@ -87,16 +91,12 @@ def processes_alive(connection: Redis, queue_name: str, prefix: str, now: dateti
 
     A worker notes when it was last heard; the scheduler renews a lock of some seconds at every tick.
     """
-    beats = [
-        cast(bytes | None, connection.hget(key, "last_heartbeat"))
-        for key in worker_registration.get_keys(Queue(queue_name, connection=connection))
-    ]
     return {
         # Idle, a worker is heard every few seconds; during a job it is not.
         "worker": any(
             now - datetime.fromisoformat(beat.decode()).astimezone(UTC) < timedelta(seconds=_JOB_TIMEOUT + 60)
-            for beat in beats
-            if beat
+            for key in worker_registration.get_keys(Queue(queue_name, connection=connection))
+            if (beat := cast(bytes | None, connection.hget(key, "last_heartbeat")))
         ),
         "scheduler": bool(connection.exists(scheduler_lock(prefix))),
     }

@@ -66,8 +66,9 @@ def run_demo(exit_after: bool, port: int) -> int:
             )
             migrate(runtime.database)
             with redis, Supervisor(_COMMANDS, environment, _STOP_SECONDS, log):
-                seconds = _play(forms, runtime, sandbox, page)
-                figures, all_is_well = _report(forms, runtime, sandbox, page, seconds)
+                figures, all_is_well = _report(
+                    forms, runtime, sandbox, page, _play(forms, runtime, sandbox, page)
+                )
                 if not all_is_well:
                     said = Path(log.name).read_text(encoding="utf-8").splitlines()
                     _say(

@@ -135,8 +135,9 @@ class Tallies(Part):
                     limit=limit,
                 )
                 for at, counts in rows:
-                    span = spans[int(cast(datetime, as_utc(at)).timestamp()) // coarse]
-                    span.update(Tally.counts.python_value(counts))
+                    spans[int(cast(datetime, as_utc(at)).timestamp()) // coarse].update(
+                        Tally.counts.python_value(counts)
+                    )
                 for number, total in spans.items():
                     self.add(total, datetime.fromtimestamp(number * coarse, UTC), coarse)
             folded += len(rows)

@@ -68,8 +68,9 @@ def _main() -> int:
     NotifyBase.overflow_mode = apprise.OverflowMode.SPLIT
     messengers = apprise.Apprise()
     known = [messengers.add(url) for url in request["urls"]]
-    told = messengers.notify(body=request["text"], body_format=apprise.NotifyFormat.TEXT) and all(known)
-    return 0 if told else 1
+    return int(
+        not (messengers.notify(body=request["text"], body_format=apprise.NotifyFormat.TEXT) and all(known))
+    )
 
 
 if __name__ == "__main__":

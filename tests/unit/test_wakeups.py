@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -92,7 +93,7 @@ def test_a_job_carries_a_lane_and_no_data_as_json(redis: Redis, wakeups: RedisWa
     [
         *("os.system", "builtins.eval", "jobsx.evil", "jobs.worker.run", "stocksync.runtime.current"),
         *("stocksync.queue.tasks.runtime.use", "jobs.periodic.runtime.use", "stocksync.queue.tasks."),
-        *("stocksync.queue.tasks.current", "stocksync.queue.tasks.Runtime", "stocksync.queue.tasks.partial"),
+        *("stocksync.queue.tasks.current", "stocksync.queue.tasks.Runtime", "stocksync.queue.tasks._done"),
     ],
 )
 def test_a_job_that_names_another_function_is_not_run(redis: Redis, function: str) -> None:
@@ -100,6 +101,29 @@ def test_a_job_that_names_another_function_is_not_run(redis: Redis, function: st
 
     with pytest.raises(DeserializationError, match="only functions of stocksync"):
         _ = job.func
+
+
+def test_callbacks_webhooks_retries_and_times_of_a_job_are_left_out(
+    redis: Redis, wakeups: RedisWakeups
+) -> None:
+    wakeups.wake("a")
+    key = jobs(redis)[0].key
+    fields: dict[Any, Any] = {
+        **{f"{kind}_callback_name": "os.abort" for kind in ("success", "failure", "stopped")},
+        "webhooks": '[{"url": "http://127.0.0.1/", "job_status": "finished"}]',
+        "timeout": "1000000",
+        "retries_left": "9",
+        "repeats_left": "9",
+        "dependency_ids": '["b"]',
+    }
+    redis.hset(key, mapping=fields)
+
+    (job,) = jobs(redis)
+
+    assert (job.func, job.args) == (tasks.deliver_lane, ["a"])
+    assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
+    left_out = (job.webhooks, job.timeout, job.retries_left, job.repeats_left, job.dependency_ids)
+    assert not any(left_out)
 
 
 @pytest.mark.parametrize(
