@@ -70,7 +70,7 @@ FAULTS = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def database() -> Iterator[SimulatedDatabase]:
     """One for all seeds: each begins with an empty one."""
     made = SimulatedDatabase()
@@ -78,7 +78,7 @@ def database() -> Iterator[SimulatedDatabase]:
     made.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def results(database: SimulatedDatabase) -> list[Result]:
     """Of hundreds of seeds, with their whole histories."""
     return [run_seed(seed, 12, database, history=0) for seed in range(1, SEEDS + 1)]
