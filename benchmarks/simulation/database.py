@@ -6,14 +6,14 @@ A transaction holds the one connection until its end, as BEGIN IMMEDIATE keeps o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.simulation.world import Broken
 from stocksync.errors import DatabaseUnavailable
 from stocksync.store import deliveries
 from stocksync.store.database import SqliteDatabase, bind_models
-from stocksync.store.dialects import Parameters, Statement
+from stocksync.store.dialects import Statement
 from stocksync.store.migrate import migrate
 
 if TYPE_CHECKING:
@@ -101,14 +101,9 @@ class SimulatedDatabase(SqliteDatabase):
 
     def run(self, statement: Statement, **parameters: Any) -> Any:
         if self.world and self.on_rescue and statement is deliveries._RESCUE:
-            for name in self.look(_STRANDED, self.bound(parameters["now"])):
+            for name in self.look(_STRANDED, *self.dialect.bound({"now": parameters["now"]}).values()):
                 self.on_rescue(name)
         return super().run(statement, **parameters)
-
-    def run_many(self, statement: Statement, rows: Iterable[Parameters]) -> None:
-        if self.world and self.world.current:
-            self.world.current.point("a statement")
-        super().run_many(statement, rows)
 
     def commit(self) -> None:
         world = self.world

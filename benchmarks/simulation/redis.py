@@ -58,6 +58,10 @@ class SimulatedRedis:
         self.command()
         self.keys.pop(key, None)
 
+    def exists(self, key: str) -> int:
+        self.command()
+        return int(self.keys.get(key, -1.0) > self.world.now)
+
     def hgetall(self, key: str) -> dict[bytes, bytes]:
         self.command()
         return self.breaker.hgetall(key)

@@ -21,11 +21,12 @@ from stocksync.store.values import as_utc
 _OURS = """
     SELECT o.id, o.order_id, o.state_version, o.is_stock_updated,
            (SELECT COALESCE(SUM(n.deducted - n.refunded), 0) FROM stock_sync_order_lines AS n WHERE n.order_ref = o.id),
-           NOT EXISTS (SELECT 1 FROM stock_sync_order_lines AS n WHERE n.order_ref = o.id AND n.sku IS NOT NULL
-                       AND NOT n.waived AND n.deducted < n.quantity),
+           NOT EXISTS (SELECT 1 FROM stock_sync_order_lines AS n
+                       WHERE n.order_ref = o.id AND n.sku IS NOT NULL AND NOT n.waived AND n.deducted < n.quantity),
            o.due_at IS NULL AND o.claim_id IS NULL AND o.updated_at <= :changed_since,
-           EXISTS (SELECT 1 FROM pending_stock_operations AS d WHERE d.order_ref = o.id AND d.applied = 'unknown')
-             OR o.waiting IN ('failed', 'cancelled') AND o.delivered_version < o.state_version,
+           o.waiting = 'cancelled' AND o.delivered_version < o.state_version OR EXISTS (
+             SELECT 1 FROM pending_stock_operations AS d WHERE d.order_ref = o.id
+               AND (d.applied = 'unknown' OR d.status = 'failed' AND o.waiting = 'failed')),
            (SELECT MAX(c.completed_at) FROM pending_stock_operations AS c WHERE c.order_ref = o.id)
     FROM stock_sync_orders AS o WHERE """
 # A difference is over when both sides agree. One that a person left is over, too, once it changed: it is not brought
@@ -54,10 +55,9 @@ _NOTE = Statement("""
 class OurSide(NamedTuple):
     """An order as we have it.
 
-    `state`: what we say; None: nothing. `deducted`: units of it that are out, net. `settled`: no stock line waits to
-    be deducted. `resting`: neither due nor claimed, and not changed within the grace time. `stopped`: given up, in
-    doubt, or its delivery was cancelled by a person. `completed_at`: when the last of its operations was; a repair
-    does not renew it, so that what never stays repaired comes to a person.
+    `state`: what we say; None: nothing. `deducted`: units out, net. `settled`: no stock line waits to be deducted.
+    `resting`: neither due nor claimed, not changed in the grace time. `stopped`: an operation has failed or is in doubt, or
+    a person cancelled. `completed_at`: of its last operation; no repair renews it, so a person sees what never stays repaired.
     """
 
     id: UUID

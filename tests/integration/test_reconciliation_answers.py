@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from stocksync.contrib.sqlalchemy import with_session
+from stocksync.delivery.answers import Answer, Verdict
 from stocksync.delivery.client import OrdersClient
 from stocksync.errors import OpenTransaction, RemoteError
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
-from tests.reconciling import found, open_delivering_shop, open_sandbox, reconcile, say, sell
+from tests.reconciling import flags, found, open_delivering_shop, open_sandbox, reconcile, say, sell
 from tests.shop import SELLER, Shop, goods, open_shop
 
 
@@ -35,6 +36,33 @@ def shop(database_url: str, sandbox: Sandbox) -> Iterator[Shop]:
 def sqlite_shop(sqlite_url: str, sandbox: Sandbox) -> Iterator[Shop]:
     with open_delivering_shop(sqlite_url, sandbox) as opened:
         yield opened
+
+
+def test_a_repair_that_the_remote_refuses_for_good_is_brought_up_again_and_then_comes_to_a_person(
+    shop: Shop, sandbox: Sandbox
+) -> None:
+    sell(shop, "a")
+    say(sandbox, {"a": False})
+    tell = shop.runtime.sender.update_stock_status
+    refused = Answer(Verdict.INVALID, "Http422", "no", 422)
+    shop.runtime.sender.update_stock_status = lambda **_: refused  # type: ignore[method-assign]
+    assert reconcile(shop)["fixed"] == 1
+    shop.drain()
+    shop.clock.advance(300)
+
+    # No operation has failed, so nobody has it yet.
+    assert (shop.order("a").waiting, shop.statuses()) == ("failed", ["completed"])
+    again = reconcile(shop)
+    assert (again["buckets"], again["fixed"]) == ({"missing_remote": 1}, 1)
+    shop.drain()
+
+    shop.clock.advance(days=1)
+    late = reconcile(shop)
+    assert (found(late), late["fixed"]) == ([("a", "missing_remote")], 0)
+    shop.runtime.sender.update_stock_status = tell  # type: ignore[method-assign]
+    shop.runtime.reconciliation.fix(late["discrepancies"][0]["id"], actor="Anna", reason="allowed by now")
+    shop.drain()
+    assert flags(sandbox) == {"a": True}
 
 
 def test_an_answer_older_than_a_delivery_leads_to_no_repair(shop: Shop, sandbox: Sandbox) -> None:
