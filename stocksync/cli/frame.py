@@ -56,7 +56,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(2)
     except (StockSyncError, PeeweeException, OSError) as error:
-        print(f"error: {in_words(error)}", file=sys.stderr)
+        print("error:", "".join(filter(str.isprintable, in_words(error))), file=sys.stderr)
     sys.exit(1)
 
 
@@ -93,8 +93,8 @@ def show(answer: Answer, as_json: bool) -> None:
         else answer.lines
     )
     for line in lines:
-        # Half a surrogate pair has no UTF-8; it is shown as its escape.
-        click.echo(line.encode("utf-8", "backslashreplace").decode())
+        # What would move a terminal's cursor is shown as its escape, and so is half a surrogate pair, which has no UTF-8.
+        click.echo("".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line))
     if not answer.ok:
         raise click.exceptions.Exit(1)
 

@@ -177,10 +177,12 @@ class EventFormatter(logging.Formatter):
             if name in record.__dict__
         }
         if self._as_json:
-            return json.dumps(
-                {"time": at, "level": record.levelname, "logger": record.name, "message": said, **fields},
-                ensure_ascii=False,
-                default=str,
+            return printable(
+                json.dumps(
+                    {"time": at, "level": record.levelname, "logger": record.name, "message": said, **fields},
+                    ensure_ascii=False,
+                    default=str,
+                )
             )
         return " ".join(
             [

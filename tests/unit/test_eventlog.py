@@ -65,6 +65,17 @@ def test_on_a_platform_an_event_is_one_json_object(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
+def test_nothing_in_an_event_moves_the_cursor_of_who_reads_it(log_format: str) -> None:
+    stream = logged(log_format)
+    hostile = "a\x1b[2J\x9b2J\u2028b\u202ec\r\x85\x00d"
+    logging.getLogger("stocksync.x").warning("%s", hostile, extra={"lane": hostile, "order": hostile})
+
+    line = stream.getvalue().removesuffix("\n")
+    assert line.isprintable()
+    assert "a" in line
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
 def test_no_secret_is_logged_not_even_in_a_traceback(log_format: str) -> None:
     stream = logged(log_format, **SECRETS)
     log = logging.getLogger("stocksync.x")
