@@ -202,7 +202,6 @@ def test_every_page_is_drawn_and_has_no_serious_fault_of_access(browser: Browser
             with visiting(browser, address, size, theme=theme, locale="ru-RU") as visitor:
                 for name, path in pages(known).items():
                     visitor.go(path)
-                    visitor.page.wait_for_load_state("networkidle")
                     shot = SCREENS / f"{name}-{theme}-{size[0]}.png"
                     visitor.page.screenshot(path=shot, full_page=True)
                     assert visitor.serious() == [], (name, theme, size)

@@ -185,7 +185,7 @@ def run(fresh_url: Any, examples: int) -> None:
 def test_random_shops_on_sqlite(migrated_sqlite: Path) -> None:
     folder = quick_folder("stocksync-shops-")
     try:
-        run(lambda: f"sqlite:///{shutil.copy(migrated_sqlite, folder / uuid4().hex)}", 120)
+        run(lambda: f"sqlite:///{shutil.copy(migrated_sqlite, folder / uuid4().hex)}", 60)
     finally:
         shutil.rmtree(folder)
 
@@ -199,7 +199,7 @@ def test_random_shops_on_postgresql(postgres_server: Any, migrated_postgres: str
         return str(postgres_server.url(made[-1]))
 
     try:
-        run(fresh, 20)
+        run(fresh, 10)
     finally:
         for name in made:
             postgres_server.drop_database(name)
