@@ -62,6 +62,21 @@ def test_ten_hours_away_use_up_no_attempt_and_recovery_takes_one_probe(shop: Sho
     assert shop.broken_promises() == []
 
 
+def test_the_answer_that_closes_the_breaker_wakes_every_lane_that_waited(shop: Shop) -> None:
+    go_away(shop)
+    for number in range(6):
+        shop.deduct(f"order-{number}")
+    shop.service.sync_stock_deduction("seller-2", "another", "A", 1)
+    shop.drain()
+    shop.drain("seller-2")
+    come_back(shop)
+    shop.clock.advance(5)
+    shop.wakeups.woken.clear()
+    shop.drain()
+
+    assert "seller-2" in shop.wakeups.woken
+
+
 def test_while_away_it_is_asked_once_in_a_while_and_not_by_every_order(shop: Shop) -> None:
     go_away(shop)
     with shop.runtime.database.transaction_scope():
