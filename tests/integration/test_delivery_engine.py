@@ -109,6 +109,22 @@ def test_the_log_tells_each_attempt(shop: Shop) -> None:
     assert shop.operation(operation)["retry_count"] == 1
 
 
+def test_the_log_says_what_the_remote_said_and_at_which_attempt(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    operation = shop.deduct()
+    shop.remote.answer = lambda _: REFUSED
+    shop.drain()
+    shop.clock.advance(60)
+    with caplog.at_level("INFO", "stocksync"):
+        shop.drain()
+
+    entries = [one for one in shop.operation(operation)["log"] if one["action"] == "sync_failed"]
+    assert [one["details"] for one in entries] == [{"class": "NotSuccessful", "message": "not today"}] * 2
+    (said,) = (record for record in caplog.records if "not delivered" in record.message)
+    assert said.__dict__["attempt"] == 2
+
+
 def test_five_failures_in_all_end_as_failed(shop: Shop) -> None:
     shop.remote.answer = lambda _: REFUSED
     operation = shop.deduct()

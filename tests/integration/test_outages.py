@@ -77,6 +77,16 @@ def test_the_answer_that_closes_the_breaker_wakes_every_lane_that_waited(shop: S
     assert "seller-2" in shop.wakeups.woken
 
 
+def test_failures_after_an_answer_are_counted_from_there(shop: Shop) -> None:
+    """Four in a row are one too few for the breaker, whatever came before them."""
+    for number in range(5):
+        shop.deduct(f"order-{number}")
+    shop.remote.answer = lambda order_id: DELIVERED if order_id == "order-0" else NO_ANSWER
+    shop.drain()
+
+    assert shop.runtime.breaker.open_until() is None
+
+
 def test_while_away_it_is_asked_once_in_a_while_and_not_by_every_order(shop: Shop) -> None:
     go_away(shop)
     with shop.runtime.database.transaction_scope():
