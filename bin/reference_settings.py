@@ -46,7 +46,7 @@ GROUPS: tuple[tuple[str, str, dict[str, str]], ...] = (
         {
             "delivery_concurrency": "Requests that one worker has open at a time, at most.",
             "delivery_batch_size": "Orders that are claimed in one transaction.",
-            "delivery_slice_seconds": "For how long one job works on one seller before the next has its turn; also one step of reconciliation and clean-up.",
+            "delivery_slice_seconds": "For how long one job works on one seller while nobody else waits (else a quarter of a second); also one step of reconciliation and clean-up.",
             "delivery_lease_seconds": "For how long a claim holds. Another worker takes over after that; it must exceed the time of one call.",
             "sweep_interval_seconds": "How often lost claims and lost wake-ups are looked for.",
             "microservice_connect_timeout": "Seconds to connect.",
