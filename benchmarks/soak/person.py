@@ -61,7 +61,7 @@ class Session:
                 self._connection.request("POST" if form is not None else "GET", path, body, headers)
                 answer = self._connection.getresponse()
                 break
-            except http.client.RemoteDisconnected:
+            except ConnectionResetError:
                 # The server closes a connection that rested for 2 s; a browser asks again on a new one.
                 self._connection.close()
                 if attempt == 2:

@@ -89,7 +89,7 @@ class EmbeddedRedis:
         # A Unix socket's path has 104 bytes on macOS and 108 on Linux, the closing zero included.
         if len(name) > 100:
             # Whoever has taken the name before us is refused below, and nobody else may connect to ours.
-            self.socket_path = Path("/tmp", f"stocksync-{hashlib.sha256(name).hexdigest()[:16]}.sock")  # noqa: S108 (checked for its owner)
+            self.socket_path = Path("/tmp", f"stocksync-{hashlib.sha256(name).hexdigest()[:16]}.sock")  # noqa: S108 (a socket, closed to others)
         self.url = f"unix://{quote(str(self.socket_path))}"
 
     def __enter__(self) -> Self:

@@ -58,8 +58,11 @@ class StockSyncJob(Job):
         return super().func
 
     def restore(self, raw_data: Any) -> None:
-        """Take from Redis the fields that our jobs have, and no others."""
-        super().restore({name: value for name, value in raw_data.items() if name in _FIELDS})
+        """Take from Redis the fields that our jobs have, and no others; the time that a job may take is always ours."""
+        super().restore(
+            {name: value for name, value in raw_data.items() if name in _FIELDS}
+            | {b"timeout": b"%d" % _JOB_TIMEOUT}
+        )
 
 
 def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool = False) -> Redis:

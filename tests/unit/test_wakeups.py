@@ -122,8 +122,23 @@ def test_callbacks_webhooks_retries_and_times_of_a_job_are_left_out(
 
     assert (job.func, job.args) == (tasks.deliver_lane, ["a"])
     assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
-    left_out = (job.webhooks, job.timeout, job.retries_left, job.repeats_left, job.dependency_ids)
-    assert not any(left_out)
+    assert not any((job.webhooks, job.retries_left, job.repeats_left, job.dependency_ids))
+    assert job.timeout == 180
+
+
+@pytest.mark.parametrize("said", ["99999999999", "-1", "no number", None])
+def test_a_job_may_take_as_long_as_we_say_whatever_its_hash_says(
+    redis: Redis, wakeups: RedisWakeups, said: str | None
+) -> None:
+    wakeups.wake("a")
+    (job,) = jobs(redis)
+    if said is None:
+        redis.hdel(job.key, "timeout")
+    else:
+        redis.hset(job.key, "timeout", said)
+
+    (fetched,) = jobs(redis)
+    assert fetched.timeout == 180
 
 
 @pytest.mark.parametrize(
