@@ -53,7 +53,6 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
         )
         self.scheduled_jobs_key = wakeups.scheduled_jobs_key
         self.scheduler_lock_key = scheduler_lock(wakeups.prefix)
-        self.quarantine_key = f"{wakeups.prefix}:scheduler:quarantine"
         self._wakeups = wakeups
         self._tasks = {f"{_PERIODIC}{name}": task for name, task in tasks.items()}
         self._now = now
@@ -94,9 +93,9 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
             except (RedisError, OSError):
                 raise
             except Exception as error:  # whatever is wrong with an entry, those behind it go on
-                log.error("scheduler entry %r can't be read (%s); put aside", raw, error)
-                self.connection.hset(self.quarantine_key, raw, f"{type(error).__name__}: {error}"[:500])
-                self.connection.expire(self.quarantine_key, 7 * 86400)
+                log.error(
+                    "scheduler entry %r can't be read (%s: %s); dropped", raw, type(error).__name__, error
+                )
                 self.connection.zrem(self.scheduled_jobs_key, raw)
         return len(due)
 

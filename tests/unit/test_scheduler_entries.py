@@ -1,4 +1,4 @@
-"""rq-scheduler's entries, hardened: what is missing comes back, what can't be read is put aside, one scheduler works."""
+"""rq-scheduler's entries, hardened: what is missing comes back, what can't be read is dropped, one scheduler works."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_lane_that_is_due_later_waits(bench: SchedulerBench) -> None:
     assert bench.queued() == ["stocksync.queue.tasks.sweep"]
 
 
-def test_an_undecodable_entry_is_put_aside_and_those_behind_it_go_on(
+def test_an_undecodable_entry_is_dropped_and_those_behind_it_go_on(
     bench: SchedulerBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.redis.hset(StockSyncJob.key_for("broken"), mapping={"data": b"\x80nonsense", "created_at": "x"})
@@ -122,18 +122,21 @@ def test_an_undecodable_entry_is_put_aside_and_those_behind_it_go_on(
 
     assert "stocksync.queue.tasks.deliver_lane" in bench.queued()
     assert "broken" not in bench.entries()
-    assert bench.redis.hexists(bench.scheduler.quarantine_key, "broken")
-    assert "put aside" in caplog.text
+    assert "b'broken' can't be read" in caplog.text
+    assert "dropped" in caplog.text
 
 
-def test_an_entry_for_a_function_that_is_not_ours_is_put_aside(bench: SchedulerBench) -> None:
+def test_an_entry_for_a_function_that_is_not_ours_is_dropped(
+    bench: SchedulerBench, caplog: pytest.LogCaptureFixture
+) -> None:
     foreign = StockSyncJob.create("os.system", args=("true",), id="foreign", connection=bench.redis)
     foreign.save()
     bench.redis.zadd(bench.wakeups.scheduled_jobs_key, {"foreign": START.timestamp()})
     bench.scheduler.tick()
 
     assert bench.queued() == ["stocksync.queue.tasks.sweep"]
-    assert bench.redis.hexists(bench.scheduler.quarantine_key, "foreign")
+    assert "foreign" not in bench.entries()
+    assert "only functions of stocksync.queue.tasks." in caplog.text
 
 
 def test_an_entry_without_a_job_is_dropped(bench: SchedulerBench) -> None:
