@@ -23,8 +23,8 @@ WANTED = {(64, 1): 0.9, (128, 2): 0.9}
 def measure(bench: Bench) -> Result:
     """Orders a second, and their share of connections / (the latency measured at the stub)."""
     _ = bench.redis
-    count, ours = bench.count(1600, 400), bench.count(6400, 1600)
-    result = Result("peers-latency", f"remote with 50 ms, {count} jobs each, ours {ours} orders")
+    count, ours = bench.count(1600, 400), bench.count(100, 25)
+    result = Result("peers-latency", f"remote with 50 ms, {count} jobs each, ours {ours} orders a connection")
     peers = present(bench, result)
     alone = [peer.name for peer in peers if not peer.many]
     if alone:
@@ -40,11 +40,15 @@ def measure(bench: Bench) -> Result:
 
 
 def _measure(bench: Bench, kind: str, peers: list[Peer], count: int, ours: int, result: Result) -> None:
+    """`ours`: orders a connection, so that rounds of few and of many connections take the same time."""
     shares: dict[str, list[float]] = {}
     with ExitStack() as made:
         stub = made.enter_context(bench.stub(LATENCY))
         few = made.enter_context(backlog(bench, kind, count))
-        many = made.enter_context(backlog(bench, kind, ours))
+        many = {
+            connections: made.enter_context(backlog(bench, kind, ours * connections))
+            for connections in dict(OURS)
+        }
 
         def kept(name: str, connections: int, one: Round) -> float:
             share = one.rate * one.stub["mean_latency"] / connections
@@ -53,7 +57,15 @@ def _measure(bench: Bench, kind: str, peers: list[Peer], count: int, ours: int, 
 
         def by_us(name: str, connections: int, workers: int) -> float:
             settings = {"STOCK_SYNC_DELIVERY_CONCURRENCY": str(connections // workers)}
-            one = round_of_workers(bench, stub, kind, many, ours, workers=workers, settings=settings)
+            one = round_of_workers(
+                bench,
+                stub,
+                kind,
+                many[connections],
+                ours * connections,
+                workers=workers,
+                settings=settings,
+            )
             return kept(name, connections, one)
 
         def by(name: str, connections: int, peer: Peer) -> float:
