@@ -19,7 +19,8 @@ from stocksync.store.migrate import migrate
 if TYPE_CHECKING:
     from benchmarks.simulation.world import World
 
-_CLAIMS = "SELECT id, claim_id FROM stock_sync_orders WHERE claim_id IS NOT NULL"
+_CLAIMS = """
+    SELECT id, claim_id, is_stock_updated, claimed_version FROM stock_sync_orders WHERE claim_id IS NOT NULL"""
 _STRANDED = "SELECT token_id, order_id FROM stock_sync_orders WHERE claim_id IS NOT NULL AND lease_until < ?"
 
 
@@ -38,6 +39,8 @@ class SimulatedDatabase(SqliteDatabase):
         self.world: World | None = None
         self.away = False
         self.claims: dict[str, str] = {}
+        self.first_true: dict[str, int] = {}
+        """Order (its row) -> the first version of it that the remote may have heard True of."""
         self.on_rescue: Callable[[tuple[str, str]], object] | None = None
         """Told of each order whose lease ran out."""
         self._shared: sqlite3.Connection | None = None
@@ -53,7 +56,7 @@ class SimulatedDatabase(SqliteDatabase):
 
     def begin_anew(self) -> None:
         """Forget all rows. What models ask, they ask here."""
-        self.away, self.claims = False, {}
+        self.away, self.claims, self.first_true = False, {}, {}
         if self.in_sqlite_transaction():
             self.undo()
         self._empty.backup(self.connection_in_memory)
@@ -113,10 +116,13 @@ class SimulatedDatabase(SqliteDatabase):
             return
         process.point("before a commit")
         super().commit()
-        claims = dict(self.look(_CLAIMS))
-        for order, claim in claims.items():
+        claims = {}
+        for order, claim, flag, version in self.look(_CLAIMS):
             if self.claims.get(order, claim) != claim:
                 raise Broken("an order was claimed while another claim of it held")
+            if flag and order not in self.claims:
+                self.first_true.setdefault(order, version)
+            claims[order] = claim
         self.claims = claims
         if process.effects:
             process.effects.pop(0)()

@@ -169,6 +169,10 @@ def _newest_counts_as_delivered() -> list[Patch]:
     ]
 
 
+def _newer_operations_completed() -> list[Patch]:
+    return [_sql(deliveries, "_COMPLETE", ("(SELECT delivered_version FROM", "(SELECT state_version FROM"))]
+
+
 def _newer_version_not_kept_due() -> list[Patch]:
     return [_sql(deliveries, "_DELIVERED", ("state_version > claimed_version", "FALSE"))]
 
@@ -204,6 +208,7 @@ MUTATIONS: dict[str, Mutation] = {
         _cancelled_after_completion_not_told,
         _breaker_never_closes,
         _newest_counts_as_delivered,
+        _newer_operations_completed,
         _newer_version_not_kept_due,
         _clean_up_takes_live_rows,
         _clean_up_forgets_what_it_took,

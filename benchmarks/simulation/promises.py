@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,9 @@ _FOUND_FOR_PEOPLE = """
       SELECT 1 FROM pending_stock_operations AS p
       WHERE p.token_id = d.token_id AND p.order_id = d.order_id AND p.completed_at > ?)"""
 _COMPLETED_UNTOLD = """
-    SELECT p.id FROM pending_stock_operations AS p JOIN stock_sync_orders AS o ON o.id = p.order_ref
-    WHERE p.status = 'completed' AND p.state_version > o.delivered_version AND o.ever_told_true
+    SELECT p.id, o.id, p.state_version FROM stock_sync_orders AS o
+    CROSS JOIN pending_stock_operations AS p ON p.order_ref = o.id
+    WHERE o.state_version > o.delivered_version AND p.status = 'completed' AND p.state_version > o.delivered_version
       AND o.is_stock_updated IS NOT NULL AND COALESCE(o.waiting, '') <> 'cancelled'"""
 
 
@@ -46,7 +48,8 @@ class Promises:
         return self._world.database
 
     def check_orders(self) -> None:
-        """What we say is what the model knows; attempts are those that really failed."""
+        """What we say is what the model knows; attempts are those that really failed; nothing is completed early."""
+        self._check_completed()
         in_doubt, served_at = self._model.in_doubt(), self._remote.served_at
         for token, order, says, attempts, waiting, claim, _ in self._database.look(_ORDERS):
             name = (token, order)
@@ -73,6 +76,16 @@ class Promises:
         wanted = self._model.lines_out()
         wrong = sorted(out.items() ^ wanted.items())
         self._hold(not wrong, f"lines are out or not: {wrong}")
+
+    def _check_completed(self) -> None:
+        # What was sold and taken back before the remote could hear of it, it need not hear.
+        first_true = self._database.first_true
+        early = [
+            (id, version)
+            for id, order, version in self._database.look(_COMPLETED_UNTOLD)
+            if version >= first_true.get(order, sys.maxsize)
+        ]
+        self._hold(not early, f"completed before the remote was told: {early}")
 
     def check_audit(self) -> None:
         """`audit` finds nothing."""
@@ -133,8 +146,6 @@ class Promises:
                 # With its order not ready, or given up and not told of this one.
                 held = waiting in ("failed", "not_ready", "cancelled")
                 self._hold(held, f"{id} is {status} for ever, its order: {waiting}")
-        early = self._database.look(_COMPLETED_UNTOLD)
-        self._hold(not early, f"completed before the remote was told: {early}")
 
     def check_found(self, looks: dict[tuple[str, str], Any]) -> None:
         """What a person stopped, or was given up, and differs: reconciliation does not say that it agrees."""
