@@ -57,14 +57,9 @@ def _measure(bench: Bench, kind: str, peers: list[Peer], count: int, ours: int, 
 
         def by_us(name: str, connections: int, workers: int) -> float:
             settings = {"STOCK_SYNC_DELIVERY_CONCURRENCY": str(connections // workers)}
+            orders = ours * connections
             one = round_of_workers(
-                bench,
-                stub,
-                kind,
-                many[connections],
-                ours * connections,
-                workers=workers,
-                settings=settings,
+                bench, stub, kind, many[connections], orders, workers=workers, settings=settings
             )
             return kept(name, connections, one)
 

@@ -274,7 +274,7 @@ def pause(token_id: ShortText, reason: OneLine) -> Any:
     """Deliver nothing of a seller until it is resumed."""
     with runtime.database.scope():
         runtime.deliveries.pause(token_id, f"{reason} ({actor()})")
-        if not runtime.deliveries.state(token_id).paused:
+        if not runtime.deliveries.state(token_id)["paused"]:
             abort(404, f"lane {token_id} is unknown")
     return {"token_id": token_id, "paused": True}
 

@@ -64,16 +64,16 @@ class DeliveryEngine(Settlement):
                 self._arrived += self._pool.collect(0, 0, 0)[0]
                 self._write(report, should_stop)  # what an earlier slice had to leave
                 state = self._deliveries.state(lane)
-                snoozed = state.snoozed_until is not None and state.snoozed_until > self._clock()
-                gate = None if state.paused or snoozed else self._breaker.admit()
+                snoozed = state["snoozed_until"] is not None and state["snoozed_until"] > self._clock()
+                gate = None if state["paused"] or snoozed else self._breaker.admit()
                 # A lane whose credentials were refused is tried with one order, not with a batch.
-                refused = state.paused_reason == CREDENTIALS
+                refused = state["paused_reason"] == CREDENTIALS
                 if gate == "probe":
                     self._probe(report, should_stop)
                 elif gate == "closed":
                     self._run(report, started, should_stop, 1 if refused else limit)
                 else:
-                    report.held_back = "outage" if gate else "paused" if state.paused else "snoozed"
+                    report.held_back = "outage" if gate else "paused" if state["paused"] else "snoozed"
                 if refused and report.figures["delivered"]:
                     self._deliveries.resume(lane)
                 report.concurrency = self._pool.concurrency
@@ -127,7 +127,7 @@ class DeliveryEngine(Settlement):
             if halted:
                 self._arrived += self._pool.withdraw()
             if not stopping and len(self._pool.queue) < half:
-                if self._breaker.open_until() is not None:  # another worker found the remote gone
+                if shared and self._breaker.open_until() is not None:  # another worker found the remote gone
                     report.held_back = "outage"
                     continue
                 wanted = min(batch, limit)
@@ -181,17 +181,22 @@ class DeliveryEngine(Settlement):
         Due work that could not be claimed is held by somebody's open transaction: asked for again in a second,
         or a worker would spin on it.
         """
-        moment, state = self._deliveries.next_due(lane), self._deliveries.state(lane)
-        soon = self._clock() + _HELD_BY_OTHERS
+        state, soon = self._deliveries.state(lane), self._clock() + _HELD_BY_OTHERS
+        moment: datetime | None = state["next_due"]
         if any(order.token_id == lane for order in (*self._arrived, *self._judged)):
             moment = soon
-        elif moment is None or state.paused:
+        elif moment is None or state["paused"]:
             moment = None
         else:
             moment = max(
                 filter(
                     None,
-                    (moment, state.snoozed_until, self._breaker.open_until(), None if progressed else soon),
+                    (
+                        moment,
+                        state["snoozed_until"],
+                        self._breaker.open_until(),
+                        None if progressed else soon,
+                    ),
                 )
             )
         if moment is not None and moment <= self._clock():

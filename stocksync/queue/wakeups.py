@@ -175,23 +175,22 @@ class RedisWakeups(Wakeups):
         """Have the lane's one entry at `moment`, rounded up to the second; None: have none."""
 
         def plan() -> None:
-            job = StockSyncJob.create(
-                f"{TASKS}deliver_lane",
-                args=(lane,),
-                id=self.entry_id(lane),
-                connection=self._redis,
-                origin=self.queue.name,
-                status=JobStatus.SCHEDULED,
-                description=f"deliver what is due of {lane}",
-                meta={"lane": lane},
-            )
+            id = self.entry_id(lane)
             # In this order: the scheduler drops an entry without its job.
-            if moment is None:
-                self._redis.delete(job.key)
-                self._redis.zrem(self.scheduled_jobs_key, job.id)
-            else:
-                job.save()
-                self._redis.zadd(self.scheduled_jobs_key, {job.id: math.ceil(moment.timestamp())})
+            if moment is not None:
+                StockSyncJob.create(
+                    f"{TASKS}deliver_lane",
+                    args=(lane,),
+                    id=id,
+                    connection=self._redis,
+                    origin=self.queue.name,
+                    status=JobStatus.SCHEDULED,
+                    description=f"deliver what is due of {lane}",
+                    meta={"lane": lane},
+                ).save()
+                self._redis.zadd(self.scheduled_jobs_key, {id: math.ceil(moment.timestamp())})
+            elif self._redis.delete(StockSyncJob.key_for(id)):
+                self._redis.zrem(self.scheduled_jobs_key, id)
 
         self._attempt(plan)
 

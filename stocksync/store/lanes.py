@@ -5,12 +5,12 @@ The only writer of a lane's pauses and snoozes. Each change is one short transac
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from uuid import UUID
 
 from peewee import fn
 
-from stocksync.store.context import Part, atomic
+from stocksync.store.context import Part, atomic, connected
 from stocksync.store.database import Statement, uuid_of
 from stocksync.store.models import Account, Order
 from stocksync.store.operations import LogEntry, OperationLog
@@ -45,6 +45,11 @@ _CLAIMS: dict[Kind, Statement] = {
         )
     ),
 }
+# As one row though the seller may be unknown.
+_STATE = Statement("""
+    SELECT COALESCE(a.paused, FALSE), a.paused_reason, a.snoozed_until,
+           (SELECT MIN(due_at) FROM stock_sync_orders WHERE token_id = :lane AND due_at IS NOT NULL AND claim_id IS NULL)
+    FROM (SELECT 1) AS one LEFT JOIN stock_sync_accounts AS a ON a.token_id = :lane""")
 _MARK_PROCESSING = Statement("""
     UPDATE pending_stock_operations SET status = 'processing', updated_at = :now
     WHERE order_ref IN {orders:uuid} AND {no_index}status = 'pending' AND applied = 'yes'
@@ -116,13 +121,6 @@ class Lanes(Part):
             .execute(self._database)
         )
 
-    def next_due(self, lane: str) -> datetime | None:
-        """When the lane has something due next; None: nothing waits."""
-        return cast(
-            datetime | None,
-            Order.select(fn.MIN(Order.due_at)).where(WAITS, Order.token_id == lane).scalar(self._database),
-        )
-
     @atomic
     def claim(self, which: UUID | str, limit: int, kind: Kind = "lane") -> list[ClaimedOrder]:
         """Take up to `limit` due orders, under a claim id of their own, for as long as a lease holds.
@@ -184,12 +182,17 @@ class Lanes(Part):
             self._database
         )
 
-    def state(self, lane: str) -> Any:
-        """The lane's account: whether it is `paused`, `snoozed_until` when, and why (`paused_reason`). A lane never
-        seen is open."""
-        return Account.select().where(Account.token_id == lane).first(self._database) or Account(
-            token_id=lane
-        )
+    @connected
+    def state(self, lane: str) -> dict[str, Any]:
+        """Whether the lane is `paused`, `snoozed_until` when (None: it is not), why (`paused_reason`), and when it has
+        something due next (`next_due`; None: nothing waits). A lane never seen is open."""
+        paused, reason, snoozed_until, next_due = self._rows(_STATE, lane=lane)[0]
+        return {
+            "paused": bool(paused),
+            "paused_reason": reason,
+            "snoozed_until": as_utc(snoozed_until),
+            "next_due": as_utc(next_due),
+        }
 
     @atomic
     def snooze(self, lane: str, until: datetime, reason: str | None = None) -> None:
