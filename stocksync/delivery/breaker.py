@@ -4,6 +4,7 @@ Its state is a hash in Redis. Without Redis it counts as closed, because the row
 the lesser harm. A process that works without Redis keeps the same in its own memory.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -21,7 +22,7 @@ Gate = Literal["closed", "probe", "open"]
 
 FAILURES_IN_A_ROW = 5
 # Or this share of at least so many answers in a window of so many seconds.
-FAILING_SHARE, FEWEST_ANSWERS, WINDOW = 0.5, 20, timedelta(seconds=30)
+FAILING_SHARE, FEWEST_ANSWERS, WINDOW = 0.5, 20, 30
 FIRST_INTERVAL, LONGEST_INTERVAL, CREDENTIALS_INTERVAL = 5.0, 30.0, 60.0
 """Seconds between probes."""
 PROBE_LASTS = 20_000
@@ -54,7 +55,8 @@ class Breaker:
         self._key = f"{prefix}:breaker"
         self._clock = clock
         self._served_at: datetime | None = None
-        self._window: list[tuple[datetime, int, int]] = []
+        self._window: Counter[tuple[int, bool]] = Counter()
+        """Answers by the second in which they came, and whether they failed."""
         self._outage = Outage(REMOTE, clock)
 
     def open_until(self) -> datetime | None:
@@ -113,12 +115,12 @@ class Breaker:
 
         The window is each worker's own: all ask the same remote, and what one concludes they share.
         """
-        now = self._clock()
+        now = int(self._clock().timestamp())
+        fresh = Counter({key: number for key, number in self._window.items() if now - key[0] <= WINDOW})
         # Of threads that count at once one may lose its few answers; the share hardly changes.
-        self._window = [row for row in (*self._window, (now, served, failed)) if now - row[0] <= WINDOW]
-        failures = sum(row[2] for row in self._window)
-        answers = failures + sum(row[1] for row in self._window)
-        return answers >= FEWEST_ANSWERS and failures >= FAILING_SHARE * answers
+        self._window = window = fresh + Counter({(now, False): served, (now, True): failed})
+        failures = sum(number for (_, is_failure), number in window.items() if is_failure)
+        return window.total() >= FEWEST_ANSWERS and failures >= FAILING_SHARE * window.total()
 
     def served(self) -> bool:
         """The remote answered somebody in a way that shows it works. True: this closed the breaker."""
@@ -147,7 +149,7 @@ class Breaker:
             failures = self._memory.hincrby(self._key, "failures", times)
             if failures < FAILURES_IN_A_ROW and reason == OUTAGE and not probing and not mostly:
                 return False
-            self._window = []
+            self._window = Counter()
             known = self._read()
             was_open = known.get("state") == "open"
             interval = CREDENTIALS_INTERVAL if reason == CREDENTIALS else FIRST_INTERVAL

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis import Redis
 
-from stocksync.delivery.breaker import Breaker
+from stocksync.delivery.breaker import Breaker, LocalMemory
 from tests.shop import Clock
 
 
@@ -115,3 +117,35 @@ def test_a_success_between_starts_the_count_anew(breakers: list[Breaker]) -> Non
     other.served()
 
     assert not one.failed(times=4)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0, 0.4, 1, 7, 29, 31]), st.integers(0, 15), st.integers(0, 15)),
+        max_size=40,
+    )
+)
+def test_half_of_at_least_twenty_answers_of_half_a_minute_must_fail(
+    answers: list[tuple[float, int, int]],
+) -> None:
+    clock = Clock()
+    breaker = Breaker(LocalMemory(), "stock-sync", clock)
+    heard: list[tuple[int, int, int]] = []
+    for seconds, served, failed in answers:
+        clock.advance(seconds)
+        second = int(clock.now.timestamp())
+        heard = [row for row in (*heard, (second, served, failed)) if second - row[0] <= 30]
+        failures = sum(row[2] for row in heard)
+        total = failures + sum(row[1] for row in heard)
+
+        assert breaker.tally(served, failed) is (total >= 20 and failures * 2 >= total)
+
+
+def test_what_the_breaker_remembers_does_not_grow_with_the_answers() -> None:
+    clock = Clock()
+    breaker = Breaker(LocalMemory(), "stock-sync", clock)
+    for _ in range(5000):
+        clock.advance(0.02)
+        breaker.tally(1, 1)
+
+    assert len(breaker._window) <= 2 * 31
