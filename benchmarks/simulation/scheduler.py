@@ -75,7 +75,9 @@ class Scheduler:
         self.offer()
 
     def reconcile(self) -> None:
-        """Have everything compared once more."""
+        """Have everything compared once more because a person asks for it, when all that has changed may count."""
+        self._world.run(self._world.now + self._of.config.reconciliation_grace_seconds)
+        self._of.callers[0].runtime.reconciliation.begin_all("Anna")
         self._redis.jobs.append(("reconcile", None))
         self.offer()
         self._world.run(self._world.now + 60)
