@@ -26,8 +26,8 @@ BEGIN_AT = {
     "key_not_unique": 12,
     "lease_never_ends": 8,
     "lost_fence_not_told_again": 65,
-    "reconciliation_repairs_nothing": 31,
     "sweep_does_not_rescue": 8,
+    "sweep_wakes_nobody": 11,
 }
 """Where the seeds of a mutation begin, a little before the one that notices it, so that the test takes seconds."""
 FAULTS = (
