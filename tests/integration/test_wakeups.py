@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -152,3 +153,17 @@ def test_a_full_lane_makes_way_for_another_that_waits_and_goes_on_behind_it(
 
     redis.lpop("rq:queue:stock-sync")  # the small one is done
     assert work(worker, redis).figures["delivered"] == 450 - alone  # nobody else waits
+
+
+def test_a_drain_of_one_order_asks_redis_five_times(worker: Shop, redis: Redis) -> None:
+    def asked() -> int:
+        told: Any = redis.info("commandstats")
+        names = ("del", "exists", "hget", "hgetall", "hset", "rpush", "set", "zadd", "zrem")
+        return sum(told.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in names)
+
+    for number in range(2):  # the second one finds the connections open
+        worker.deduct(f"order-{number}")
+        before = asked()
+        worker.runtime.deliver_lane(SELLER)
+
+    assert asked() - before == 5
