@@ -1,4 +1,4 @@
-"""A shop with its page, unless a module has its own. SQLite files lie in memory, as PostgreSQL's do."""
+"""A shop with its page, or as processes, unless a module has its own. SQLite files lie in memory, as PostgreSQL's do."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from stocksync.sandbox import Sandbox
 from stocksync.web import create_app
 from tests.memory import quick_folder
+from tests.processes import Processes
+from tests.quick_processes import QUICK
 from tests.shop import Shop, open_shop
 
 
@@ -28,6 +31,20 @@ def sqlite_url(sqlite_url: str) -> Iterator[str]:
 def shop(database_url: str) -> Iterator[Shop]:
     with open_shop(database_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(token="sandbox") as running:
+        yield running
+
+
+@pytest.fixture
+def quick_shop(tmp_path: Path, database_url: str, redis_url: str, sandbox: Sandbox) -> Iterator[Processes]:
+    """Whose processes have short intervals."""
+    with Processes(tmp_path, database_url, redis_url, sandbox, **QUICK) as processes:
+        processes.command("stock", "import", "-", text="sku,warehouse,quantity\nA,Ирина,100000\n")
+        yield processes
 
 
 @pytest.fixture

@@ -18,12 +18,6 @@ from tests.shop import SELLER, Shop, open_shop
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(token="sandbox") as running:
-        yield running
-
-
-@pytest.fixture
 def shop(sqlite_url: str, sandbox: Sandbox) -> Iterator[Shop]:
     with open_shop(sqlite_url) as opened:
         opened.runtime.__dict__["sender"] = client_of(sandbox)

@@ -35,12 +35,6 @@ OFFERED = {
 
 
 @pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 def sqlite_shop(sqlite_url: str) -> Iterator[Shop]:
     with open_shop(sqlite_url) as opened:
         yield opened

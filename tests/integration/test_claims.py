@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,12 +14,6 @@ from stocksync.store.lanes import ClaimedOrder, Failure
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, open_shop
 
 pytestmark = pytest.mark.pgbouncer
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
 
 
 def claim(shop: Shop, limit: int = 10) -> list[ClaimedOrder]:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from stocksync.delivery.answers import Answer, Verdict
 from tests.shop import DELIVERED, NO_ANSWER, REFUSED, SELLER, Shop, form, open_shop
 
 pytestmark = pytest.mark.pgbouncer
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
 
 
 def test_a_delivery_completes_every_operation_of_its_order(shop: Shop) -> None:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from stocksync import InsufficientStock, InvalidInput, InventoryManagerWithSync, UnknownWarehouse
 from tests.elsewhere import Elsewhere, give_back, sell
-from tests.shop import SELLER, WAREHOUSE, Shop, listed, open_shop
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
+from tests.shop import SELLER, WAREHOUSE, Shop, listed
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -11,12 +10,6 @@ import pytest
 from stocksync import InDoubt, InvalidInput, InvalidOrder, InventoryManagerWithSync
 from tests.elsewhere import Elsewhere, raising, sell
 from tests.shop import SELLER, WAREHOUSE, Shop, form, open_shop
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,13 +16,7 @@ from stocksync import (
     TransitionRefused,
 )
 from tests.elsewhere import Elsewhere, give_back, raising, sell
-from tests.shop import SELLER, Shop, form, later, listed, open_shop
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
+from tests.shop import SELLER, Shop, form, later, listed
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import pickle
 import socket
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,12 @@ from redis import Redis
 
 from stocksync.sandbox import Sandbox
 from tests.processes import Processes
-from tests.quick_processes import QUICK, flagged, take_orders
+from tests.quick_processes import flagged, take_orders
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 QUEUE, SCHEDULED = "rq:queue:stock-sync", "stock-sync:scheduler:scheduled_jobs"
 DELIVER = "stocksync.queue.tasks.deliver_lane"
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(token="sandbox") as running:
-        yield running
-
-
-@pytest.fixture
-def shop(tmp_path: Path, database_url: str, redis_url: str, sandbox: Sandbox) -> Iterator[Processes]:
-    with Processes(tmp_path, database_url, redis_url, sandbox, **QUICK) as processes:
-        processes.command("stock", "import", "-", text="sku,warehouse,quantity\nA,Ирина,100000\n")
-        yield processes
 
 
 class Dropper:
@@ -112,7 +98,7 @@ def plant(redis: Any, jobs: dict[str, dict[Any, Any]]) -> None:
 
 
 def test_hostile_jobs_and_entries_run_nothing_and_stop_nobody(
-    shop: Processes, sandbox: Sandbox, redis_url: str, tmp_path: Path
+    quick_shop: Processes, sandbox: Sandbox, redis_url: str, tmp_path: Path
 ) -> None:
     redis: Any = Redis.from_url(redis_url)
     canary = tmp_path / "canary"
@@ -120,8 +106,8 @@ def test_hostile_jobs_and_entries_run_nothing_and_stop_nobody(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.1)
         plant(redis, hostile_jobs(canary, f"http://127.0.0.1:{listener.getsockname()[1]}/"))
-        processes = [shop.start("jobs.worker"), shop.start("jobs.scheduler")]
-        take_orders(shop, range(3))
+        processes = [quick_shop.start("jobs.worker"), quick_shop.start("jobs.scheduler")]
+        take_orders(quick_shop, range(3))
 
         wait_until(lambda: len(flagged(sandbox)) == 3, timeout=90, message="the orders behind all that")
         wait_until(lambda: not redis.llen(QUEUE), timeout=60, message="an empty queue")
@@ -129,4 +115,4 @@ def test_hostile_jobs_and_entries_run_nothing_and_stop_nobody(
             listener.accept()
     assert not canary.exists()
     assert [process.poll() for process in processes] == [None, None]
-    assert [shop.end(process) for process in processes] == [0, 0]
+    assert [quick_shop.end(process) for process in processes] == [0, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from itertools import product
@@ -16,12 +16,6 @@ from stocksync.store.operation_lists import Filter
 from tests.shop import DELIVERED, REFUSED, SELLER, START, Shop, listed, open_shop
 
 SELLERS, ORDERS, SKUS = ("s1", "s2"), ("o1", "o2", "o3"), ("A", "B")
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
 
 
 def stocked(shop: Shop, count: int = 24) -> list[dict[str, Any]]:

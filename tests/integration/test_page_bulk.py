@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,13 +11,7 @@ from stocksync.store.operation_lists import Filter
 from stocksync.web import create_app
 from tests.integration.test_operator_pages import press
 from tests.page_shop import fill
-from tests.shop import Shop, open_shop
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
+from tests.shop import Shop
 
 
 @pytest.fixture

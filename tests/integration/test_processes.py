@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -22,22 +21,9 @@ from tests.servers import wait_until
 from tests.shop import SELLER, form
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(token="sandbox") as running:
-        yield running
-
-
-@pytest.fixture
-def shop(tmp_path: Path, database_url: str, redis_url: str, sandbox: Sandbox) -> Iterator[Processes]:
-    with Processes(tmp_path, database_url, redis_url, sandbox, **QUICK) as processes:
-        processes.command("stock", "import", "-", text="sku,warehouse,quantity\nA,Ирина,100000\n")
-        yield processes
-
-
-def test_an_order_is_delivered_within_moments_of_being_taken(shop: Processes, sandbox: Sandbox) -> None:
-    shop.start("jobs.worker")
-    take_orders(shop, range(1))
+def test_an_order_is_delivered_within_moments_of_being_taken(quick_shop: Processes, sandbox: Sandbox) -> None:
+    quick_shop.start("jobs.worker")
+    take_orders(quick_shop, range(1))
 
     wait_until(lambda: flagged(sandbox) == {"order-0"}, message="the order's flag")
 
@@ -62,60 +48,60 @@ def test_a_failure_comes_back_through_the_scheduler(
 
 
 @pytest.mark.pgbouncer
-def test_killed_in_mid_delivery_it_loses_and_doubles_nothing(shop: Processes, sandbox: Sandbox) -> None:
+def test_killed_in_mid_delivery_it_loses_and_doubles_nothing(quick_shop: Processes, sandbox: Sandbox) -> None:
     sandbox.set_faults(latency_ms=60)
-    take_orders(shop, range(150))
-    worker = shop.start("jobs.worker")
+    take_orders(quick_shop, range(150))
+    worker = quick_shop.start("jobs.worker")
     wait_until(lambda: len(flagged(sandbox)) >= 40, message="some deliveries")
-    shop.end(worker, signal.SIGKILL)
+    quick_shop.end(worker, signal.SIGKILL)
     left = len(flagged(sandbox))
     assert left < 150
 
     sandbox.set_faults(latency_ms=0)
-    shop.start("jobs.worker")
-    shop.start("jobs.scheduler")
-    shop.wait_for_rest()
+    quick_shop.start("jobs.worker")
+    quick_shop.start("jobs.scheduler")
+    quick_shop.wait_for_rest()
 
     assert flagged(sandbox) == {f"order-{number}" for number in range(150)}
     assert all(row["history"] == [True] for row in sandbox.orders())
-    assert shop.command("operations", "list", "--status", "completed")["total"] == 150
-    assert shop.command("stock", "show", "A")["units"] == 100000 - 150
-    assert shop.command("audit")["findings"] == []
+    assert quick_shop.command("operations", "list", "--status", "completed")["total"] == 150
+    assert quick_shop.command("stock", "show", "A")["units"] == 100000 - 150
+    assert quick_shop.command("audit")["findings"] == []
 
 
-def test_sigterm_ends_the_worker_in_time_and_strands_nothing(shop: Processes, sandbox: Sandbox) -> None:
+def test_sigterm_ends_the_worker_in_time_and_strands_nothing(quick_shop: Processes, sandbox: Sandbox) -> None:
     sandbox.set_faults(latency_ms=100)
-    take_orders(shop, range(200))
-    worker = shop.start("jobs.worker")
+    take_orders(quick_shop, range(200))
+    worker = quick_shop.start("jobs.worker")
     wait_until(lambda: len(flagged(sandbox)) >= 20, message="some deliveries")
     started = time.monotonic()
 
-    assert shop.end(worker) == 0
+    assert quick_shop.end(worker) == 0
     assert time.monotonic() - started < 10
-    assert shop.command("status")["operations"]["processing"] == 0
-    assert shop.command("audit")["ok"]
-    assert len(flagged(sandbox)) == shop.command("status")["operations"]["completed"] < 200
+    assert quick_shop.command("status")["operations"]["processing"] == 0
+    assert quick_shop.command("audit")["ok"]
+    assert len(flagged(sandbox)) == quick_shop.command("status")["operations"]["completed"] < 200
 
 
 @pytest.mark.parametrize("module", ["jobs.worker", "jobs.scheduler"])
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_an_idle_process_stops_at_once_on_sigterm(shop: Processes, redis_url: str, module: str) -> None:
-    process = shop.start(module)
+def test_an_idle_process_stops_at_once_on_sigterm(quick_shop: Processes, redis_url: str, module: str) -> None:
+    process = quick_shop.start(module)
     words = {"jobs.worker": "Listening", "jobs.scheduler": "periodic task"}
-    wait_until(lambda: words[module] in shop.logs(), message="the process")
+    wait_until(lambda: words[module] in quick_shop.logs(), message="the process")
 
-    assert shop.end(process) == 0
-    assert "Traceback" not in shop.logs()
+    assert quick_shop.end(process) == 0
+    assert "Traceback" not in quick_shop.logs()
 
 
-def test_two_workers_share_a_lane_and_tell_each_order_once(shop: Processes, sandbox: Sandbox) -> None:
+def test_two_workers_share_a_lane_and_tell_each_order_once(quick_shop: Processes, sandbox: Sandbox) -> None:
     sandbox.set_faults(latency_ms=40)
-    take_orders(shop, range(200))
-    shop.start("jobs.worker")
-    shop.start("jobs.worker")
-    shop.command("sweep")
-    shop.command("sweep")
-    shop.wait_for_rest()
+    take_orders(quick_shop, range(200))
+    quick_shop.start("jobs.worker")
+    quick_shop.start("jobs.worker")
+    quick_shop.command("sweep")
+    quick_shop.command("sweep")
+    quick_shop.wait_for_rest()
 
     assert {row["order_id"]: row["history"] for row in sandbox.orders()} == {
         f"order-{number}": [True] for number in range(200)
@@ -124,27 +110,27 @@ def test_two_workers_share_a_lane_and_tell_each_order_once(shop: Processes, sand
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_plain_rq_worker_runs_the_jobs_too(shop: Processes, sandbox: Sandbox) -> None:
+def test_a_plain_rq_worker_runs_the_jobs_too(quick_shop: Processes, sandbox: Sandbox) -> None:
     import subprocess
     import sys
 
-    take_orders(shop, range(10))
+    take_orders(quick_shop, range(10))
     done = subprocess.run(
         [sys.executable, "-m", "rq.cli", "worker", "--serializer", "json", "--burst", "--url",
-         shop.environment["REDIS_URL"], "stock-sync"],
-        env=shop.environment, cwd=shop.folder, capture_output=True, timeout=60, check=False,
+         quick_shop.environment["REDIS_URL"], "stock-sync"],
+        env=quick_shop.environment, cwd=quick_shop.folder, capture_output=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     assert len(flagged(sandbox)) == 10
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_job_tells_what_it_did(shop: Processes, sandbox: Sandbox, redis_url: str) -> None:
-    shop.start("jobs.worker")
-    take_orders(shop, range(4))
+def test_the_job_tells_what_it_did(quick_shop: Processes, sandbox: Sandbox, redis_url: str) -> None:
+    quick_shop.start("jobs.worker")
+    take_orders(quick_shop, range(4))
     redis = Redis.from_url(redis_url)
     wait_until(lambda: redis.zcard("rq:finished:stock-sync") >= 1, message="a finished job")
-    shop.wait_for_rest()
+    quick_shop.wait_for_rest()
     ids: list[bytes] = redis.zrange("rq:finished:stock-sync", 0, -1)  # type: ignore[assignment]
     found = [StockSyncJob.fetch(job_id.decode(), connection=redis) for job_id in ids]
 
@@ -153,9 +139,9 @@ def test_the_job_tells_what_it_did(shop: Processes, sandbox: Sandbox, redis_url:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's account of memory")
-def test_an_idle_worker_stays_under_sixty_megabytes(shop: Processes) -> None:
-    worker = shop.start("jobs.worker")
-    wait_until(lambda: "Listening" in shop.logs(), message="the worker")
+def test_an_idle_worker_stays_under_sixty_megabytes(quick_shop: Processes) -> None:
+    worker = quick_shop.start("jobs.worker")
+    wait_until(lambda: "Listening" in quick_shop.logs(), message="the worker")
     rollup = Path(f"/proc/{worker.pid}/smaps_rollup").read_text()
 
     proportional = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
@@ -193,15 +179,15 @@ def test_a_large_seller_delays_a_small_one_by_no_more_than_two_slices(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_every_periodic_task_runs_by_itself_and_is_recorded(shop: Processes, sandbox: Sandbox) -> None:
-    shop.start("jobs.worker")
-    shop.start("jobs.scheduler")
+def test_every_periodic_task_runs_by_itself_and_is_recorded(quick_shop: Processes, sandbox: Sandbox) -> None:
+    quick_shop.start("jobs.worker")
+    quick_shop.start("jobs.scheduler")
 
     def done() -> bool:
-        tasks = shop.command("status")["tasks"]
+        tasks = quick_shop.command("status")["tasks"]
         return all(task["last"] and task["last"]["status"] == "done" for task in tasks)
 
     wait_until(done, timeout=30, message="a run of every task")
-    names = {task["task"] for task in shop.command("status")["tasks"]}
+    names = {task["task"] for task in quick_shop.command("status")["tasks"]}
     assert names == {"sweep", "reconcile", "monitor", "cleanup"}
-    assert shop.command("alerts", "list")["alerts"] == []
+    assert quick_shop.command("alerts", "list")["alerts"] == []

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from stocksync import IdempotencyConflict, StockSyncError, TransitionRefused, UnknownOperation
 from stocksync.errors import OrderHasForm
-from tests.shop import DELIVERED, REFUSED, SELLER, Shop, form, open_shop
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
+from tests.shop import DELIVERED, REFUSED, SELLER, Shop, form
 
 
 def test_a_deduction_is_recorded_pending_with_its_first_log_row(shop: Shop) -> None:

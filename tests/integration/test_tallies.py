@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-
-import pytest
 
 from stocksync.store.models import PendingStockOperation, Tally
 from stocksync.store.tallies import Counts
-from tests.shop import DELIVERED, REFUSED, START, Shop, form, open_shop
-
-
-@pytest.fixture
-def shop(database_url: str) -> Iterator[Shop]:
-    with open_shop(database_url) as opened:
-        yield opened
+from tests.shop import DELIVERED, REFUSED, START, Shop, form
 
 
 def rows(shop: Shop) -> list[tuple[int, int]]:
