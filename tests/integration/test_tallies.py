@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 from stocksync.store.models import PendingStockOperation, Tally
@@ -33,6 +34,16 @@ def test_what_is_told_at_once_and_what_is_told_later_are_told_apart(shop: Shop) 
     assert success["mean_retry_seconds"] == 100
     assert success["mean_wait_seconds"] == 51
     assert (counts["wait_le_5"], counts["wait_le_300"]) == (1, 1)
+
+
+def test_how_long_the_requests_took_is_counted(shop: Shop) -> None:
+    shop.remote.takes_time = lambda: time.sleep(0.06)
+    shop.deduct()
+    shop.drain()
+    counts = shop.runtime.tallies.since(START)
+
+    assert counts["took_ms"] >= 60
+    assert counts["took_le_50"] == 0
 
 
 def test_an_operation_that_was_given_up_and_retried_by_hand_was_not_told_at_once(shop: Shop) -> None:
