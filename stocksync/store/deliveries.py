@@ -243,7 +243,7 @@ def _entries(
     """What the log says of an operation whose order is due at `due_at` after `failure`."""
     said: dict[str, Any] = {"message": failure.error_message}
     if failure is not _RESCUED:
-        said |= {"class": failure.error_class} | ({} if failure.counted else {"counted": False})
+        said["class"] = failure.error_class
     given_up = waiting == FAILED
     at_once = given_up and failure.for_good
     yield LogEntry(

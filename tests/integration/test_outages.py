@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from stocksync.delivery.answers import understand
+from stocksync.delivery.answers import Answer, understand
 from stocksync.delivery.breaker import Breaker
 from stocksync.queue.wakeups import connect_redis
 from tests.servers import free_port
@@ -193,12 +193,26 @@ def test_a_403_holds_back_its_lane_alone_and_one_order_tries_once_a_minute(shop:
     shop.drain()
     shop.remote.calls.clear()
     live_for(shop, 0.5)
-    assert len(shop.remote.calls) <= 31
+    assert 25 <= len(shop.remote.calls) <= 31
     assert shop.runtime.breaker.open_until() is None
 
     come_back(shop)
     live_for(shop, 2 / 60)
     assert set(shop.statuses()) == {"completed"}
+
+
+@pytest.mark.parametrize(("answer", "level"), [(REFUSED, "INFO"), (NO_ANSWER, "DEBUG")])
+def test_what_was_not_delivered_is_in_the_log_and_in_an_outage_only_in_a_detailed_one(
+    shop: Shop, caplog: pytest.LogCaptureFixture, answer: Answer, level: str
+) -> None:
+    shop.remote.answer = lambda _: answer
+    shop.deduct()
+    with caplog.at_level("DEBUG", "stocksync.delivery"):
+        shop.drain()
+
+    (line,) = (line for line in caplog.records if "not delivered" in line.message)
+    assert line.levelname == level
+    assert f"({answer.error_class}: {answer.error}), again at" in line.message
 
 
 def test_twenty_refusals_in_a_row_pause_the_lane_and_the_rest_keeps_waiting(shop: Shop) -> None:
