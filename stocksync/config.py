@@ -144,7 +144,7 @@ class StockSyncConfig(BaseModel):
     redis_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,50}$")] = "stock-sync"
     queue_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,50}$")] = "stock-sync"
     redis_ssl_self_signed: bool = False
-    caller_redis_timeout: Annotated[float, Field(gt=0, le=5)] = 0.25
+    caller_redis_timeout: Annotated[float, Field(gt=0, le=1)] = 0.25
     caller_redis_pause: Annotated[float, Field(ge=0, le=600)] = 30.0
 
     # What an order does that the seller marks as cancelled at Allegro: gives back what is deducted, or nothing

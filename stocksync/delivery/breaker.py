@@ -108,7 +108,7 @@ class Breaker:
             )
             return "probe" if probes else "open"
         except (RedisError, OSError):
-            return "closed"
+            return "probe"  # it was open a moment ago, and now nobody can be asked who probes
 
     def tally(self, served: int, failed: int) -> bool:
         """Count answers of this process. True: a high share of those in the window failed.
@@ -116,7 +116,7 @@ class Breaker:
         The window is each worker's own: all ask the same remote, and what one concludes they share.
         """
         now = int(self._clock().timestamp())
-        fresh = Counter({key: number for key, number in self._window.items() if now - key[0] <= WINDOW})
+        fresh = Counter({key: number for key, number in self._window.items() if abs(now - key[0]) <= WINDOW})
         # Of threads that count at once one may lose its few answers; the share hardly changes.
         self._window = window = fresh + Counter({(now, False): served, (now, True): failed})
         failures = sum(number for (_, is_failure), number in window.items() if is_failure)

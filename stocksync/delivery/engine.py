@@ -120,14 +120,15 @@ class DeliveryEngine(Settlement):
         batch, ends = self._config.delivery_batch_size, began + self._config.delivery_slice_seconds
         half = batch // 2 + 1
         dry = shared = False
-        settle_by = 0.0
+        claimed, settle_by = 0, 0.0
         while True:
             halted = report.held_back is not None or time.monotonic() >= ends or should_stop()
             stopping = halted or dry or limit <= 0
             if halted:
                 self._arrived += self._pool.withdraw()
             if not stopping and len(self._pool.queue) < half:
-                if shared and self._breaker.open_until() is not None:  # another worker found the remote gone
+                # Another worker found the remote gone; before the first claim that was asked already.
+                if claimed and self._breaker.open_until() is not None:
                     report.held_back = "outage"
                     continue
                 wanted = min(batch, limit)
@@ -182,17 +183,16 @@ class DeliveryEngine(Settlement):
         or a worker would spin on it.
         """
         state, soon = self._deliveries.state(lane), self._clock() + _HELD_BY_OTHERS
-        moment: datetime | None = state["next_due"]
         if any(order.token_id == lane for order in (*self._arrived, *self._judged)):
-            moment = soon
-        elif moment is None or state["paused"]:
+            moment: datetime | None = soon
+        elif state["next_due"] is None or state["paused"]:
             moment = None
         else:
             moment = max(
                 filter(
                     None,
                     (
-                        moment,
+                        state["next_due"],
                         state["snoozed_until"],
                         self._breaker.open_until(),
                         None if progressed else soon,

@@ -121,6 +121,11 @@ class Settlement(Part):
         for order, verdict in zip(answered, verdicts, strict=True):
             failing = 0 if verdict in _SERVED else failing + (verdict is Verdict.UNCLEAR)
             halt |= self._judge_one(order, served_at) and order.token_id == lane
+        # Once for all of them: with a Redis that hangs each call would wait for it.
+        if any(
+            order.answer.verdict is Verdict.CREDENTIALS and order.answer.status != 403 for order in answered
+        ):
+            self._breaker.failed(CREDENTIALS)
         served = sum(verdict in _SERVED for verdict in verdicts)
         unclear = verdicts.count(Verdict.UNCLEAR)
         if served and self._breaker.served():
@@ -164,8 +169,6 @@ class Settlement(Part):
                 )  # fmt: skip
                 if answer.status == 403:
                     self._deliveries.snooze(lane, now + timedelta(minutes=1), CREDENTIALS)
-                else:
-                    self._breaker.failed(CREDENTIALS)
         counted, next_at, waiting = decide_retry(
             answer, attempts=order.attempts, last_attempt_at=order.last_attempt_at, served_at=served_at,
             config=self._config, now=now, rng=self.context.rng,

@@ -108,9 +108,14 @@ class StockSyncWorker(SimpleWorker):
         self.runtime.stop.set()
         # RQ has several steps before the end, and they must take less than ten seconds though Redis hangs. The pool is
         # replaced, not the client, because the queue and the job under way have the same client. A pipeline under way
-        # keeps its connection, and asks it up to four times.
-        for connection in self.connection.connection_pool._in_use_connections:
-            connection.socket_timeout = self.runtime.config.caller_redis_timeout
+        # keeps the pool that it has, and asks its connection up to four times.
+        for connection in (
+            *self.connection.connection_pool._in_use_connections,
+            *self.connection.connection_pool._available_connections,
+        ):
+            connection.socket_timeout = connection.socket_connect_timeout = (
+                self.runtime.config.caller_redis_timeout
+            )
         self.connection.connection_pool = self.runtime.connect_redis().connection_pool
         with contextlib.suppress(redis.RedisError, OSError):  # RQ also notes the request in Redis
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]

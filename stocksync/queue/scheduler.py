@@ -94,7 +94,10 @@ class StockSyncScheduler(Scheduler):  # type: ignore[misc]
                 raise
             except Exception as error:  # whatever is wrong with an entry, those behind it go on
                 log.error(
-                    "scheduler entry %r can't be read (%s: %s); dropped", raw, type(error).__name__, error
+                    "scheduler entry %.200r can't be queued (%s: %.500s); dropped",
+                    raw,
+                    type(error).__name__,
+                    error,
                 )
                 self.connection.zrem(self.scheduled_jobs_key, raw)
         return len(due)

@@ -75,6 +75,7 @@ def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool =
     return Redis.from_url(
         url,
         socket_timeout=timeout or BLOCKING_SECONDS,
+        socket_connect_timeout=timeout or BLOCKING_SECONDS,
         retry=None,
         **(
             {"ssl_cert_reqs": "none", "ssl_check_hostname": False}

@@ -14,10 +14,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from stocksync.delivery.answers import Answer, Verdict
+from stocksync.delivery.answers import Answer, Verdict, understand
 from stocksync.delivery.client import ForeignClient
 from stocksync.errors import DatabaseUnavailable
-from tests.shop import DELIVERED, NO_ANSWER, SELLER, Shop, open_shop
+from tests.shop import DELIVERED, NO_ANSWER, SELLER, START, Shop, open_shop
 
 
 @pytest.fixture
@@ -222,3 +222,33 @@ def test_a_remote_that_fails_more_than_half_of_the_time_opens_the_breaker(sqlite
 
         assert report.held_back == "outage"
         assert shop.runtime.breaker.open_until() is not None
+
+
+def test_refused_credentials_of_many_orders_are_one_word_to_the_breaker(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(shop.runtime.breaker, "failed", said.append)
+    shop.remote.answer = lambda _: understand(401, {"success": False, "error": "who are you"})
+    with shop.runtime.database.transaction_scope():
+        for number in range(40):
+            shop.deduct(f"order-{number}")
+    shop.drain()
+
+    assert set(said) == {"credentials"}
+    assert len(shop.remote.calls) > len(said)
+
+
+def test_what_another_worker_finds_out_holds_back_the_next_batch_though_nobody_could_be_woken(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shop.wakeups, "wake", lambda *_, **__: False)
+    with shop.runtime.database.transaction_scope():
+        for number in range(450):
+            shop.deduct(f"order-{number}")
+    monkeypatch.setattr(shop.runtime.breaker, "admit", lambda: "closed")
+    monkeypatch.setattr(shop.runtime.breaker, "open_until", lambda: START + timedelta(seconds=5))
+    report = shop.drain()
+
+    assert report.held_back == "outage"
+    assert len(shop.remote.calls) <= shop.runtime.config.delivery_batch_size

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.client import Pipeline
 from rq import Queue
 
 from stocksync import StockSyncConfig
@@ -78,19 +79,33 @@ def test_an_idle_worker_ends_though_the_signal_came_while_it_wrote_its_log(
 
 
 @pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "early", [False, True], ids=["the signal comes after", "the signal comes before WATCH"]
+)
 def test_a_redis_that_hangs_while_a_job_ends_is_not_waited_for_step_by_step(
-    runtime: Runtime, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, redis_url: str, monkeypatch: pytest.MonkeyPatch, early: bool
 ) -> None:
     client: Any = Redis.from_url(redis_url)
     server = client.info("server")["process_id"]
     stopped_at: list[float] = []
 
-    def hang(*_: object, **__: object) -> dict[str, list[str]]:
-        os.kill(server, signal.SIGSTOP)
+    watch = Pipeline.watch
+
+    def signalled(pipeline: Any, *names: Any) -> Any:
         stopped_at.append(time.monotonic())
         signal.raise_signal(signal.SIGTERM)
+        monkeypatch.setattr(Pipeline, "watch", watch)
+        return pipeline.watch(*names)
+
+    def hang(*_: object, **__: object) -> dict[str, list[str]]:
+        os.kill(server, signal.SIGSTOP)
+        if not early:
+            stopped_at.append(time.monotonic())
+            signal.raise_signal(signal.SIGTERM)
         return {}
 
+    if early:
+        monkeypatch.setattr(Pipeline, "watch", signalled)
     monkeypatch.setattr(Queue, "move_dependents_to_ready", hang)  # in the middle of RQ's WATCH and EXEC
     runtime.wakeups.wake("seller-1")
     try:

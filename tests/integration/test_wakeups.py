@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,6 +74,26 @@ def test_a_redis_that_hangs_is_asked_once_and_then_left_alone() -> None:
     assert not any(answers)
     # One time-out, not a hundred: the bound is far from both.
     assert elapsed < 5
+
+
+def test_a_host_that_takes_no_connection_costs_a_caller_no_more_than_one_that_hangs(
+    sqlite_url: str,
+) -> None:
+    with socket.socket() as full, contextlib.ExitStack() as made, open_shop(sqlite_url) as shop:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # nobody accepts them; the next one's packets are dropped
+            waiting = made.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        url = f"redis://127.0.0.1:{full.getsockname()[1]}/0"
+        wakeups = RedisWakeups(make_queue(connect_redis(url, timeout=0.25), "stock-sync"), "stock-sync")
+        shop.runtime.service.recorder.context = replace(shop.runtime.context, wakeups=wakeups)
+        began = time.monotonic()
+        shop.deduct()
+
+    assert wakeups.outage.lasts
+    assert time.monotonic() - began < 3  # the client's own way is to wait for five seconds
 
 
 def test_redis_is_asked_again_after_the_rest(redis_server: RedisServer, redis_url: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
 from stocksync.delivery.breaker import Breaker, LocalMemory
 from tests.shop import Clock
@@ -97,6 +98,20 @@ def test_each_worker_says_once_that_it_began_and_once_that_it_ended(
 
     began, ended = "the remote does not serve us", "the remote answers again, after 0:00:15"
     assert [line.split(" (")[0] for line in caplog.messages] == [began, began, ended, ended]
+
+
+def test_a_redis_that_takes_no_writes_lets_a_probe_through_and_not_a_backlog(
+    breakers: list[Breaker], fake_redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
+
+    one, _ = breakers
+    one.failed(times=5)
+    clock.advance(5)
+    monkeypatch.setattr(fake_redis, "set", full)
+
+    assert one.admit() == "probe"
 
 
 def test_a_breaker_that_redis_forgot_does_not_count_as_an_end(

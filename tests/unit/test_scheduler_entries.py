@@ -122,7 +122,7 @@ def test_an_undecodable_entry_is_dropped_and_those_behind_it_go_on(
 
     assert "stocksync.queue.tasks.deliver_lane" in bench.queued()
     assert "broken" not in bench.entries()
-    assert "b'broken' can't be read" in caplog.text
+    assert "b'broken' can't be queued" in caplog.text
     assert "dropped" in caplog.text
 
 
