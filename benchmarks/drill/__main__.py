@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -51,10 +53,14 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command."""
     given = _parsed(words)
 
+    asked = -math.inf
+
     def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # once is enough: everything is being ended
-        raise Stopped
+        nonlocal asked
+        # Once is enough, as everything is being ended then; but what is raised while it forks, Python drops.
+        if time.monotonic() - asked > 10:
+            asked = time.monotonic()
+            raise Stopped
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)

@@ -78,9 +78,8 @@ def test_no_secret_is_in_a_log_in_redis_or_in_the_database(
         shop.command("stock", "import", "-", text="sku,warehouse,quantity\nA,Ирина,100000\n")
         for words in (("jobs.worker",), ("jobs.scheduler",), ("stocksync", "web", "--port", str(port))):
             shop.start(*words)
-        wait_until(
-            lambda: f"{port}" in shop.logs() and "Listening on" in shop.logs(), message="the processes"
-        )
+        for words_said in (f"Listening at: http://0.0.0.0:{port}", "*** Listening on"):
+            wait_until(lambda said=words_said: said in shop.logs(), message=words_said)  # type: ignore[misc]
         use_the_page(f"http://127.0.0.1:{port}")
         faults: tuple[dict[str, Any], ...] = (
             {"error_share": 1.0, "error_status": 401},

@@ -55,12 +55,15 @@ def runtime(sqlite_url: str, redis_url: str) -> Iterator[Runtime]:
         "ALLEGRO_MICROSERVICE_JWT_TOKEN": "sandbox",
     }  # fmt: skip
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    rq_log = logging.getLogger("rq.worker")
+    filters = list(rq_log.filters)
     runtime = Runtime(StockSyncConfig.load(settings))
     migrate(runtime.database)
     use(runtime)
     try:
         yield runtime
     finally:
+        rq_log.filters[:] = filters
         use(None)
         runtime.close()
         for number, action in before.items():
