@@ -9,7 +9,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -57,8 +57,11 @@ def test_it_runs_everything_restarts_what_ends_and_stops_together(tmp_path: Path
         return (tmp_path / "out").read_text(errors="replace")
 
     def workers() -> list[psutil.Process]:
-        children = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in children if "jobs.worker" in child.cmdline()]
+        found = []
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.Error):  # it ended meanwhile
+                found += [child] if "jobs.worker" in child.cmdline() else []
+        return found
 
     port = free_port()
     with up(tmp_path, port) as process:
