@@ -86,7 +86,7 @@ def vulnerable(answer: str) -> tuple[list[str], list[str]]:
     except (ValueError, KeyError):
         return [], ["pip-audit gave no answer"]
     known = [
-        f"{one['name']} {one['version']}: {fault['id']}, mended in {', '.join(fault['fix_versions']) or 'no version'}"
+        f"{one['name']} {one['version']}: {fault['id']}, fixed in {', '.join(fault['fix_versions']) or 'no version'}"
         for one in packages
         for fault in one.get("vulns", ())
     ]

@@ -60,6 +60,7 @@ def web(host: str, port: int) -> None:
     """
     with needs_extra("web"):
         import_module("gunicorn")
+    current().require_schema()  # here, because gunicorn would put a traceback in front and an exit code of its own
     os.execve(  # noqa: S606 (our own words)
         sys.executable,
         (sys.executable, "-m", "gunicorn", "stocksync.web:create_app()"),

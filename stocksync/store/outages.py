@@ -75,7 +75,7 @@ class Outage:
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """The database can't be reached, is broken, or keeps us waiting: nothing that a change of our code would mend."""
+    """The database can't be reached, is broken, or keeps us waiting: nothing that a change of our code would fix."""
     cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
     # SQLite has one class for that and for a statement that is wrong.
     return getattr(getattr(cause, "orig", None), "sqlite_errorcode", None) != SQLITE_ERROR and (

@@ -79,9 +79,12 @@ class Alerts(Part):
     @atomic
     def notified(self, alerts: Collection[Mapping[str, Any]], taken: bool, now: datetime) -> None:
         """These messages were sent, or else are tried again. One that is pending anew meanwhile stays as it is."""
-        sent = {"pending_notification": None, "notified_at": now, "tries": 0}
         for alert in alerts:
-            Alert.update(sent if taken else {"tries": Alert.tries + 1}).where(
+            Alert.update(
+                {"pending_notification": None, "notified_at": now, "tries": 0}
+                if taken
+                else {"tries": Alert.tries + 1}
+            ).where(
                 Alert.id == alert["id"], Alert.pending_notification == alert["pending_notification"]
             ).execute()
 

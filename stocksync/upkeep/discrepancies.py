@@ -37,5 +37,5 @@ def classify(ours: OurSide | None, remote: bool | None) -> Kind:
 
 
 def is_young(ours: OurSide | None, now: datetime, threshold: timedelta) -> bool:
-    """Whether our last completion is young enough: a difference may end by itself, or be mended without a person."""
+    """Whether our last completion is young enough: a difference may end by itself, or be fixed without a person."""
     return ours is not None and ours.completed_at is not None and now - ours.completed_at < threshold

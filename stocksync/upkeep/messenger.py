@@ -15,7 +15,7 @@ from stocksync.store.outages import Outage
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 60
+_SECONDS = 25  # less than the 30 that platforms give a process which is to stop
 
 
 class AppriseMessenger:

@@ -33,7 +33,7 @@ class Repairs(Part):
             `fixed`; or `gone`, when both sides agree by now.
 
         Raises:
-            UnknownDifference, RepairRefused: it is not open, or telling the remote again does not mend it.
+            UnknownDifference, RepairRefused: it is not open, or telling the remote again does not fix it.
             RemoteError: the remote can't be asked now.
         """
         row = self._open(difference)

@@ -171,7 +171,7 @@ def test_a_unit_runs_a_command_of_ours(path: Path) -> None:
     assert program == "/opt/stocksync/venv/bin/stocksync"
     assert command in cli.commands
     assert read["Install"]["WantedBy"] == "stocksync.target"
-    # Wrong settings end with 2, and do not mend themselves.
+    # Wrong settings end with 2, and do not go away by themselves.
     assert read["Service"]["RestartPreventExitStatus"] == "2"
 
 

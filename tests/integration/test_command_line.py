@@ -181,6 +181,29 @@ def test_check_names_every_part_that_is_missing_and_no_password(at: CommandLine,
 
 
 @on_sqlite
+@pytest.mark.starts_empty
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ({"STOCK_SYNC_DELIVERY_BATCH_SIZE": "many"}, 2, "STOCK_SYNC_DELIVERY_BATCH_SIZE"),
+        ({}, 1, "Run `python -m stocksync migrate` first"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/shop"}, 1, "can't be reached"),
+    ],
+    ids=["settings", "schema", "database"],
+)
+def test_a_page_that_can_not_start_says_why_in_words_and_by_its_exit_code(
+    at: CommandLine, settings: dict[str, str], code: int, said: str
+) -> None:
+    at.environment |= settings
+
+    process = at.start(f"web --host 127.0.0.1 --port {free_port()}")
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == code
+    assert said in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize("command", ["migrate", "orders process -", "deliver --json"])
 def test_a_wrong_configuration_lists_every_fault_and_ends_with_two(at: CommandLine, command: str) -> None:
     said = at.run(

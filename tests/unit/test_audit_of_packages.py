@@ -93,7 +93,7 @@ def test_a_known_vulnerability_is_named_and_what_was_not_asked_for_is_said() -> 
             {"name": "three", "skip_reason": "not found"},
         ]
     }
-    assert vulnerable(json.dumps(answer)) == (["one 1.0: PYSEC-1, mended in 1.1"], ["not found"])
+    assert vulnerable(json.dumps(answer)) == (["one 1.0: PYSEC-1, fixed in 1.1"], ["not found"])
 
 
 @pytest.mark.parametrize("answer", ["", "no JSON", "{}"])
