@@ -54,7 +54,14 @@ with harness(database_url=f"sqlite:///{sys.argv[1]}") as stock_sync:
     Order.objects.update(stock_recorded=False)
     record_what_is_missing()
     again = [list(Order.objects.values_list("stock_recorded", flat=True)), len(stock_sync.operations())]
-    print(json.dumps([recorded, again, stock_sync.deliver_now()["succeeded"]]))
+    delivered = stock_sync.deliver_now()["succeeded"]
+    Line.objects.update(sku="RADIO")  # not what was recorded under this line id: refused
+    Order.objects.update(stock_recorded=False)
+    other = Order.objects.create(order_id="order-2", token_id="seller-1")
+    other.lines.create(line_id="order-2-1", sku="ALARM-CLOCK", quantity=1)
+    record_what_is_missing()
+    refused = dict(Order.objects.values_list("order_id", "stock_recorded"))
+    print(json.dumps([recorded, again, delivered, refused]))
 """
 
 
@@ -80,8 +87,9 @@ def sold(folder: Path) -> Any:
 
 
 def test_an_order_is_recorded_after_the_commit_and_once_however_often_it_is_repeated(tmp_path: Path) -> None:
-    recorded, again, delivered = sold(tmp_path)
+    recorded, again, delivered, refused = sold(tmp_path)
 
     assert recorded == [[True], 1]
     assert again == [[True], 1]
     assert delivered == 1
+    assert refused == {"order-1": False, "order-2": True}  # one that can't be recorded does not stop the others
