@@ -107,7 +107,7 @@ def names_and_values(document: Mapping[str, Any]) -> Answer:
 def table(rows: Sequence[Mapping[str, Any]], names: str) -> Iterator[str]:
     """`rows` in columns as wide as what is in them. `names` of the columns, apart by blanks."""
     columns = names.split()
-    lines = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    lines = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         yield "  ".join(map(str.ljust, line, widths)).rstrip()
@@ -136,7 +136,8 @@ def in_words(error: Exception) -> str:
     return str(error)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """As people read it; None: a dash."""
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
     text = "".join(char if char.isprintable() else "�" for char in str("-" if value is None else value))

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import click
 
-from stocksync.cli.frame import Answer, actor, cli, command, names_and_values, table
+from stocksync.cli.frame import Answer, actor, cell, cli, command, names_and_values, table
 from stocksync.errors import StockSyncError
 from stocksync.runtime import Runtime
 from stocksync.store.context import Wakeups
@@ -174,11 +174,11 @@ def status(runtime: Runtime) -> Answer:
     found = runtime.queries.status(runtime.clock(), runtime.config.monitoring_stale_operation_hours) | {
         "tasks": runtime.periodic.latest()
     }
-    never = {"status": "never ran", "started_at": "-"}
+    never = {"status": "never ran", "started_at": None}
     return Answer(
         found,
         [
-            f"{found['status']}: {found['orders_waiting']} orders wait, next at {found['next_due_at'] or '-'}",
+            f"{found['status']}: {found['orders_waiting']} orders wait, next at {cell(found['next_due_at'])}",
             *(f"  {name}: {value}" for name, value in found["statistics"].items()),
             f"  lost: {found['lost']}",
             f"  lines sold without an external id in 30 days: {found['lines_without_sku']}",
@@ -190,7 +190,7 @@ def status(runtime: Runtime) -> Answer:
             ),
             *(
                 f"  {task['task']} (every {task['interval']} s): {(task['last'] or never)['status']}, "
-                f"begun {(task['last'] or never)['started_at']}"
+                f"begun {cell((task['last'] or never)['started_at'])}"
                 for task in found["tasks"]
             ),
         ],

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 # What is said when it begins, with the reason, and when it ends.
 REDIS = (
-    "Redis does not answer (%s). Deliveries wait for it; nothing is lost, what is due is in the database.",
+    "Redis does not answer (%s). Deliveries wait for it; nothing is lost, what is due is in the database. REDIS_URL says where it is.",
     "Redis answers again",
 )
 DATABASE = (

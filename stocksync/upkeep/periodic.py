@@ -51,17 +51,17 @@ class PeriodicTasks(Part):
         return {
             "sweep": (
                 config.sweep_interval_seconds,
-                "return what dead workers left, wake lanes with due work",
+                "take back what dead workers hold, wake lanes with due work",
             ),
             "reconcile": (
                 config.reconciliation_interval_minutes * 60,
-                "compare our orders with the remote's, repair what may be",
+                "compare our orders with the remote's, repair what may be repaired",
             ),
             "monitor": (
                 config.monitoring_interval_minutes * 60,
-                "look at everything that can go wrong, have people told",
+                "check everything, send alerts",
             ),
-            "cleanup": (86400, "take away what is long at an end"),
+            "cleanup": (86400, "delete old finished records"),
         }
 
     def run(self, name: str) -> dict[str, Any]:

@@ -152,7 +152,12 @@ class Reconciliation(Repairs):
         elif not self.records.save(run, self._clock()) or run.status != "running":
             run = self.records.find(id=run.id) or run  # with what other processes did of it
         if run.status != "running":
-            log.info("reconciliation %s: %s", run.status, run.buckets, extra={"lane": run.token_id})
+            log.info(
+                "reconciliation %s: %s",
+                run.status,
+                run.buckets or "nothing to compare",
+                extra={"lane": run.token_id},
+            )
         return run
 
     def _list(self, run: Run) -> None:
