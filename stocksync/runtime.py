@@ -22,7 +22,7 @@ from stocksync.delivery.engine import DeliveryEngine
 from stocksync.delivery.sender_pool import Sender
 from stocksync.delivery.settlement import DrainReport
 from stocksync.delivery.tracing import Tracing
-from stocksync.errors import ConfigurationError, RemoteError, needs_extra
+from stocksync.errors import ConfigurationError, RemoteError, SchemaBehind, needs_extra
 from stocksync.orders.inventory import InventoryManager, InventoryManagerWithSync
 from stocksync.orders.service import StockSynchronizationService
 from stocksync.orders.whole_orders import AllegroStockService
@@ -33,7 +33,7 @@ from stocksync.store.context import Context, Wakeups, no_span
 from stocksync.store.database import Database, bind_models, open_database
 from stocksync.store.deliveries import Deliveries
 from stocksync.store.identifiers import Clock, IdFactory
-from stocksync.store.migrate import require_current
+from stocksync.store.migrate import pending
 from stocksync.store.operation_lists import OperationLists
 from stocksync.store.outages import DATABASE, REDIS, Outage, is_unavailable, utc_now
 from stocksync.store.queries import Queries
@@ -116,7 +116,8 @@ class Runtime:
 
     def require_schema(self) -> None:
         """Raises SchemaBehind, DatabaseUnavailable."""
-        require_current(self.database)
+        if missing := pending(self.database):
+            raise SchemaBehind(missing)
 
     alerts = cached_property(lambda runtime: Alerts(runtime.context))
     deliveries = cached_property(lambda runtime: Deliveries(runtime.context))
@@ -224,16 +225,11 @@ class Runtime:
 
     redis_outage = cached_property(lambda runtime: Outage(REDIS, runtime.clock))
 
-    @cached_property
-    def redis_url(self) -> str:
-        """Holds a secret: never print it."""
-        url = self.config.redis_url
-        return url.get_secret_value() if url else EmbeddedRedis(self.config.data_dir).url
-
     def connect_redis(self, *, blocking: bool = False) -> Redis:
         """A new client: short timeouts for callers, or (`blocking`) for a worker's waiting calls."""
+        url = self.config.redis_url
         return connect_redis(
-            self.redis_url,
+            url.get_secret_value() if url else EmbeddedRedis(self.config.data_dir).url,
             timeout=None if blocking else self.config.caller_redis_timeout,
             self_signed=self.config.redis_ssl_self_signed,
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from stocksync.sandbox import Sandbox
 from stocksync.store.models import Order
+from tests.remote_orders import set_orders
 from tests.shop import SELLER, START, WAREHOUSE, Shop, form, open_shop
 
 
@@ -41,11 +42,12 @@ def sell(shop: Shop, *orders: str, **more: Any) -> None:
 
 def say(sandbox: Sandbox, flags: dict[str, bool]) -> None:
     """What the remote says from now on."""
-    sandbox.set_orders(
+    set_orders(
+        sandbox,
         [
             {"token_id": SELLER, "order_id": order, "is_stock_updated": flag, "updated_at": START.isoformat()}
             for order, flag in flags.items()
-        ]
+        ],
     )
 
 

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from stocksync.orders.checkout_form import CheckoutForm
 from stocksync.orders.interventions import LONGEST, act_on, matching
-from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operation_lists import Filter
+from stocksync.store.values import DEFAULT_WAREHOUSE
 from stocksync.upkeep.alert_texts import text
 from stocksync.web import api_answers as answers
 from stocksync.web.api import Cursor, Limit, Offset, OneLine, ShortText, YesNo, call, orders, stock_sync

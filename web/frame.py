@@ -17,8 +17,7 @@ from flask import (
     request,
     url_for,
 )
-from flask_babel import get_locale
-from flask_babel import lazy_gettext as _
+from flask_babel import get_locale, lazy_gettext as _
 from peewee import PeeweeException
 from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy

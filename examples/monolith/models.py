@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-from pydantic import Field as FormField
+from pydantic import BaseModel, Field as FormField
 from sqlmodel import Field, SQLModel
 
 

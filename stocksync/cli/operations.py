@@ -150,17 +150,16 @@ def deliver(runtime: Runtime, wait: float) -> Answer:
     until = runtime.clock() + timedelta(seconds=wait)
     totals = Counter(succeeded=0, failed=0, max_retries_reached=0)
     while True:
-        moments = []
         with runtime.database.scope():
-            for lane in runtime.deliveries.due_lanes():
-                report = engine.drain(lane)
-                totals.update(
-                    succeeded=report.figures["operations_completed"],
-                    failed=report.figures["operations_retrying"],
-                    max_retries_reached=report.figures["operations_failed"],
-                )
-                moments.append(report.next_due)
-        moment = min(filter(None, moments), default=None)  # a lane that a person paused has none
+            reports = [engine.drain(lane) for lane in runtime.deliveries.due_lanes()]
+        for report in reports:
+            totals.update(
+                succeeded=report.figures["operations_completed"],
+                failed=report.figures["operations_retrying"],
+                max_retries_reached=report.figures["operations_failed"],
+            )
+        # A lane that a person paused has none.
+        moment = min((report.next_due for report in reports if report.next_due), default=None)
         if moment is None or moment > max(until, runtime.clock()):
             break
         time.sleep(max(0.0, (moment - runtime.clock()).total_seconds()))

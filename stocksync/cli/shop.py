@@ -14,8 +14,7 @@ from stocksync.cli.frame import Answer, actor, cli, command, in_words, progress,
 from stocksync.errors import InvalidOrder, InvalidReturn, NegativeStock, OrphanRefund, StockSyncError
 from stocksync.orders.whole_orders import OrderResult, ReturnResult
 from stocksync.runtime import Runtime
-from stocksync.store.models import DEFAULT_WAREHOUSE
-from stocksync.store.values import check_quantity, check_word
+from stocksync.store.values import DEFAULT_WAREHOUSE, check_quantity, check_word
 
 _FILE = click.argument("file", type=click.File("rb"))
 _SELLER = click.option("--token", required=True, help="The seller account.")

@@ -5,7 +5,7 @@ The tables of stocksync must be in the session's database (`python -m stocksync 
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, cast
 
@@ -109,9 +109,7 @@ class _SessionDatabase:
                 raise TablesMissing(connection.engine.url.render_as_string(hide_password=True)) from error
             raise
 
-    def scope(self) -> AbstractContextManager[None]:
-        """The session has its connection already."""
-        return nullcontext()
+    scope = nullcontext  # the session has its connection already
 
     @contextmanager
     def transaction_scope(self) -> Iterator[None]:

@@ -130,7 +130,8 @@ class InventoryManager(Part):
 class ForeignInventory(Protocol):
     """The monolith's own inventory. With `add(sku, warehouse, quantity)` it can take goods back too."""
 
-    def remove_as_sale(self, sku: str, warehouse: str, quantity: int) -> Any: ...
+    def remove_as_sale(self, sku: str, warehouse: str, quantity: int) -> Any:
+        """Take sold units out. Raises whatever says that it did not."""
 
 
 class InventoryManagerWithSync:

@@ -14,10 +14,9 @@ from stocksync.orders.recording import Recorder
 from stocksync.orders.single_operations import Decision, adjust, deduct, refund
 from stocksync.store.context import Context, connected
 from stocksync.store.deliveries import Deliveries
-from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operations import Operation
 from stocksync.store.queries import Queries
-from stocksync.store.values import check_quantity, check_token
+from stocksync.store.values import DEFAULT_WAREHOUSE, check_quantity, check_token
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,9 @@ from stocksync.orders.revisions import apply, follow, is_later, withdrawal
 from stocksync.orders.service import StockSynchronizationService
 from stocksync.orders.single_operations import refund
 from stocksync.store.context import Part, atomic, connected
-from stocksync.store.models import DEFAULT_WAREHOUSE
 from stocksync.store.operations import NOTE_STATUS, TAKE_FORM, Operation, OrderRow
 from stocksync.store.order_lines import KEEP_OUT
-from stocksync.store.values import check_token, check_word, optional_word
+from stocksync.store.values import DEFAULT_WAREHOUSE, check_token, check_word, optional_word
 
 _REASONS = {CANCELLED: "the order was cancelled", SELLER_CANCELLED: "the seller cancelled the order"}
 """Why the refunds of a form with this standing were recorded."""

@@ -20,7 +20,7 @@ from stocksync.queue.shutdown import on_stop_signals
 from stocksync.runtime import Runtime
 from stocksync.store.audit import audit
 from stocksync.store.migrate import migrate
-from stocksync.store.models import DEFAULT_WAREHOUSE
+from stocksync.store.values import DEFAULT_WAREHOUSE
 
 from .server import Sandbox
 from .supervisor import Supervisor, free_port

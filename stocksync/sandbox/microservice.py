@@ -5,7 +5,7 @@ import random
 import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -66,14 +66,10 @@ class FaultPlan(BaseModel, frozen=True, strict=True, extra="forbid"):
     """Answered with 200 and `success` false; not applied."""
     drop_after_apply_share: Share = 0
     """Applied, then the connection is closed without an answer."""
-    bad_body: (
-        Literal["redirect", "html", "empty", "no_success", "truncated", "huge", "endless", "slow_headers"]
-        | None
-    ) = None
+    bad_body: Literal["redirect", "html", "empty", "no_success"] | None = None
     """Replaces every answer with status 200; the request was applied, except with 'redirect'. One of:
 
-    redirect (302 to `redirect_to`), html (a page), empty, no_success (JSON without `success`), truncated (half of
-    the announced length), huge (10 MB), endless (a byte every 50 ms for a minute), slow_headers (the same for headers).
+    redirect (302 to `redirect_to`), html (a page), empty, no_success (JSON without `success`).
     """
     redirect_to: HeaderValue = "/login"
     seed: int = 0
@@ -178,21 +174,6 @@ class Microservice:
         """All orders of all sellers, with the fields of `Order`, in no particular order."""
         with self._lock:
             return [asdict(order) for order in self._orders.values()]
-
-    def set_orders(self, orders: Iterable[Mapping[str, Any]]) -> None:
-        """Set or remove orders as if somebody else had told the microservice.
-
-        Each has `token_id`, `order_id` and either `is_stock_updated`, with an ISO 8601 `updated_at` unless it is now,
-        or `removed`: True.
-        """
-        with self._lock:
-            for order in orders:
-                key = order["token_id"], order["order_id"]
-                if order.get("removed"):
-                    self._orders.pop(key, None)
-                    self._listings.pop(key[0], None)
-                else:
-                    self._set(*key, order["is_stock_updated"], order.get("updated_at"))
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start: `requests` by method, `answers` by status, updates `applied` and `repeated`."""

@@ -16,7 +16,6 @@ from weakref import WeakSet
 from .microservice import Answer, FaultPlan, Microservice, json_answer, page
 from .supervisor import free_port
 
-_DRIP_SECONDS, _DROPS = 0.05, 1200
 _BAD_BODIES = {"html": page("Please log in"), "empty": b"", "no_success": b'{"status": "accepted"}'}
 
 
@@ -167,37 +166,16 @@ class _Exchange(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "html" | "empty" | "no_success" as bad_body:
                 self._send(Answer(200, _BAD_BODIES[bad_body]))
-            case "truncated":
-                self._send(Answer(200, answer.body[: len(answer.body) // 2]), len(answer.body))
-                self.close_connection = True
-            case "huge":
-                # Leading blanks are good JSON.
-                self._send(Answer(200, answer.body.rjust(10_000_000)))
-            case "endless":
-                self._send(Answer(200, b""), _DROPS)
-                self._drip(b" ")
-            case "slow_headers":
-                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX-Slow: ")
-                self._drip(b"x")
             case _:
                 self._send(answer)
 
-    def _send(self, answer: Answer, length: int | None = None) -> None:
-        """`length`: announce this one, None: the true one."""
+    def _send(self, answer: Answer) -> None:
         if not self.path.startswith("/_sandbox/"):
             self._sandbox.count("answers", str(answer.status))
         self.send_response(answer.status)
         self.send_header("Content-Type", "text/html" if answer.body.startswith(b"<") else "application/json")
-        self.send_header("Content-Length", str(length or len(answer.body)))
+        self.send_header("Content-Length", str(len(answer.body)))
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(answer.body)
-
-    def _drip(self, drop: bytes) -> None:
-        for _ in range(_DROPS):
-            self.wfile.write(drop)
-            self.wfile.flush()
-            if self._closing.wait(_DRIP_SECONDS):
-                break
-        self.close_connection = True

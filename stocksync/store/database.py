@@ -13,8 +13,12 @@ import peewee
 from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
 
 from stocksync.errors import DatabaseUnavailable, needs_extra
-from stocksync.store.dialects import POSTGRES, SQLITE, Dialect
-from stocksync.store.dialects import Statement as Statement  # noqa: PLC0414 (writers take both from here)
+from stocksync.store.dialects import (
+    POSTGRES,
+    SQLITE,
+    Dialect,
+    Statement as Statement,  # noqa: PLC0414 (writers take both from here)
+)
 from stocksync.store.models import MODELS
 
 

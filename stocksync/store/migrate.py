@@ -4,7 +4,6 @@ from pathlib import Path
 
 from playhouse.migrations import Runner
 
-from stocksync.errors import SchemaBehind
 from stocksync.store.database import Database
 
 COLUMN_TYPES = {
@@ -44,12 +43,6 @@ def pending(database: Database) -> list[str]:
     """Names of migrations that this version has and the database has not."""
     with database.scope():
         return [migration.name for migration in _runner(database).status() if not migration.applied]
-
-
-def require_current(database: Database) -> None:
-    """Raises SchemaBehind when a migration is missing."""
-    if missing := pending(database):
-        raise SchemaBehind(missing)
 
 
 def _runner(database: Database) -> Runner:

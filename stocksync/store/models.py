@@ -17,9 +17,7 @@ from peewee import (
     make_snake_case,
 )
 
-from stocksync.store.values import UtcDateTimeField
-
-DEFAULT_WAREHOUSE = "Ирина"
+from stocksync.store.values import DEFAULT_WAREHOUSE, UtcDateTimeField
 
 # The plan names the first two; the next are kept short for our SQL, the last are no plural in s.
 _OWN_NAMES = {

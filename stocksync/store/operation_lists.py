@@ -14,8 +14,7 @@ from stocksync.errors import InvalidInput
 from stocksync.store.context import Part, connected, planned
 from stocksync.store.database import SqliteDatabase, Statement, among, in_order
 from stocksync.store.identifiers import first_id_at
-from stocksync.store.models import Account, Order
-from stocksync.store.models import PendingStockOperation as Operation
+from stocksync.store.models import Account, Order, PendingStockOperation as Operation
 from stocksync.store.states import COMPLETED, FAILED, PENDING, PROCESSING, STATUSES
 from stocksync.store.tallies import Tallies
 from stocksync.store.values import as_utc, is_storable

@@ -8,6 +8,7 @@ from peewee import Field
 
 from stocksync.errors import InvalidInput
 
+DEFAULT_WAREHOUSE = "Ирина"
 MAX_QUANTITY = 1_000_000_000
 """Units in one line; far above any shop, far below what a database integer holds."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")

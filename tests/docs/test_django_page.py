@@ -92,4 +92,7 @@ def test_an_order_is_recorded_after_the_commit_and_once_however_often_it_is_repe
     assert recorded == [[True], 1]
     assert again == [[True], 1]
     assert delivered == 1
-    assert refused == {"order-1": False, "order-2": True}  # one that can't be recorded does not stop the others
+    assert refused == {
+        "order-1": False,
+        "order-2": True,
+    }  # one that can't be recorded does not stop the others

@@ -21,8 +21,7 @@ from benchmarks.drill.gather import Books, document
 from benchmarks.drill.journal import Journal, Kept
 from benchmarks.drill.releases import Releases
 from benchmarks.drill.remote import JournalledSandbox
-from benchmarks.drill.report import document as outcome_document
-from benchmarks.drill.report import lines
+from benchmarks.drill.report import document as outcome_document, lines
 from benchmarks.drill.run import Plan, UnknownFault, chosen, draw, play
 from benchmarks.drill.settings import IN_STOCK
 from stocksync import StockSyncConfig
@@ -30,6 +29,7 @@ from stocksync.runtime import Runtime
 from stocksync.store.context import Wakeups
 from stocksync.store.migrate import migrate
 from tests.processes import ROOT, run_command
+from tests.remote_orders import set_orders
 from tests.servers import wait_until
 
 
@@ -205,7 +205,7 @@ def wrong_level(small: Small) -> None:
 
 def other_flag(small: Small) -> None:
     row = small.remote.orders()[0]
-    small.remote.set_orders([row | {"is_stock_updated": not row["is_stock_updated"], "updated_at": None}])
+    set_orders(small.remote, [row | {"is_stock_updated": not row["is_stock_updated"], "updated_at": None}])
 
 
 def untold_delivery(small: Small) -> None:

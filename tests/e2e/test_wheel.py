@@ -37,7 +37,6 @@ MONOLITH = {
     "web/__init__.py": "raise SystemExit('this is the page of the monolith')",
     "sell.py": """
 import json, sys
-from redis import Redis
 from rq import Queue
 from stocksync import Runtime, StockSyncConfig
 import jobs.letters
@@ -45,7 +44,7 @@ import jobs.letters
 runtime = Runtime(StockSyncConfig.load())
 runtime.inventory.add("A", "Ирина", 5)
 print(runtime.orders.process_order_stock_update(json.load(sys.stdin)).status)
-Queue("letters", connection=Redis.from_url(runtime.redis_url)).enqueue("jobs.letters.send", "letter")
+Queue("letters", connection=runtime.connect_redis()).enqueue("jobs.letters.send", "letter")
 """,
 }
 

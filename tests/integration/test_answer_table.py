@@ -13,6 +13,7 @@ import pytest
 from stocksync.delivery.answers import Verdict
 from stocksync.delivery.client import OrdersClient
 from stocksync.sandbox import Sandbox
+from tests.lies import LIES, lying
 from tests.servers import free_port
 from tests.shop import SELLER, Shop, open_shop
 
@@ -84,18 +85,19 @@ ROWS: dict[str, tuple[dict[str, Any], str, int, list[str], str]] = {
     "html": ({"bad_body": "html"}, "pending", 0, ["sync_error", "snoozed"], "NotTheContract"),
     "empty": ({"bad_body": "empty"}, "pending", 0, ["sync_error", "snoozed"], "NotTheContract"),
     "no success": ({"bad_body": "no_success"}, "pending", 0, ["sync_error", "snoozed"], "NotTheContract"),
-    "10 MB": ({"bad_body": "huge"}, "pending", 0, ["sync_error", "snoozed"], "NotTheContract"),
-    "endless": ({"bad_body": "endless"}, "pending", 0, ["sync_error", "snoozed"], "Timeout"),
-    "slow headers": ({"bad_body": "slow_headers"}, "pending", 0, ["sync_error", "snoozed"], "Timeout"),
+    "10 MB": ({"lie": "huge"}, "pending", 0, ["sync_error", "snoozed"], "NotTheContract"),
+    "endless": ({"lie": "endless"}, "pending", 0, ["sync_error", "snoozed"], "Timeout"),
+    "slow headers": ({"lie": "slow_headers"}, "pending", 0, ["sync_error", "snoozed"], "Timeout"),
 }
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_an_answer_leaves_what_the_table_says(shop: Shop, sandbox: Sandbox, row: str) -> None:
     faults, status, attempts, log, error_class = ROWS[row]
-    sandbox.set_faults(**faults)
+    sandbox.set_faults(**{name: value for name, value in faults.items() if name != "lie"})
     operation = shop.deduct()
-    shop.drain()
+    with lying(faults.get("lie")):
+        shop.drain()
 
     found = shop.operation(operation)
     assert (found["status"], found["retry_count"]) == (status, attempts)
@@ -122,11 +124,11 @@ def test_a_closed_port_is_no_answer(sandbox: Sandbox) -> None:
     assert "refused" in (answer.error or "").lower()
 
 
-@pytest.mark.parametrize("lie", ["endless", "slow_headers", "huge", "truncated"])
+@pytest.mark.parametrize("lie", LIES)
 def test_an_answer_without_end_is_bounded_in_time(sandbox: Sandbox, lie: str) -> None:
-    sandbox.set_faults(bad_body=lie)
     started = time.monotonic()
-    answer = told(sandbox)
+    with lying(lie):
+        answer = told(sandbox)
 
     assert answer.verdict is Verdict.UNCLEAR
     assert time.monotonic() - started < 5  # the sandbox would go on for a minute
@@ -134,9 +136,8 @@ def test_an_answer_without_end_is_bounded_in_time(sandbox: Sandbox, lie: str) ->
 
 def test_after_an_answer_that_was_cut_short_the_next_call_is_served(sandbox: Sandbox) -> None:
     client = client_of(sandbox)
-    sandbox.set_faults(bad_body="slow_headers")
-    client.update_stock_status(token_id="t", order_id="o", is_stock_updated=True)
-    sandbox.set_faults(bad_body=None)
+    with lying("slow_headers"):
+        client.update_stock_status(token_id="t", order_id="o", is_stock_updated=True)
 
     assert client.update_stock_status(token_id="t", order_id="o", is_stock_updated=True).success
 

@@ -10,7 +10,9 @@ import pytest
 
 from stocksync.sandbox import Sandbox
 from stocksync.store.models import Order
+from tests.lies import lying
 from tests.reconciling import flags, found, open_delivering_shop, open_sandbox, reconcile, say, sell, versions
+from tests.remote_orders import set_orders
 from tests.shop import SELLER, START, Shop, goods
 
 
@@ -142,7 +144,8 @@ def test_an_order_that_is_not_listed_is_asked_for_by_its_id(shop: Shop, sandbox:
     sell(shop, "here", "unlisted", "unknown")
     say(sandbox, {"here": True})
     early = START - timedelta(days=30)
-    sandbox.set_orders(
+    set_orders(
+        sandbox,
         [
             {
                 "token_id": SELLER,
@@ -150,9 +153,9 @@ def test_an_order_that_is_not_listed_is_asked_for_by_its_id(shop: Shop, sandbox:
                 "is_stock_updated": False,
                 "updated_at": early.isoformat(),
             }
-        ]
+        ],
     )
-    sandbox.set_orders([{"token_id": SELLER, "order_id": "unknown", "removed": True}])
+    set_orders(sandbox, [{"token_id": SELLER, "order_id": "unknown", "removed": True}])
     report = reconcile(shop)
 
     assert report["buckets"] == {"agrees": 1, "missing_remote": 1, "missing_order": 1}
@@ -167,7 +170,7 @@ def test_a_cap_bounds_what_is_asked_for_by_id_and_the_run_says_so(
 ) -> None:
     with open_delivering_shop(database_url, sandbox, STOCK_SYNC_RECONCILIATION_LOOKUP_CAP="2") as shop:
         sell(shop, "a", "b", "c")
-        sandbox.set_orders([{"token_id": SELLER, "order_id": order, "removed": True} for order in "abc"])
+        set_orders(sandbox, [{"token_id": SELLER, "order_id": order, "removed": True} for order in "abc"])
         report = reconcile(shop)
 
     assert (report["status"], report["checked"]) == ("incomplete", 2)
@@ -201,9 +204,16 @@ def test_a_remote_that_answers_errors_leads_to_no_conclusion(
     assert shop.runtime.reconciliation.records.count_open() == 0
 
 
-@pytest.mark.parametrize("kind", ["html", "empty", "truncated", "no_success", "redirect"])
+@pytest.mark.parametrize("kind", ["html", "empty", "no_success", "redirect"])
 def test_bad_data_leads_to_no_conclusion(shop: Shop, sandbox: Sandbox, kind: str) -> None:
     sell(shop, "a")
     sandbox.set_faults(bad_body=kind)
 
     assert (reconcile(shop)["status"], reconcile(shop)["fixed"]) == ("incomplete", 0)
+
+
+def test_half_a_list_leads_to_no_conclusion(shop: Shop, sandbox: Sandbox) -> None:
+    sell(shop, "a")
+
+    with lying("truncated"):
+        assert (reconcile(shop)["status"], reconcile(shop)["fixed"]) == ("incomplete", 0)

@@ -17,6 +17,7 @@ from stocksync.errors import OpenTransaction, RemoteError
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from tests.reconciling import flags, found, open_delivering_shop, open_sandbox, reconcile, say, sell
+from tests.remote_orders import set_orders
 from tests.shop import SELLER, Shop, goods, open_shop
 
 
@@ -190,9 +191,11 @@ def test_an_order_that_changes_while_others_are_asked_for_is_not_called_differen
     shop: Shop, sandbox: Sandbox
 ) -> None:
     sell(shop, "a", "b")
-    sandbox.set_orders([{"token_id": SELLER, "order_id": "a", "removed": True}])
+    set_orders(sandbox, [{"token_id": SELLER, "order_id": "a", "removed": True}])
     early = (shop.clock() - timedelta(days=30)).isoformat()
-    sandbox.set_orders([{"token_id": SELLER, "order_id": "b", "is_stock_updated": True, "updated_at": early}])
+    set_orders(
+        sandbox, [{"token_id": SELLER, "order_id": "b", "is_stock_updated": True, "updated_at": early}]
+    )
     reader = shop.runtime.sender
     ask = reader.find_order  # type: ignore[attr-defined]
 
@@ -213,8 +216,8 @@ def test_an_order_that_changes_while_others_are_asked_for_is_not_called_differen
 def test_a_slow_remote_is_asked_in_steps_that_a_job_survives(shop: Shop, sandbox: Sandbox) -> None:
     """Each answer takes two seconds; a slice ends after some five, not after fifty answers."""
     sell(shop, *(f"o{number:02}" for number in range(20)))
-    sandbox.set_orders(
-        [{"token_id": SELLER, "order_id": f"o{number:02}", "removed": True} for number in range(20)]
+    set_orders(
+        sandbox, [{"token_id": SELLER, "order_id": f"o{number:02}", "removed": True} for number in range(20)]
     )
     reconciliation, reader = shop.runtime.reconciliation, shop.runtime.sender
     passed, asked = [0.0], [0]

@@ -15,6 +15,7 @@ from stocksync.queue.wakeups import RedisWakeups
 from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from tests.reconciling import found, open_delivering_shop, open_sandbox, reconcile, say, sell
+from tests.remote_orders import set_orders
 from tests.shop import SELLER, Shop, form, goods, open_shop
 
 
@@ -62,7 +63,7 @@ def test_an_id_that_no_order_can_have_is_bad_data_and_ends_the_run(
 
     assert reconcile(shop)["status"] == "incomplete"
     assert reconcile(shop)["status"] == "incomplete"  # the first one is over: it keeps no later one out
-    sandbox.set_orders([{"token_id": SELLER, "order_id": order, "removed": True}])
+    set_orders(sandbox, [{"token_id": SELLER, "order_id": order, "removed": True}])
     assert reconcile(shop)["status"] == "complete"
 
 

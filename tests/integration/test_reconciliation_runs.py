@@ -16,6 +16,7 @@ from stocksync.runtime import Runtime
 from stocksync.sandbox import Sandbox
 from tests.processes import SHOP_DATA, Processes
 from tests.reconciling import found, open_delivering_shop, open_sandbox, reconcile, say, sell, versions
+from tests.remote_orders import set_orders
 from tests.shop import SELLER, START, Shop, goods, open_shop
 
 
@@ -35,8 +36,8 @@ def test_a_dry_run_writes_nothing_but_its_report(shop: Shop, sandbox: Sandbox) -
     sell(shop, *(f"o{number}" for number in range(7)))
     early = (START - timedelta(days=30)).isoformat()
     say(sandbox, {"o1": False, "foreign": True})
-    sandbox.set_orders(
-        [{"token_id": SELLER, "order_id": "o2", "is_stock_updated": False, "updated_at": early}]
+    set_orders(
+        sandbox, [{"token_id": SELLER, "order_id": "o2", "is_stock_updated": False, "updated_at": early}]
     )
     before = versions(shop)
     report = reconcile(shop, dry_run=True)
@@ -57,8 +58,8 @@ def test_a_limit_ends_the_run_early_and_says_that_it_is_not_complete(shop: Shop,
     assert (report["checked"], report["complete"], report["fixed"]) == (7, False, 0)
     assert report["discrepancies"] == []
     assert shop.service.reconcile_stock_status(SELLER)["complete"] is True
-    sandbox.set_orders(
-        [{"token_id": SELLER, "order_id": f"o{number}", "removed": True} for number in range(7)]
+    set_orders(
+        sandbox, [{"token_id": SELLER, "order_id": f"o{number}", "removed": True} for number in range(7)]
     )
     shop.clock.advance(60)
     report = shop.service.reconcile_stock_status(SELLER, 2)  # one is listed, one is asked for by its id
@@ -246,9 +247,10 @@ def test_the_orders_of_a_real_shop(tmp_path: Path, database_url: str, redis_url:
 def pretend(sandbox: Sandbox, seller: str, orders: Sequence[str], flag: bool) -> None:
     """What the remote says of orders, whoever told it."""
     now = datetime.now(UTC).isoformat()
-    sandbox.set_orders(
+    set_orders(
+        sandbox,
         [
             {"token_id": seller, "order_id": order, "is_stock_updated": flag, "updated_at": now}
             for order in orders
-        ]
+        ],
     )

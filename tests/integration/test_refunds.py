@@ -17,8 +17,7 @@ from stocksync import (
     RefundExceedsSale,
     StockSyncError,
 )
-from stocksync.store.models import Movement
-from stocksync.store.models import Order as OrderModel
+from stocksync.store.models import Movement, Order as OrderModel
 from tests.shop import SELLER, Shop, form, goods, open_shop
 
 

@@ -8,12 +8,10 @@ from types import SimpleNamespace as Thing
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from stocksync.errors import InvalidInput, InvalidOrder
-from stocksync.orders.checkout_form import CheckoutForm, is_newer, parse_form
-from stocksync.orders.checkout_form import form_of as form_of_object
+from stocksync.orders.checkout_form import CheckoutForm, form_of as form_of_object, is_newer, parse_form
 from stocksync.store.values import check_quantity, check_word
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from stocksync.store.reconciliation import OurSide
 from stocksync.upkeep.discrepancies import classify, is_young

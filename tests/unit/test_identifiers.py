@@ -10,8 +10,7 @@ from itertools import pairwise
 from threading import Barrier, BrokenBarrierError
 from uuid import RFC_4122, UUID
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from stocksync.store.identifiers import IdFactory, joined, stored_key
 from tests.shop import Clock

@@ -161,7 +161,7 @@ def test_a_write_outside_its_one_writer_is_found(module: str, text: str) -> None
         ("stocksync.store.inventory", 'X = "INSERT INTO stock_sync_levels (sku) VALUES (1)"'),
         ("stocksync.store.migrations.0002", 'X = "UPDATE stock_sync_orders SET due_at = NULL"'),
         ("stocksync.store.queries", "from stocksync.store.models import Order\nOrder.select()"),
-        ("stocksync.runtime", "from stocksync.store.models import DEFAULT_WAREHOUSE\n{}.update({})"),
+        ("stocksync.runtime", "from stocksync.store.values import DEFAULT_WAREHOUSE\n{}.update({})"),
     ],
 )
 def test_a_write_by_its_own_writer_is_let_through(module: str, text: str) -> None:

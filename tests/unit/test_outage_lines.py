@@ -11,9 +11,11 @@ from datetime import timedelta
 
 import pytest
 from peewee import IntegrityError, OperationalError, ProgrammingError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+    ResponseError,
+    TimeoutError as RedisTimeoutError,
+)
 
 from stocksync import runtime
 from stocksync.errors import DatabaseUnavailable

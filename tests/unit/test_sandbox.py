@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from stocksync.sandbox import Sandbox
+from tests.remote_orders import set_orders
 from tests.sandbox_client import NOON, Client, assert_refused
 
 NOON_TEXT = "2024-05-01T12:00:00.000000Z"
@@ -163,7 +164,7 @@ def test_an_order_changed_while_it_is_listed_is_not_skipped_though_the_clock_sta
 
 def test_orders_dated_alike_are_listed_by_id(sandbox: Sandbox, client: Client) -> None:
     same = {"token_id": "t1", "is_stock_updated": True, "updated_at": "2024-04-01T02:00:00+02:00"}
-    sandbox.set_orders({**same, "order_id": name} for name in "CAB")
+    set_orders(sandbox, [{**same, "order_id": name} for name in "CAB"])
 
     first = client.listed(limit=2)
     second = client.listed(cursor=first["next_cursor"])
@@ -180,7 +181,9 @@ def test_updated_since_keeps_what_changed_then_or_later(client: Client) -> None:
 
 
 def test_a_list_holds_100_orders_unless_asked_otherwise(sandbox: Sandbox, client: Client) -> None:
-    sandbox.set_orders({"token_id": "t1", "order_id": str(n), "is_stock_updated": True} for n in range(600))
+    set_orders(
+        sandbox, [{"token_id": "t1", "order_id": str(n), "is_stock_updated": True} for n in range(600)]
+    )
 
     assert len(client.listed()["orders"]) == 100
     assert len(client.listed(limit=500)["orders"]) == 500
@@ -202,11 +205,12 @@ def test_orders_set_by_somebody_else_are_not_counted_as_told_and_can_be_removed(
     sandbox: Sandbox, client: Client
 ) -> None:
     client.tell("A", True, key="t1:A:1")
-    sandbox.set_orders(
+    set_orders(
+        sandbox,
         [
             {"token_id": "t1", "order_id": "A", "removed": True},
             {"token_id": "t1", "order_id": "B", "is_stock_updated": True},
-        ]
+        ],
     )
 
     assert [order["id"] for order in client.listed()["orders"]] == ["B"]

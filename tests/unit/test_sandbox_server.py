@@ -11,6 +11,7 @@ import requests
 
 from stocksync.sandbox import FaultPlan, Sandbox
 from stocksync.sandbox.supervisor import CannotStart
+from tests.remote_orders import set_orders
 from tests.sandbox_client import NOON, Client
 
 
@@ -145,7 +146,7 @@ def test_it_stops_though_requests_hang_and_starts_again_on_its_port_with_its_ord
         url = sandbox.url
         with pytest.raises(requests.Timeout):
             requests.get(f"{url}/health", timeout=0.05)
-        sandbox.set_orders([{"token_id": "t1", "order_id": "A", "is_stock_updated": True}])
+        set_orders(sandbox, [{"token_id": "t1", "order_id": "A", "is_stock_updated": True}])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", sandbox.port), timeout=2)
 

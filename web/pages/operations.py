@@ -8,8 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from flask import redirect, render_template, request
-from flask_babel import gettext as _
-from flask_babel import ngettext
+from flask_babel import gettext as _, ngettext
 
 from stocksync.orders.interventions import act_on, matching
 from stocksync.store.operation_lists import AGES, COUNTED, NEWEST, SORTED_BY, Filter

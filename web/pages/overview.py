@@ -7,8 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from flask import abort, render_template, request, url_for
-from flask_babel import get_locale, ngettext
-from flask_babel import gettext as _
+from flask_babel import get_locale, gettext as _, ngettext
 
 from stocksync.queue.wakeups import RedisWakeups
 from stocksync.store.operation_lists import Filter
