@@ -60,7 +60,7 @@ class SchemaBehind(StockSyncError):
 
 @dataclass(eq=False)
 class TablesMissing(StockSyncError):
-    """A caller's database lacks tables or columns of stocksync. `database` is its URL, without the password."""
+    """The database lacks tables or columns of stocksync. `database` is its name, or its URL without the password."""
 
     database: str
     says = (

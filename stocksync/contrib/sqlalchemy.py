@@ -3,7 +3,6 @@
 The tables of stocksync must be in the session's database (`python -m stocksync migrate`, with DATABASE_URL naming it).
 """
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Any, cast
 from stocksync.delivery.engine import DeliveryEngine
 from stocksync.errors import SessionUnsuitable, TablesMissing, needs_extra
 from stocksync.runtime import Runtime, current
-from stocksync.store.database import Database
+from stocksync.store.database import Database, lacks_tables
 from stocksync.store.dialects import POSTGRES, SQLITE, Statement
 
 with needs_extra("sqlalchemy"):
@@ -100,12 +99,7 @@ class _SessionDatabase:
         try:
             return connection.exec_driver_sql(self.dialect.sql(statement), self.dialect.bound(parameters))
         except DBAPIError as error:
-            # psycopg 3 and psycopg2 name it differently; SQLite has words alone.
-            state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-            # Of PostgreSQL: no such table, no such column.
-            if state in ("42P01", "42703") or re.search(
-                "no such (?:table|column): |has no column named ", str(error.orig)
-            ):
+            if lacks_tables(error.orig):
                 raise TablesMissing(connection.engine.url.render_as_string(hide_password=True)) from error
             raise
 

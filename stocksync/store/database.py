@@ -1,5 +1,6 @@
 """Opening the database: one class for each kind, with transactions, scopes and statements beside peewee's own."""
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ from uuid import UUID
 import peewee
 from playhouse.pool import PooledPostgresqlDatabase, PooledSqliteDatabase
 
-from stocksync.errors import DatabaseUnavailable, needs_extra
+from stocksync.errors import DatabaseUnavailable, TablesMissing, needs_extra
 from stocksync.store.dialects import (
     POSTGRES,
     SQLITE,
@@ -30,6 +31,15 @@ class _Executing(peewee.Database):  # type: ignore[misc]
     def run(self, statement: Statement, **parameters: Any) -> Any:
         """Execute `statement`; answers with the cursor (rows of SELECT and RETURNING, `rowcount`)."""
         return self.execute_sql(self.dialect.sql(statement), self.dialect.bound(parameters))
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """peewee's, which all statements go through. Raises TablesMissing."""
+        try:
+            return super().execute_sql(sql, params)
+        except peewee.DatabaseError as error:
+            if lacks_tables(getattr(error, "orig", None)):
+                raise TablesMissing(str(self.database)) from error
+            raise
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -203,6 +213,15 @@ def _open_postgresql(parts: SplitResult, pool: dict[str, Any]) -> PostgresDataba
 def bind_models(database: Database) -> None:
     """Have the models query `database`. Called by the composition root alone."""
     database.bind(MODELS, bind_refs=False, bind_backrefs=False)
+
+
+def lacks_tables(error: Any) -> bool:
+    """Whether a driver's `error` says that a table or a column is not there."""
+    # psycopg 3 and psycopg2 name the state differently; SQLite has words alone.
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    return state in ("42P01", "42703") or bool(
+        re.search("no such (?:table|column): |has no column named ", str(error))
+    )
 
 
 def _first_line(error: BaseException) -> str:

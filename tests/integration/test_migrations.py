@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from stocksync import StockSyncConfig
-from stocksync.errors import SchemaBehind
+from stocksync.errors import SchemaBehind, TablesMissing
 from stocksync.runtime import Runtime
+from stocksync.store.context import Wakeups
 from stocksync.store.database import open_database
 from stocksync.store.migrate import migrate
 from tests.processes import ROOT
@@ -25,6 +27,28 @@ def test_a_schema_that_is_behind_is_refused_with_what_to_do(database_url: str) -
 
     with pytest.raises(SchemaBehind, match="stocksync migrate"):
         runtime.require_schema()
+    runtime.close()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda runtime: runtime.inventory.on_hand("A", "Ирина"),
+        lambda runtime: runtime.inventory.set_on_hand({"A": 1}, "Ирина"),
+        lambda runtime: runtime.service.sync_stock_deduction("seller", "order", "A", 1),
+        lambda runtime: runtime.queries.lanes(),
+    ],
+    ids=["read", "write", "record", "query"],
+)
+def test_a_call_before_the_first_migration_says_what_to_do(
+    database_url: str, call: Callable[[Runtime], object]
+) -> None:
+    runtime = Runtime(StockSyncConfig.load({"DATABASE_URL": database_url}), wakeups=Wakeups())
+
+    with pytest.raises(TablesMissing, match="python -m stocksync migrate") as missing:
+        call(runtime)
+
+    assert missing.value.database in database_url
     runtime.close()
 
 

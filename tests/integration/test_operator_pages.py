@@ -84,11 +84,9 @@ def statements(shop: Shop, act: Callable[[], Any]) -> int:
         count += 1
         return execute(*given, **named)
 
-    database.execute_sql = counted
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "execute_sql", counted)
         act()
-    finally:
-        del database.execute_sql
     return count
 
 

@@ -207,7 +207,7 @@ def test_a_statement_of_ours_that_is_wrong_is_a_fault_with_its_traceback(
     page: FlaskClient, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        shop.runtime.queries, "lanes", lambda: shop.runtime.database.execute_sql("SELECT nothing_such")
+        shop.runtime.queries, "lanes", lambda: shop.runtime.database.execute_sql("SELECT FROM WHERE")
     )
 
     assert page.get("/lanes").status_code == 500

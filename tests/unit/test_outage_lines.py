@@ -109,9 +109,9 @@ def test_a_fault_of_ours_fails_its_job(shop: Shop, monkeypatch: pytest.MonkeyPat
 def test_a_statement_that_is_wrong_is_no_outage(shop: Shop) -> None:
     database = shop.runtime.database
     with pytest.raises(OperationalError) as read:
-        database.execute_sql("SELECT nothing_such")
+        database.execute_sql("SELECT FROM WHERE")
     with pytest.raises(DatabaseUnavailable) as written, database.transaction_scope():
-        database.execute_sql("UPDATE nothing_such SET a = 1")
+        database.execute_sql("UPDATE SET")
 
     assert not is_unavailable(read.value)
     assert not is_unavailable(written.value)
