@@ -268,11 +268,14 @@ def _values(environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Misspelt settings. Kubernetes adds variables of its own for a service that is named `stock-sync`."""
     known = {variable_of(field) for field in StockSyncConfig.model_fields}
     return [
         f"{name} is no setting" + "".join(f"; {near} is" for near in get_close_matches(name, known, n=1))
         for name in sorted(environment)
-        if name.startswith(PREFIX) and name.removesuffix("_FILE") not in known
+        if name.startswith(PREFIX)
+        and name.removesuffix("_FILE") not in known
+        and not re.search(r"_(SERVICE_HOST|(SERVICE_)?PORT(_\w+)?)$", name)
     ]
 
 

@@ -83,7 +83,7 @@ def _is_news(record: logging.LogRecord, runtime: Runtime) -> bool:
     """RQ logs each failed attempt, often with a traceback. Instead say once that Redis is away, or full."""
     error = sys.exc_info()[1]
     if record.levelno < logging.WARNING or not isinstance(
-        error, redis.ConnectionError | redis.TimeoutError | redis.OutOfMemoryError
+        error, redis.ConnectionError | redis.TimeoutError | redis.OutOfMemoryError | redis.ReadOnlyError
     ):
         return True
     runtime.redis_outage.begins(error)

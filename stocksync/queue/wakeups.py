@@ -9,6 +9,9 @@ from typing import Any, cast
 from uuid import NAMESPACE_URL, uuid5
 
 from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError, ReadOnlyError
+from redis.retry import Retry
 from rq import Queue, worker_registration
 from rq.exceptions import DeserializationError
 from rq.job import Job, JobStatus
@@ -66,7 +69,10 @@ class StockSyncJob(Job):
 
 
 def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool = False) -> Redis:
-    """A client for `url`, which connects at first use and never tries again by itself.
+    """A client for `url`, which connects at first use.
+
+    It tries once more, at once and on a new connection, when the old one was broken, or leads to a server that is a
+    replica now: behind one address another one has taken over. A time-out is never followed by another.
 
     Args:
         timeout: seconds for connecting and for each command. None: as the worker and the scheduler need it.
@@ -76,7 +82,7 @@ def connect_redis(url: str, *, timeout: float | None = None, self_signed: bool =
         url,
         socket_timeout=timeout or BLOCKING_SECONDS,
         socket_connect_timeout=timeout or BLOCKING_SECONDS,
-        retry=None,
+        retry=Retry(NoBackoff(), 1, (RedisConnectionError, ReadOnlyError)),
         **(
             {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
             if self_signed and url.startswith("rediss")

@@ -1,10 +1,13 @@
 """Opening the database: one class for each kind, with transactions, scopes and statements beside peewee's own."""
 
+import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -27,6 +30,9 @@ class _Executing(peewee.Database):  # type: ignore[misc]
     """What both database classes add to peewee's: statements, and scopes for a connection or a transaction."""
 
     dialect: Dialect
+    _process = os.getpid()
+    _turn = cached_property(lambda _: threading.Lock())
+    """To connect: of many that find a server gone, the last would wait for all the others."""
 
     def run(self, statement: Statement, **parameters: Any) -> Any:
         """Execute `statement`; answers with the cursor (rows of SELECT and RETURNING, `rowcount`)."""
@@ -44,10 +50,20 @@ class _Executing(peewee.Database):  # type: ignore[misc]
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Have a connection for this thread inside the block; give back to the pool what was taken for it."""
+        if self._process != os.getpid():
+            # After a fork the connections are the parent's. They are kept: closing them would speak for it.
+            self._of_the_parent = self._connections, self._in_use, self._state.conn
+            self.dispose()
+            self._process = os.getpid()
         opened = self.is_closed()
         if opened:
             try:
-                self.connect()
+                if not self._turn.acquire(timeout=self._wait_timeout):
+                    raise ValueError("others have been waiting for it")
+                try:
+                    self.connect()
+                finally:
+                    self._turn.release()
             except (peewee.OperationalError, ValueError) as error:
                 raise DatabaseUnavailable(
                     f"the database {self.database} can't be reached: {_first_line(error)}"
@@ -109,6 +125,10 @@ class _Psycopg(peewee.Psycopg3Adapter):  # type: ignore[misc]
 
     def connect(self, db: Any, **params: Any) -> Any:
         connection = super().connect(db, autocommit=True, **params)
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding not in ("UTF8", "SQL_ASCII"):
+            connection.close()
+            raise ValueError(f"its encoding is {encoding}, which lacks characters; make one in UTF8")
         # PgBouncer and its like give each client a made-up process id.
         if connection.execute("SELECT pg_backend_pid()").fetchone()[0] != connection.info.backend_pid:
             connection.prepare_threshold = None
@@ -187,23 +207,31 @@ def _open_postgresql(parts: SplitResult, pool: dict[str, Any]) -> PostgresDataba
     usual = {
         "connect_timeout": "5",
         "application_name": "stocksync",
+        "client_encoding": "utf8",
+        # A standby behind the same address counts as unreachable, until it has taken over.
+        "target_session_attrs": "read-write",
         # A server that is gone without a word is noticed within half a minute, not after two hours.
         "keepalives_idle": "10",
         "keepalives_interval": "5",
         "keepalives_count": "3",
         "tcp_user_timeout": "30000",
     }
-    # What the URL does not say is left to libpq (PGHOST, its socket folder, a password file).
+    # What the URL does not say is left to libpq (PGHOST, PGPORT, its socket folder, a password file).
     said = {
-        name: unquote(value)
-        for name, value in (("host", parts.hostname), ("user", parts.username), ("password", parts.password))
+        name: unquote(str(value))
+        for name, value in (
+            ("host", parts.hostname),
+            ("port", parts.port),
+            ("user", parts.username),
+            ("password", parts.password),
+        )
         if value
     }
     return PostgresDatabase(
         unquote(parts.path.lstrip("/")) or "postgres",
-        port=parts.port or 5432,
         stale_timeout=300,
         prefer_psycopg3=True,
+        isolation_level="READ COMMITTED",  # whatever the server's own default is
         field_types={"UTCTIME": "TIMESTAMPTZ"},
         **pool,
         **usual | said | dict(parse_qsl(parts.query)),

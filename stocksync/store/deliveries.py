@@ -17,7 +17,7 @@ from stocksync.store.lanes import SUSPECT, ClaimedOrder, Failure, Lanes
 from stocksync.store.operations import LogEntry, OperationLog
 from stocksync.store.states import COMPLETED, FAILED, ORIGINS, PENDING
 from stocksync.store.tallies import Counts, Tallies, seconds_between
-from stocksync.store.values import as_utc
+from stocksync.store.values import WRONG_CLOCK, as_utc
 
 _FREED = "claim_id = NULL, lease_until = NULL, claimed_version = NULL"
 _DELIVERED = Statement(f"""
@@ -69,7 +69,7 @@ _MARK_FAILED = Statement("""
 _CONVICTED = f"{SUSPECT} AND attempts + 1 >= :max_attempts AND state_version = claimed_version"
 _RESCUE = Statement(f"""
     WITH stranded AS MATERIALIZED (
-      SELECT id FROM stock_sync_orders WHERE claim_id IS NOT NULL AND lease_until < :now
+      SELECT id FROM stock_sync_orders WHERE claim_id IS NOT NULL AND lease_until NOT BETWEEN :now AND :latest
       LIMIT :limit {{skip_locked}})
     UPDATE stock_sync_orders
     SET attempts = attempts + 1, last_attempt_at = :now, updated_at = :now, {_FREED},
@@ -201,7 +201,7 @@ class Deliveries(Lanes):
         """Return orders whose lease ran out to due. It counts as an attempt; only an order that was out alone,
         at the third death of its worker or later, ends as failed. Answers with how many; call again while it
         is `limit`."""
-        rows = self._rows(_RESCUE, now=now, max_attempts=max_attempts, limit=limit)
+        rows = self._rows(_RESCUE, now=now, latest=now + WRONG_CLOCK, max_attempts=max_attempts, limit=limit)
         figures = self._mark_failed(rows, {uuid_of(row[0]): _RESCUED for row in rows}, now)
         Tallies(self.context).add(Counts(rescued=len(rows), given_up=figures["operations_failed"]), now)
         return len(rows)

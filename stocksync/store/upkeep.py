@@ -15,6 +15,7 @@ from peewee import SQL, fn
 from stocksync.store.context import Part, atomic, connected
 from stocksync.store.database import Statement, in_order
 from stocksync.store.models import Alert, TaskRun
+from stocksync.store.values import WRONG_CLOCK
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class TaskRuns(Part):
         """Note that a run begins; None: another one is under way, and its lease holds."""
         run, now = self._new_id(), self._clock()
         self._end(
-            (TaskRun.task == task) & (TaskRun.lease_until < now),
+            (TaskRun.task == task) & ~TaskRun.lease_until.between(now, now + WRONG_CLOCK),
             "interrupted",
             error="its worker died, or ran out of time",
         )
