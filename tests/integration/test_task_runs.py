@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -71,3 +72,12 @@ def test_a_crashed_run_keeps_others_out_for_its_lease_only(shop: Shop) -> None:
     assert [kept["status"] for kept in runs(shop)] == ["done", "interrupted"]
     shop.runtime.periodic.runs.finish(crashed, {"late": True})
     assert [kept["status"] for kept in runs(shop)] == ["done", "interrupted"]
+
+
+def test_a_run_of_a_process_whose_clock_is_hours_ahead_keeps_nobody_out_for_hours(shop: Shop) -> None:
+    shop.clock.now += timedelta(hours=5)
+    with shop.runtime.database.scope():
+        assert shop.runtime.periodic.runs.begin("test", 60)  # and dies
+    shop.clock.now -= timedelta(hours=5)
+
+    assert run(shop, lambda: {"rescued": 3}) == {"rescued": 3}

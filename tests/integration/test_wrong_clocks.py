@@ -93,3 +93,19 @@ def test_a_breaker_opened_by_a_worker_whose_clock_is_ahead_is_probed_by_the_othe
     assert [ours.admit(), ours.admit()] == ["probe", "open"]
     assert ours.served()
     assert Breaker(fake_redis, "stock-sync", ahead).admit() == "closed"
+
+
+def test_an_order_claimed_by_a_process_whose_clock_is_ahead_and_that_died_is_rescued_by_the_next_sweep(
+    database_url: str,
+) -> None:
+    with open_shop(database_url) as shop:
+        shop.deduct()
+        shop.clock.now += AHEAD
+        with shop.runtime.database.scope():
+            assert shop.runtime.deliveries.claim(SELLER, 10)  # and dies
+        shop.clock.now -= AHEAD
+
+        sweep(shop)
+        shop.drain()
+
+        assert shop.statuses() == ["completed"]

@@ -187,6 +187,13 @@ def test_a_variable_that_is_no_setting_suggests_the_near_one(variable: str, near
     assert faults_of({variable: SECRET}) == [f"{variable} is no setting; {near} is"]
 
 
+def test_what_kubernetes_says_of_a_service_named_stock_sync_is_no_setting() -> None:
+    said = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR")
+
+    assert StockSyncConfig.load({f"STOCK_SYNC_{name}": "tcp://10.0.0.1:80" for name in said})
+    assert faults_of({"STOCK_SYNC_SUPPORT": "x"}) != []
+
+
 def test_variables_of_other_programs_are_left_alone() -> None:
     assert StockSyncConfig.load({"STOCK_LEVEL": "7", "PATH": "/bin", "RETRY_JITTER": "maybe"})
 
