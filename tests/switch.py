@@ -15,7 +15,7 @@ class Switch:
         self.target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
+        self._known: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Switch:
@@ -23,29 +23,28 @@ class Switch:
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all connections, as a NAT does: what is sent next is answered with RST."""
-        for one in self._open:
+        for one in self._known:
             with contextlib.suppress(OSError):
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                one.shutdown(socket.SHUT_RD)
-            one.close()
-        self._open.clear()
+                one.shutdown(socket.SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Forget all connections, as a NAT does with idle ones: what a client sends next is answered with RST."""
+        self._known = set()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self.target))
-                self._open += [client, server]
+                self._known |= {client, server}
                 for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError), sink:
+            while data := source.recv(65536):
+                if source not in self._known:
+                    source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    source.close()
+                    break
+                sink.sendall(data)

@@ -27,7 +27,7 @@ from rq.worker import SimpleWorker, WorkerStatus
 from stocksync.config import StockSyncConfig
 from stocksync.errors import ConfigurationError, MissingExtra, StockSyncError
 from stocksync.queue.shutdown import on_stop_signals
-from stocksync.queue.wakeups import BLOCKING_SECONDS, StockSyncJob
+from stocksync.queue.wakeups import BLOCKING_SECONDS, RedisWakeups, StockSyncJob
 from stocksync.runtime import Runtime, current
 from stocksync.store.values import printable
 
@@ -62,6 +62,10 @@ def work(runtime: Runtime) -> None:
     """The worker process: work until told to stop. RQ ends its loop on errors of Redis; a new one starts after a second."""
     runtime.require_schema()
     _ = runtime.sender, runtime.messenger  # what is missing must be said now, not at the first order
+    if isinstance(runtime.wakeups, RedisWakeups):  # here no caller waits: a slow Redis is given its time
+        runtime.wakeups.queue.connection.connection_pool = runtime.connect_redis(
+            blocking=True
+        ).connection_pool
     rq_log = logging.getLogger("rq.worker")
     rq_log.addFilter(lambda record: _is_news(record, runtime))
     while not runtime.stop.is_set():

@@ -72,7 +72,7 @@ def test_a_connection_that_a_nat_has_forgotten_costs_no_wake_up(
     with Switch(servers[0].port) as address:
         wakeups = wakeups_at(address.port)
         assert wakeups.wake("seller-1", force=True)
-        address.reset()
+        address.forget()
 
         assert wakeups.wake("seller-2", force=True)
         assert not wakeups.outage.lasts
