@@ -19,7 +19,7 @@ from stocksync.errors import DatabaseUnavailable
 from stocksync.queue.wakeups import RedisWakeups, connect_redis, make_queue
 from stocksync.store.context import Wakeups
 from stocksync.store.migrate import migrate
-from tests.servers import PostgresServer, RedisServer
+from tests.servers import PostgresServer, RedisServer, free_port
 from tests.switch import Switch
 
 QUEUE = "rq:queue:stock-sync"
@@ -105,6 +105,15 @@ def test_a_standby_counts_as_unreachable_until_it_has_taken_over(postgres_url: s
             name = postgres_url.rpartition("/")[2]
             connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
 
+        assert deduct(runtime)
+
+
+def test_of_several_hosts_in_the_url_the_one_that_is_there_is_taken(postgres_url: str) -> None:
+    login, _, place = postgres_url.removeprefix("postgresql://").rpartition("@")
+    host, _, port = place.partition("/")[0].partition(":")
+    name = postgres_url.rpartition("/")[2]
+
+    with runtime_at(f"postgresql://{login}@/{name}?host={host},{host}&port={free_port()},{port}") as runtime:
         assert deduct(runtime)
 
 
