@@ -19,6 +19,5 @@ def set_orders(remote: Microservice, orders: Iterable[Mapping[str, Any]]) -> Non
             key = order["token_id"], order["order_id"]
             if order.get("removed"):
                 remote._orders.pop(key, None)
-                remote._listings.pop(key[0], None)
             else:
                 remote._set(*key, order["is_stock_updated"], order.get("updated_at"))

@@ -33,12 +33,12 @@ def create_app(runtime: composition.Runtime | None = None) -> OpenAPI:
         doc_ui=False,
     )
     app.json = api.Json(app)
-    app.register_api(api.stock_sync)
-    app.register_api(api.orders)
     # Nobody asks from another site, so nobody is told what OPTIONS there are.
     app.config.update(
         MAX_CONTENT_LENGTH=64 * 1024, PROVIDE_AUTOMATIC_OPTIONS=False, SESSION_COOKIE_SAMESITE="Lax"
     )
+    app.register_api(api.stock_sync)
+    app.register_api(api.orders)
     app.extensions["stocksync"] = composition.current if runtime is None else lambda: runtime
     at = app.extensions["stocksync"]()
     at.require_schema()

@@ -16,6 +16,7 @@ from flask import (
     Response,
     abort,
     current_app,
+    flash,
     g,
     redirect,
     render_template,
@@ -68,7 +69,8 @@ class Access:
         window = now.timestamp() // WINDOW
         if window != self._window or len(self.failed) >= MOST_REMEMBERED:
             self.failed, self._window = Counter(), window
-        self.failed.update((address, f"name {name}"))
+        # An address that is refused anyway counts no names: it could push out what is remembered of others.
+        self.failed.update((address, f"name {name}") if self.failed[address] < PER_ADDRESS else (address,))
         return self.failed[address] <= PER_ADDRESS and self.failed[f"name {name}"] <= PER_NAME
 
     def user_of_session(self) -> Credential | None:
@@ -219,9 +221,10 @@ def _refuse_unknown(program: bool) -> Any:
         abort(401, "A key is needed: Authorization: Bearer KEY.")
     if "HX-Request" in request.headers:
         return Response(status=401, headers={"HX-Redirect": url_for("auth.login")})
-    return redirect(
-        url_for("auth.login", next=request.full_path.rstrip("?") if request.method == "GET" else None), 303
-    )
+    if is_post := request.method == "POST":
+        flash(_("Your login had ended, so nothing was changed. Log in and try again."), "bad")
+    page = request.form.get("back") if is_post else request.full_path.rstrip("?")
+    return redirect(url_for("auth.login", next=page), 303)
 
 
 def _refuse_elsewhere() -> None:
@@ -229,7 +232,8 @@ def _refuse_elsewhere() -> None:
     # checked because a name that somebody else points at 127.0.0.1 would carry their page's scripts here.
     if not _is_here(request.remote_addr or "") or not _is_here(_host()):
         abort(403, "No users are set up, so this page is open only at the machine it runs on.")
-    if any(
+    # HTTP/1.0 is what nginx speaks to whom it passes requests on, unless it is told otherwise.
+    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or any(
         header in request.headers
         for header in (
             *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"),

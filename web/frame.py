@@ -52,7 +52,9 @@ _ANSWERS: tuple[tuple[type[errors.StockSyncError], int, Any], ...] = (
     (
         errors.RepairRefused,
         409,
-        _("It can’t be told again now: it is on its way, has nothing to say, or telling does not fix it."),
+        _(
+            "It can’t be told again now: it is on its way, has nothing to say, telling does not fix it, or somebody has decided already."
+        ),
     ),
     (errors.InvalidInput, 400, _("That can’t be taken: %(why)s")),
     (errors.InvalidOrder, 400, None),

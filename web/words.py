@@ -93,6 +93,9 @@ WORDS: dict[str, dict[Any, Any]] = {
         "the order was cancelled": _("the order was cancelled"),
         "the seller cancelled the order": _("the seller cancelled the order"),
         "the order had changed": _("the order had changed"),
+        "credentials": _("the orders service refuses our key"),
+        "throttled": _("the orders service asked us to come later"),
+        "20 orders in a row were refused for good": _("20 orders in a row were refused for good"),
     },
     "ACTOR": {NOBODY: _("an operator at the page, not logged in")},
     # Of a checkout form at Allegro.

@@ -83,7 +83,16 @@ def _key_not_unique() -> list[Patch]:
 
 
 def _lease_never_ends() -> list[Patch]:
-    return [_sql(deliveries, "_RESCUE", ("lease_until < :now", "lease_until < :now AND FALSE"))]
+    return [
+        _sql(
+            deliveries,
+            "_RESCUE",
+            (
+                "lease_until NOT BETWEEN :now AND :latest",
+                "lease_until NOT BETWEEN :now AND :latest AND FALSE",
+            ),
+        )
+    ]
 
 
 def _claim_of_another_taken() -> list[Patch]:

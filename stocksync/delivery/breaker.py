@@ -67,9 +67,8 @@ class Breaker:
     def opened(self) -> tuple[datetime | None, str | None]:
         """Since when it has been open, and why (`outage`, `credentials`); (None, None): it is closed."""
         state = self._read()
-        if state.get("state") != "open":
-            return None, None
-        return state.get("opened_at"), state.get("reason", OUTAGE)
+        is_open = state.get("state") == "open"
+        return (state.get("opened_at"), state.get("reason", OUTAGE)) if is_open else (None, None)
 
     def served_at(self) -> datetime | None:
         """When the remote last served anybody, as far as is known (aware UTC)."""

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from stocksync.delivery.answers import Answer
-from stocksync.delivery.breaker import CREDENTIALS, Breaker
+from stocksync.delivery.breaker import CREDENTIALS, OUTAGE, Breaker
 from stocksync.delivery.sender_pool import Sender, SendPool, send
 from stocksync.delivery.settlement import DrainReport, Settlement
 from stocksync.errors import DatabaseUnavailable
@@ -98,12 +98,13 @@ class DeliveryEngine(Settlement):
             send(self._sender, order, self.context.span)
             self._arrived.append(order)
             self._write(report, should_stop, probing=True)
-        if self._breaker.open_until() is not None:
-            if self._sender.is_healthy():
-                self._recovered |= self._breaker.served()
-                self._recover()
-            elif not orders:
-                self._breaker.failed(probing=True)
+        why = self._breaker.opened()[1]
+        # That it is well says nothing of whether it takes our credentials: only an order can tell.
+        if why == OUTAGE and self._sender.is_healthy():
+            self._recovered |= self._breaker.served()
+            self._recover()
+        elif why and not orders:
+            self._breaker.failed(why, probing=True)
         if self._breaker.open_until() is not None:
             report.held_back = "outage"
 

@@ -121,6 +121,8 @@ class StockSyncWorker(SimpleWorker):
                 self.runtime.config.caller_redis_timeout
             )
         self.connection.connection_pool = self.runtime.connect_redis().connection_pool
+        if isinstance(self.runtime.wakeups, RedisWakeups):
+            self.runtime.wakeups.queue.connection.connection_pool = self.connection.connection_pool
         with contextlib.suppress(redis.RedisError, OSError):  # RQ also notes the request in Redis
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 

@@ -131,7 +131,6 @@ class Microservice:
         self._clock = clock
         self._lock = threading.RLock()
         self._orders: dict[tuple[str, str], Order] = {}
-        self._listings: dict[str, list[Order]] = {}  # by seller, until its next change
         self._keys: dict[str, tuple[str, str, bool]] = {}
         self._last_change = datetime.min.replace(tzinfo=UTC)
         self._stats: dict[str, Any] = {
@@ -207,7 +206,6 @@ class Microservice:
         order = self._orders.setdefault((token_id, order_id), Order(token_id, order_id))
         order.is_stock_updated = flag
         order.updated_at = _text(datetime.fromisoformat(updated_at) if updated_at else self._last_change)
-        self._listings.pop(token_id, None)
         return order
 
     @validate_call
@@ -221,11 +219,9 @@ class Microservice:
         **_: Any,
     ) -> Answer:
         """One page of a seller's orders; the arguments are those of the query."""
-        orders = self._listings.get(token_id)
-        if orders is None:
-            orders = self._listings[token_id] = sorted(
-                (order for order in self._orders.values() if order.token_id == token_id), key=Order.position
-            )
+        orders = sorted(
+            (order for order in self._orders.values() if order.token_id == token_id), key=Order.position
+        )
         start = max(
             bisect_left(orders, _text(updated_since) if updated_since else "", key=Order.position),
             bisect_right(orders, cursor, key=Order.position),

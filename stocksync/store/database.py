@@ -5,6 +5,7 @@ import re
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
@@ -30,7 +31,6 @@ class _Executing(peewee.Database):  # type: ignore[misc]
     """What both database classes add to peewee's: statements, and scopes for a connection or a transaction."""
 
     dialect: Dialect
-    _process = os.getpid()
     _turn = cached_property(lambda _: threading.Lock())
     """To connect: of many that find a server gone, the last would wait for all the others."""
 
@@ -50,11 +50,6 @@ class _Executing(peewee.Database):  # type: ignore[misc]
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Have a connection for this thread inside the block; give back to the pool what was taken for it."""
-        if self._process != os.getpid():
-            # After a fork the connections are the parent's. They are kept: closing them would speak for it.
-            self._of_the_parent = self._connections, self._in_use, self._state.conn
-            self.dispose()
-            self._process = os.getpid()
         opened = self.is_closed()
         if opened:
             try:
@@ -74,6 +69,14 @@ class _Executing(peewee.Database):  # type: ignore[misc]
             if opened and not self.in_transaction():
                 self.close()
 
+    def begin_anew(self) -> None:
+        """In the child of a fork: its parent's connections are kept unused, because closing them would speak for it."""
+        self._of_the_parent = self._connections, self._in_use, self._state.conn
+        # Who held these is not here any more.
+        self._lock, self._pool_lock, self._turn = threading.Lock(), threading.RLock(), threading.Lock()
+        self._pool_available = threading.Condition(self._pool_lock)
+        self.dispose()
+
     @contextmanager
     def transaction_scope(self, *kind: str) -> Iterator[None]:
         """A write transaction on a connection of this thread; nested calls become savepoints.
@@ -87,7 +90,7 @@ class _Executing(peewee.Database):  # type: ignore[misc]
         try:
             with self.scope(), self.atomic(*kind):
                 yield
-        except (peewee.OperationalError, peewee.InterfaceError) as error:
+        except (peewee.OperationalError, peewee.InterfaceError, peewee.InternalError) as error:
             if not self.in_transaction() and not self.is_closed():
                 self.manual_close()  # whatever ails this connection, the next call begins with another
             raise DatabaseUnavailable(f"a database transaction failed: {_first_line(error)}") from error
@@ -125,12 +128,17 @@ class _Psycopg(peewee.Psycopg3Adapter):  # type: ignore[misc]
 
     def connect(self, db: Any, **params: Any) -> Any:
         connection = super().connect(db, autocommit=True, **params)
-        encoding = connection.info.parameter_status("server_encoding")
-        if encoding not in ("UTF8", "SQL_ASCII"):
+        # Asked, not taken from what a pooler announced: that may be of the server before.
+        process, read_only, encoding = connection.execute(
+            "SELECT pg_backend_pid(), current_setting('transaction_read_only'), current_setting('server_encoding')"
+        ).fetchone()
+        if read_only == "on" or encoding not in ("UTF8", "SQL_ASCII"):
             connection.close()
-            raise ValueError(f"its encoding is {encoding}, which lacks characters; make one in UTF8")
+            raise ValueError(
+                f"it is a standby or read-only, or not in UTF8 (read-only: {read_only}, {encoding})"
+            )
         # PgBouncer and its like give each client a made-up process id.
-        if connection.execute("SELECT pg_backend_pid()").fetchone()[0] != connection.info.backend_pid:
+        if process != connection.info.backend_pid:
             connection.prepare_threshold = None
         return connection
 
@@ -168,9 +176,12 @@ def open_database(url: str, *, busy_timeout: float = 10.0, max_connections: int 
     """
     parts = urlsplit(url)
     pool = {"timeout": busy_timeout, "max_connections": max_connections}
-    if parts.scheme == "sqlite":
-        return _open_sqlite(unquote(parts.path)[1:], pool)
-    return _open_postgresql(parts, pool)
+    is_file = parts.scheme == "sqlite"
+    database = _open_sqlite(unquote(parts.path)[1:], pool) if is_file else _open_postgresql(parts, pool)
+    anew = weakref.WeakMethod(database.begin_anew)
+    # It may be gone by the time of a fork; then there is nothing to do.
+    os.register_at_fork(after_in_child=lambda: (anew() or bool)())  # noqa: PLW0108 (asked then, not now)
+    return database
 
 
 def _open_sqlite(path: str, pool: dict[str, Any]) -> SqliteDatabase:
@@ -208,8 +219,6 @@ def _open_postgresql(parts: SplitResult, pool: dict[str, Any]) -> PostgresDataba
         "connect_timeout": "5",
         "application_name": "stocksync",
         "client_encoding": "utf8",
-        # A standby behind the same address counts as unreachable, until it has taken over.
-        "target_session_attrs": "read-write",
         # A server that is gone without a word is noticed within half a minute, not after two hours.
         "keepalives_idle": "10",
         "keepalives_interval": "5",
@@ -247,8 +256,9 @@ def lacks_tables(error: Any) -> bool:
     """Whether a driver's `error` says that a table or a column is not there."""
     # psycopg 3 and psycopg2 name the state differently; SQLite has words alone.
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    return state in ("42P01", "42703") or bool(
-        re.search("no such (?:table|column): |has no column named ", str(error))
+    return state in ("42P01", "42703") or (
+        isinstance(error, sqlite3.OperationalError)
+        and re.search("no such (?:table|column): |has no column named ", str(error)) is not None
     )
 
 

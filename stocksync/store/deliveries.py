@@ -7,7 +7,7 @@ transaction of its own. A result is written only where the claim id still holds 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from stocksync.store.lanes import SUSPECT, ClaimedOrder, Failure, Lanes
 from stocksync.store.operations import LogEntry, OperationLog
 from stocksync.store.states import COMPLETED, FAILED, ORIGINS, PENDING
 from stocksync.store.tallies import Counts, Tallies, seconds_between
-from stocksync.store.values import WRONG_CLOCK, as_utc
+from stocksync.store.values import as_utc
 
 _FREED = "claim_id = NULL, lease_until = NULL, claimed_version = NULL"
 _DELIVERED = Statement(f"""
@@ -198,10 +198,12 @@ class Deliveries(Lanes):
 
     @atomic
     def rescue(self, now: datetime, max_attempts: int, limit: int = 500) -> int:
-        """Return orders whose lease ran out to due. It counts as an attempt; only an order that was out alone,
+        """Return orders whose lease ran out, or ends later than a time zone's error explains, to due. It counts as an attempt; only an order that was out alone,
         at the third death of its worker or later, ends as failed. Answers with how many; call again while it
         is `limit`."""
-        rows = self._rows(_RESCUE, now=now, latest=now + WRONG_CLOCK, max_attempts=max_attempts, limit=limit)
+        rows = self._rows(
+            _RESCUE, now=now, latest=now + timedelta(hours=15), max_attempts=max_attempts, limit=limit
+        )
         figures = self._mark_failed(rows, {uuid_of(row[0]): _RESCUED for row in rows}, now)
         Tallies(self.context).add(Counts(rescued=len(rows), given_up=figures["operations_failed"]), now)
         return len(rows)

@@ -1,7 +1,7 @@
 """What a column can hold: texts and quantities of callers, checked before anything is written; moments in UTC."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from peewee import Field
@@ -9,8 +9,6 @@ from peewee import Field
 from stocksync.errors import InvalidInput
 
 DEFAULT_WAREHOUSE = "Ирина"
-WRONG_CLOCK = timedelta(hours=2)
-"""A lease that ends later than this was given by a process whose clock was wrong: no lease is as long."""
 MAX_QUANTITY = 1_000_000_000
 """Units in one line; far above any shop, far below what a database integer holds."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")

@@ -55,7 +55,7 @@ _TEXTS: Final[dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]]] = {
         (
             "⏸ Доставка для аккаунта {subject} приостановлена: {reason}\nУстраните причину и нажмите «Продолжить»",
             "⏸ Dostawa dla konta {subject} jest wstrzymana: {reason}\nUsuń przyczynę i naciśnij „Wznów”",
-            "⏸ Deliveries of account {subject} are paused: {reason}\nMend the cause, then press Resume",
+            "⏸ Deliveries of account {subject} are paused: {reason}\nFix the cause, then press Resume",
         ),
     ),
     "redis_away": (
@@ -125,6 +125,10 @@ _TEXTS: Final[dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]]] = {
 }
 KINDS: Final = tuple(_TEXTS)
 _AGAIN: Final = ("🔁 Всё ещё так.", "🔁 Nadal tak jest.", "🔁 Still so.")
+_REASONS: Final = {
+    "outage": ("нет ответа", "brak odpowiedzi", "no answer"),
+    "credentials": ("ключ не принимается", "klucz jest odrzucany", "our key is refused"),
+}
 _OVER: Final = ("✅ Закончилось: {title}", "✅ Koniec: {title}", "✅ Over: {title}")
 
 
@@ -135,7 +139,9 @@ def title(kind: str, language: str) -> str:
 
 def text(kind: str, subject: str, details: Mapping[str, Any], language: str) -> str:
     """What is the matter and what to do, in two to four lines."""
-    return _TEXTS[kind][1][LANGUAGES.index(language)].format(subject=subject, **details)
+    number, reason = LANGUAGES.index(language), details.get("reason")
+    said = {**details, "reason": _REASONS[reason][number]} if reason in _REASONS else details
+    return _TEXTS[kind][1][number].format(subject=subject, **said)
 
 
 def message(kind: str, subject: str, details: Mapping[str, Any], event: str, language: str) -> str:

@@ -157,6 +157,42 @@ def test_nothing_is_refreshed_while_rows_are_chosen(anna: Visitor, shop: Shop, s
         pass
 
 
+def test_enter_in_a_dialog_acts_on_the_chosen_and_on_nothing_else(
+    anna: Visitor, shop: Shop, sandbox: Sandbox
+) -> None:
+    order = name_of(anna, "entered")
+    first, second = failed(shop, sandbox, f"{order}-1", f"{order}-2")
+    page = anna.page
+    anna.go("/operations?status=failed")  # the newest first
+    box = page.locator(f"#row-{first} input[type=checkbox]")
+    box.check()
+    box.press("Enter")  # nothing happens
+    page.locator("#ask-bulk summary").click()
+    dialog = page.locator("dialog[open]")
+    expect(dialog.locator("h2")).to_contain_text("1")
+    dialog.locator('input[name="reason"]').fill("a mistake")
+    dialog.locator('input[name="reason"]').press("Enter")
+    expect(page.locator(".toast.good")).to_be_visible()
+
+    status = {id: shop.runtime.queries.operation(id)["status"] for id in (first, second)}
+    assert status == {first: "cancelled", second: "failed"}
+
+
+def test_a_row_s_own_dialog_leaves_the_chosen_rows_as_they_were(
+    anna: Visitor, shop: Shop, sandbox: Sandbox
+) -> None:
+    order = name_of(anna, "kept")
+    chosen, other = failed(shop, sandbox, f"{order}-1", f"{order}-2")
+    page = anna.page
+    anna.go("/operations?status=failed")
+    page.locator(f"#row-{chosen} input[type=checkbox]").check()
+    page.click(f"#cancel-{other}")
+    page.keyboard.press("Escape")
+
+    expect(page.locator(f"#row-{chosen} input[type=checkbox]")).to_be_checked()
+    expect(page.locator(f"#row-{other} input[type=checkbox]")).not_to_be_checked()
+
+
 def test_a_keyboard_is_enough(browser: Browser, shop: Shop, sandbox: Sandbox) -> None:
     (operation,) = failed(shop, sandbox, "by-keyboard")
     with visiting(browser, shop.address) as visitor:

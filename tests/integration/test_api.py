@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from stocksync.sandbox import Sandbox
 from stocksync.web import create_app
-from tests.integration.test_who_gets_in import ELSEWHERE, KEYS, SETTINGS
+from tests.logins import ELSEWHERE, KEYS, SETTINGS
 from tests.shop import NO_ANSWER, REFUSED, SELLER, START, WAREHOUSE, Shop, form, open_shop
 
 API = "/api/v1/stock-sync"

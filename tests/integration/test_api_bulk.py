@@ -11,7 +11,7 @@ from stocksync.errors import DatabaseUnavailable
 from stocksync.orders.interventions import act_on, matching
 from stocksync.store.operation_lists import Filter
 from tests.integration.test_api import Caller, give_up
-from tests.integration.test_who_gets_in import SETTINGS
+from tests.logins import SETTINGS
 from tests.shop import Shop, open_shop
 
 

@@ -14,7 +14,7 @@ from werkzeug.serving import make_server
 
 from stocksync.sandbox import Sandbox
 from stocksync.web import create_app
-from tests.integration.test_who_gets_in import KEYS, SETTINGS
+from tests.logins import KEYS, SETTINGS
 from tests.memory import quick_folder
 from tests.shop import SELLER, START, Shop, form, open_shop
 

@@ -10,7 +10,7 @@ import pytest
 from stocksync.delivery.answers import Answer, Verdict
 from stocksync.web import create_app
 from tests.integration.test_api import API, UNKNOWN, Caller, fault, on_sqlite
-from tests.integration.test_who_gets_in import ELSEWHERE, KEYS, SECURE, SETTINGS, log_in
+from tests.logins import ELSEWHERE, KEYS, SECURE, SETTINGS, log_in
 from tests.shop import SELLER, Shop, form, open_shop
 
 

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from stocksync.web import create_app
-from tests.integration.test_who_gets_in import ELSEWHERE, KEYS, SETTINGS
+from tests.logins import ELSEWHERE, KEYS, SETTINGS
 from tests.servers import RedisServer
 from tests.shop import NO_ANSWER, REFUSED, SELLER, Shop, open_shop
 

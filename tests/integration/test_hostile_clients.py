@@ -15,7 +15,7 @@ import pytest
 
 from stocksync.sandbox import Sandbox
 from stocksync.web.server import SILENT_SECONDS
-from tests.integration.test_who_gets_in import SETTINGS
+from tests.logins import SETTINGS
 from tests.processes import Processes
 from tests.servers import free_port, wait_until
 

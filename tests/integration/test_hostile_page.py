@@ -19,7 +19,7 @@ from playhouse.sqlite_ext import JSONField
 from stocksync.store.models import MODELS
 from stocksync.web import create_app
 from tests.integration.test_web_page import on_sqlite, press
-from tests.integration.test_who_gets_in import KEYS, SECURE, SETTINGS, log_in
+from tests.logins import KEYS, SECURE, SETTINGS, log_in
 from tests.page_shop import fill
 from tests.shop import WAREHOUSE, Shop, form, open_shop
 

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from stocksync.web import create_app
 from stocksync.web.frame import LANGUAGES
-from tests.integration.test_who_gets_in import SECURE, SETTINGS, log_in
+from tests.logins import SECURE, SETTINGS, log_in
 from tests.page_shop import PAUSED, SNOOZED, ListedOrders, fill
 from tests.shop import DELIVERED, SELLER, Shop, open_shop
 

@@ -171,14 +171,21 @@ def test_a_snoozed_lane_does_not_hold_up_another(shop: Shop) -> None:
     assert shop.operation(other)["status"] == "completed"
 
 
-def test_refused_credentials_pause_everything_and_are_tried_again_once_a_minute(shop: Shop) -> None:
+@pytest.mark.parametrize("healthy", [False, True])
+def test_refused_credentials_pause_everything_and_are_tried_again_once_a_minute(
+    shop: Shop, healthy: bool
+) -> None:
     shop.remote.answer = lambda _: understand(401, {"success": False, "error": "who are you"})
-    shop.remote.healthy = False
+    shop.remote.healthy = healthy  # which says nothing of our credentials
     operation = shop.deduct()
     live_for(shop, 0.5)
     assert shop.operation(operation)["retry_count"] == 0
     assert 20 <= len(shop.remote.calls) <= 40
     assert shop.remote.tokens_forgotten == len(shop.remote.calls)
+    opened_at, why = shop.runtime.breaker.opened()
+    assert why == "credentials"
+    assert opened_at
+    assert shop.clock.now - opened_at > timedelta(minutes=25)  # or its alert would never come
 
     come_back(shop)
     live_for(shop, 61 / 3600)

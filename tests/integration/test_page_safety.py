@@ -19,7 +19,7 @@ from stocksync.errors import SchemaBehind
 from stocksync.store.context import Wakeups
 from stocksync.web import create_app
 from tests.integration.test_web_page import HOSTILE, UNKNOWN, give_up, on_sqlite, press, shown
-from tests.integration.test_who_gets_in import ELSEWHERE, SETTINGS
+from tests.logins import ELSEWHERE, SETTINGS
 from tests.shop import Shop, open_shop
 
 PATHS = ["/", "/operations/nope", "/static/page.css", "/nowhere"]

@@ -68,7 +68,7 @@ def test_the_overview_counts_operations_and_says_that_all_is_well(
     answer = page.get("/")
 
     assert answer.status_code == 200
-    assert "All is well: nothing has been waiting for longer than a minute." in shown(answer)
+    assert "All is well: nothing is overdue by more than a minute." in shown(answer)
     assert "1 waiting 0 being sent 1 delivered 0 not delivered 0 cancelled" in shown(answer)
 
 

@@ -5,31 +5,19 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from typing import Any
 from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from stocksync import credentials
 from stocksync.cli.frame import cli
 from stocksync.credentials import Role, hash_key, hash_password
 from stocksync.web import create_app
 from stocksync.web.auth import PER_ADDRESS, PER_NAME, SESSION_LASTS, WINDOW, Access
+from tests.logins import ELSEWHERE, HASH, KEYS, PASSWORD, SECURE, SETTINGS, log_in, press, token_in
 from tests.shop import Shop, open_shop
-
-PASSWORD = "correct horse battery"
-HASH = hash_password(PASSWORD, "saltsalt")
-KEYS = {name: f"key-of-{name}" for name in ("reader", "operator", "admin")}
-SETTINGS = {
-    "STOCK_SYNC_PAGE_LANGUAGE": "en",
-    "STOCK_SYNC_USERS": ",".join(f"{name}:{name}:{HASH}" for name in KEYS),
-    "STOCK_SYNC_API_KEYS": "\n".join(f"{name}:{name}:{hash_key(key)}" for name, key in KEYS.items()),
-}
-ELSEWHERE = {"REMOTE_ADDR": "203.0.113.7"}
-SECURE = {"base_url": "https://shop.example", "environ_base": ELSEWHERE}
 
 
 @pytest.fixture
@@ -42,22 +30,6 @@ def shop(sqlite_url: str) -> Iterator[Shop]:
 def page(shop: Shop) -> FlaskClient:
     """A browser somewhere in the world, to whom nothing was sent yet."""
     return create_app(shop.runtime).test_client()
-
-
-def token_in(answer: TestResponse) -> str:
-    found = re.search(r'name="csrf" value="([^"]+)"', answer.text)
-    assert found, "there is no form"
-    return found[1]
-
-
-def log_in(page: FlaskClient, name: str = "operator", password: str = PASSWORD, **more: Any) -> TestResponse:
-    options = SECURE | more
-    fields = {"csrf": token_in(page.get("/login", **options)), "name": name, "password": password}
-    return page.post("/login", data=fields, **options)
-
-
-def press(page: FlaskClient, path: str, **fields: str) -> TestResponse:
-    return page.post(path, data={"csrf": token_in(page.get("/", **SECURE)), **fields}, **SECURE)
 
 
 # People

@@ -95,17 +95,35 @@ def test_a_breaker_opened_by_a_worker_whose_clock_is_ahead_is_probed_by_the_othe
     assert Breaker(fake_redis, "stock-sync", ahead).admit() == "closed"
 
 
-def test_an_order_claimed_by_a_process_whose_clock_is_ahead_and_that_died_is_rescued_by_the_next_sweep(
+def test_an_order_claimed_by_a_process_whose_clock_is_a_day_ahead_and_that_died_is_rescued_by_the_next_sweep(
     database_url: str,
 ) -> None:
     with open_shop(database_url) as shop:
         shop.deduct()
-        shop.clock.now += AHEAD
+        shop.clock.now += timedelta(days=1)
         with shop.runtime.database.scope():
             assert shop.runtime.deliveries.claim(SELLER, 10)  # and dies
-        shop.clock.now -= AHEAD
+        shop.clock.now -= timedelta(days=1)
 
         sweep(shop)
         shop.drain()
 
+        assert shop.statuses() == ["completed"]
+
+
+def test_a_sweep_of_a_process_whose_clock_is_hours_behind_takes_no_claim_from_a_worker(
+    database_url: str,
+) -> None:
+    with open_shop(database_url) as shop:
+        operation = shop.deduct()
+
+        def meanwhile() -> None:
+            shop.clock.now -= AHEAD
+            sweep(shop)
+            shop.clock.now += AHEAD
+
+        shop.meanwhile(meanwhile)
+        shop.drain()
+
+        assert "rescued" not in shop.actions(operation)
         assert shop.statuses() == ["completed"]

@@ -9,7 +9,7 @@ from stocksync import ConfigurationError, StockSyncConfig, credentials
 from stocksync.cli.frame import cli
 from stocksync.credentials import PASSWORD_HASH, hash_key, owner_of, read_credentials
 from stocksync.web.auth import MOST_REMEMBERED, PER_NAME, Access, network
-from tests.integration.test_who_gets_in import HASH, PASSWORD, SETTINGS
+from tests.logins import HASH, PASSWORD, SETTINGS
 from tests.shop import START
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from flask import abort, render_template, request, url_for
 from flask_babel import get_locale, gettext as _, ngettext
 
+from stocksync.delivery.breaker import CREDENTIALS, OUTAGE
 from stocksync.queue.wakeups import RedisWakeups
 from stocksync.store.operation_lists import Filter
 from stocksync.store.queries import LEVELS_BY
@@ -22,6 +23,8 @@ from stocksync.web.auth import actor
 from stocksync.web.frame import PAGE_SIZE, back, blueprint, choice_of, order_of, page_number, runtime
 from stocksync.web.health import asked
 
+_ON_NO_OTHER_PAGE = ("audit", "unclaimed", "failure_rate", "pending", "reconciliation")
+"""Alerts of what no sentence of the overview says by itself."""
 SPANS = {"1h": (timedelta(hours=1), 60), "24h": (timedelta(hours=24), 1800), "7d": (timedelta(days=7), 21600)}
 """What the charts show: name -> (how long, seconds of a step)."""
 
@@ -34,10 +37,10 @@ def overview() -> str:
     state = runtime.queries.status(now, runtime.config.monitoring_stale_operation_hours)
     steps = runtime.tallies.series(now - length, seconds, now)
     series = [_point(*step) for step in steps]
-    breaker, alive = runtime.breaker.open_until(), _who_is_alive()
+    breaker, alive = runtime.breaker.opened()[1], _who_is_alive()
     return render_template(
         "overview.html",
-        findings=findings(alive, state, breaker is not None),
+        findings=findings(alive, state, breaker),
         alive=alive,
         breaker=breaker,
         state=state,
@@ -63,20 +66,18 @@ def _who_is_alive() -> dict[str, bool]:
 
 
 def findings(
-    alive: dict[str, bool], state: dict[str, Any], outage: bool
+    alive: dict[str, bool], state: dict[str, Any], breaker: str | None
 ) -> list[tuple[str, str, str | None]]:
     """What is not well, the worst first, a part that is down before all else. Empty: all is well.
 
-    Each finding is `bad` or `wait`, a sentence, and where to look.
+    Each finding is `bad` or `wait`, a sentence, and where to look. `breaker`: why it is open.
     """
-    spoken, figures, waiting, lost = (
-        str(get_locale()),
-        state["statistics"],
-        state["orders_waiting"],
-        state["lost"],
-    )
-    failed, stale = figures["failed_operations"], 0 if outage else figures["stale_operations"]
-    paused = sum(bool(lane["paused"]) for lane in runtime.queries.lanes())
+    spoken, now = str(get_locale()), runtime.clock()
+    figures, waiting, lost = state["statistics"], state["orders_waiting"], state["lost"]
+    failed, stale = figures["failed_operations"], 0 if breaker else figures["stale_operations"]
+    lanes = runtime.queries.lanes()
+    paused = sum(bool(lane["paused"]) for lane in lanes)
+    put_off = (lane["paused_reason"] for lane in lanes if (lane["snoozed_until"] or now) > now)
     doubt, _more = runtime.operation_lists.count(Filter(in_doubt=True))
     differences = runtime.reconciliation.records.count_open()
     found: list[tuple[int, str, str, str | None]] = [
@@ -91,7 +92,11 @@ def findings(
         (doubt, "bad", ngettext("Of %(num)s operation it is not known whether the stock was moved: please say.",
                                 "Of %(num)s operations it is not known whether the stock was moved: please say.",
                                 doubt), url_for("pages.operations", doubt=1)),
-        (outage, "wait", ngettext("The orders service does not answer; %(num)s order waits and will go by itself.",
+        (breaker == CREDENTIALS or CREDENTIALS in put_off, "bad",
+         _("The orders service refuses our key. Call the administrator; nothing is lost."), url_for("pages.lanes")),
+        *((count, "bad", alert_texts.title(kind, spoken), url_for("pages.alerts"))
+          for kind, count in runtime.alerts.kinds_open().items() if kind in _ON_NO_OTHER_PAGE),
+        (breaker == OUTAGE, "wait", ngettext("The orders service does not answer; %(num)s order waits and will go by itself.",
                                   "The orders service does not answer; %(num)s orders wait and will go by themselves.",
                                   waiting), url_for("pages.lanes")),
         (paused, "wait", ngettext("%(num)s seller is paused: nothing is sent for them.",

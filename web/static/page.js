@@ -78,6 +78,7 @@
     if (!bar) return;
     bar.classList.toggle("shown", chosen > 0);
     one("#chosen").textContent = chosen.toLocaleString(lang);
+    all(".count").forEach((node) => { node.textContent = chosen.toLocaleString(lang); });
     all(".pausing").forEach((node) => { node.hidden = chosen === 0; });
     const every = one("#pick-all");
     every.checked = chosen > 0 && chosen === boxes().length;
@@ -97,14 +98,17 @@
     const cancel = event.target.closest("[data-cancel]");
     if (cancel && one("#ask-bulk")) {
       event.preventDefault();
+      const before = boxes().filter((row) => row.checked);
       boxes().forEach((row) => { row.checked = row.value === cancel.dataset.cancel; });
-      ask(one("#ask-bulk"));
+      ask(one("#ask-bulk"), () => { boxes().forEach((row) => { row.checked = before.includes(row); }); count(); });
     }
     const summary = event.target.closest(".ask > summary");
     if (summary) { event.preventDefault(); ask(summary.parentNode); }
     all(".me[open]").forEach((menu) => { if (!menu.contains(event.target)) menu.open = false; });
     count();
   });
+  // Enter would press the first row's Retry: not every browser minds that a disabled button stands before it.
+  document.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches('input[form="bulk"]')) event.preventDefault(); });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") all(".me[open]").forEach((menu) => { menu.open = false; one("summary", menu).focus(); }); });
 
   // The text of a part of the page goes to the clipboard; where a browser gives none, it is at least selected.
@@ -115,7 +119,7 @@
   };
 
   // A question unfolds as a dialog.
-  const ask = (details) => {
+  const ask = (details, after = () => {}) => {
     const body = details.lastElementChild, dialog = document.createElement("dialog"), close = document.createElement("button");
     const heading = one("h2", body);
     heading.id = "asked";
@@ -123,7 +127,8 @@
     close.type = "button"; close.className = "close"; close.textContent = "✕"; close.ariaLabel = document.body.dataset.close;
     close.addEventListener("click", () => dialog.close());
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-    dialog.addEventListener("close", () => { details.open = false; details.append(body); heading.removeAttribute("id"); dialog.remove(); one("summary", details).focus(); });
+    dialog.addEventListener("close", () => { details.open = false; details.append(body); heading.removeAttribute("id"); dialog.remove(); one("summary", details).focus(); after(); });
+    dialog.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches("input")) { event.preventDefault(); one("button.primary", dialog).click(); } });
     dialog.append(close, body);
     document.body.append(dialog);
     details.open = false;
@@ -133,7 +138,7 @@
 
   // Live, but not while somebody chooses, selects text, reads a chart or answers a question.
   const busy = () => document.hidden || one("dialog[open]") || !getSelection().isCollapsed || one(".chart:hover") || boxes().some((box) => box.checked) || one("#live details[open]")
-    || (document.activeElement && document.activeElement.matches('#live input:not([type="checkbox"]), #live select'));
+    || (document.activeElement && document.activeElement.matches('#live :focus-visible:not([id]), #live input:not([type="checkbox"]), #live select'));
   const away = (is) => { one("#away").hidden = !is; };
   document.addEventListener("htmx:beforeRequest", (event) => { if (busy()) event.preventDefault(); });
   document.addEventListener("htmx:beforeSwap", (event) => {
