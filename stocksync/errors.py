@@ -237,7 +237,7 @@ class InDoubt(StockSyncError):
 
     operation_id: object
     says = (
-        "operation {operation_id} is in doubt: look in the inventory, then run "
+        "operation {operation_id} is in doubt: when no call asks the inventory any more, look there, then run "
         "`operations confirm {operation_id} --deducted` or `--not-deducted`"
     )
 

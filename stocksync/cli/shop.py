@@ -1,6 +1,7 @@
 """`stock ...`, `orders ...` and `returns process`: what the shop counts, sells and takes back."""
 
 import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -269,7 +270,9 @@ def _read_count(file: BinaryIO) -> tuple[dict[str, dict[str, int]], list[dict[st
     faults: list[dict[str, Any]] = []
     content = file.read()
     try:
-        reader = csv.DictReader(content.decode("utf-8-sig").splitlines())
+        reader = csv.DictReader(
+            io.StringIO(content.decode("utf-8-sig"), newline=""), restkey="quantity", strict=True
+        )
         if missing := {"sku", "warehouse", "quantity"} - set(reader.fieldnames or ()):
             return {}, [{"line": 1, "reason": f"the header lacks {', '.join(sorted(missing))}"}]
         for row in reader:

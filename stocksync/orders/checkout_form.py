@@ -192,7 +192,14 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
     return parse_form(
         document
         | {
-            "status": CANCELLED if str(getattr(status, "value", status)) == CANCELLED else READY,
+            "status": next(
+                (
+                    known
+                    for known in ("BOUGHT", "FILLED_IN", CANCELLED)
+                    if str(getattr(status, "value", status)) == known
+                ),
+                READY,
+            ),
             "lineItems": [
                 {"id": line_id, "quantity": quantity, "offer": {"external": {"id": skus[line_id]}}}
                 for line_id, quantity in quantities.items()

@@ -39,7 +39,7 @@ from stocksync.store.operations import (
 )
 from stocksync.store.order_lines import FORGET_LINE, REVISE_LINES, UNDO_DEDUCTION, WAIVE_LINE
 from stocksync.store.states import ACTIONS
-from stocksync.store.values import check_word
+from stocksync.store.values import check_word, optional_word
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,10 @@ class Interventions(Part):
             UnknownOperation, TransitionRefused
             InDoubt: nobody knows yet whether there is something to tell.
         """
-        who = {"actor": check_word("actor", actor), "reason": _reason(reason)}
+        who = {
+            "actor": check_word("actor", actor),
+            "reason": optional_word("reason", (reason or "").strip() or None),
+        }
         with self._database.transaction_scope():
             now = self._clock()
             order, operation = self._lock(operation_id, "retried")
@@ -145,7 +148,14 @@ class Interventions(Part):
             UnknownOperation
             TransitionRefused: it is not in doubt.
         """
-        self.resolve(operation_id, deducted, {"actor": check_word("actor", actor), "reason": _reason(reason)})
+        self.resolve(
+            operation_id,
+            deducted,
+            {
+                "actor": check_word("actor", actor),
+                "reason": optional_word("reason", (reason or "").strip() or None),
+            },
+        )
         log.info(
             "confirmed by %s as %s",
             actor,
@@ -237,10 +247,6 @@ class Interventions(Part):
             reserved=line.reserved,
         ):
             raise exceeds(order.order_id, [line], operation.quantity)
-
-
-def _reason(given: str | None) -> str | None:
-    return check_word("reason", given) if given and given.strip() else None
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ Another inventory than ours can't share our transaction. So the intent is writte
 its answer is written. What a crash leaves in between stays in doubt until a person says what happened.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _UNCERTAIN = {"TimeoutError", "ConnectionError"} | {
     *("Timeout", "TimeoutException", "TransportError"),  # as requests and httpx call theirs
+    *("ChunkedEncodingError", "ProtocolError", "HTTPException"),  # an answer that breaks off
+    *("OperationalError", "InterfaceError"),  # of a database: the connection may have been lost at its COMMIT
     "BaseTimeoutException",  # RQ's, when a job's time is up
 }
 """Names of errors after which nobody knows whether the inventory acted; their packages need not be installed here."""
@@ -256,7 +259,10 @@ class InventoryManagerWithSync:
 
     def _ask(self, call: Operation, act: Callable[[str, str, int], Any]) -> None:
         try:
-            act(call.sku, call.warehouse, call.quantity)
+            if inspect.isawaitable(act(call.sku, call.warehouse, call.quantity)):
+                raise InvalidInput(
+                    "inventory", "its methods are coroutines, which nobody awaits: give it plain ones"
+                )
         except Exception as error:
             if self._is_uncertain(error):
                 raise InDoubt(call.id) from error

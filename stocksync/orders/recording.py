@@ -62,7 +62,9 @@ class Recorder(Part):
         self.lines, self.ledger = OrderLines(context), StockLedger(context)
         self.log, self._tallies = OperationLog(context), Tallies(context)
 
-    def in_turn(self, work: Callable[[], T], tries: int = 100) -> T:
+    def in_turn(
+        self, work: Callable[[], T], tries: int = 100, lost: type[IdempotencyConflict] = LineTaken
+    ) -> T:
         """Do `work` in a transaction; again from the start when another one has just moved a line to another order.
 
         Each time another transaction came further, so this ends long before its bound.
@@ -70,10 +72,10 @@ class Recorder(Part):
         try:
             with self._database.transaction_scope():
                 return work()
-        except LineTaken:
+        except lost:
             if tries == 1:
                 raise
-        return self.in_turn(work, tries - 1)
+        return self.in_turn(work, tries - 1, lost)
 
     def lock_order(self, token_id: str, order_id: str) -> OrderRow | None:
         """The order's row, locked until the transaction ends; None: it is unknown."""

@@ -243,7 +243,7 @@ def apply(
         line = replace(
             before,
             sku=change.sku,
-            warehouse=before.warehouse or place,
+            warehouse=before.warehouse if before.warehouse and change.sku == before.sku else place,
             quantity=change.quantity,
             deducted=before.deducted + change.out,
         )

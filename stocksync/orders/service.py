@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -158,22 +157,22 @@ class StockSynchronizationService(Interventions):
             InvalidInput, IdempotencyConflict
             UnknownOrder: nothing was ever recorded for the order.
         """
-        call = Operation.asked(
-            self._new_id(),
-            "adjustment",
-            token_id=token_id,
-            order_id=order_id,
-            sku=sku,
-            quantity=quantity,
-            warehouse=warehouse,
-            actor=actor,
-            reason=reason,
-            idempotency_key=idempotency_key,
+        return self.recorded(
+            adjust,
+            Operation.asked(
+                self._new_id(),
+                "adjustment",
+                token_id=token_id,
+                order_id=order_id,
+                sku=sku,
+                quantity=quantity,
+                warehouse=warehouse,
+                actor=actor,
+                reason=reason,
+                idempotency_key=idempotency_key,
+            ),
+            immediate,
         )
-        with suppress(IdempotencyConflict):
-            return self.recorded(adjust, call, immediate)
-        # Without an order no lock keeps the same call of another process out: it may have been first by a moment.
-        return self.recorded(adjust, call, immediate)
 
     def recorded(
         self, decide: Decision, call: Operation, immediate: bool, ask: Callable[[], None] = lambda: None
@@ -184,8 +183,9 @@ class StockSynchronizationService(Interventions):
             ask: called after the commit, unless the call was recorded before. No connection is held meanwhile.
         """
         immediate = immediate and not self._database.in_transaction()
-        with self._database.transaction_scope():
-            order, first = decide(self.recorder, call, not immediate)
+        order, first = self.recorder.in_turn(
+            lambda: decide(self.recorder, call, not immediate), 3, IdempotencyConflict
+        )
         if first is None:
             ask()
         operation_id, said = first or call.id, None

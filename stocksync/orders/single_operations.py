@@ -82,7 +82,7 @@ def refund(
     candidates = _sold(recorder, order, call)
     line = next((line for line in candidates if line.left >= call.quantity), None)
     if line is None:
-        raise exceeds(which[1], candidates, call.quantity)
+        raise exceeds(which[1], [max(candidates, key=lambda line: line.left)], call.quantity)
     call = replace(
         call,
         line_item_id=line.named_id,

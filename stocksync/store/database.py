@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class _Executing(peewee.Database):  # type: ignore[misc]
     """What both database classes add to peewee's: statements, and scopes for a connection or a transaction."""
 
     dialect: Dialect
-    _turn = cached_property(lambda _: threading.Lock())
+    _turn = cached_property(lambda _: threading.RLock())
     """To connect: of many that find a server gone, the last would wait for all the others."""
 
     def run(self, statement: Statement, **parameters: Any) -> Any:
@@ -53,12 +53,13 @@ class _Executing(peewee.Database):  # type: ignore[misc]
         opened = self.is_closed()
         if opened:
             try:
-                if not self._turn.acquire(timeout=self._wait_timeout):
-                    raise ValueError("others have been waiting for it")
                 try:
+                    if not self._turn.acquire(timeout=self._wait_timeout):
+                        raise ValueError("others have been waiting for it")
                     self.connect()
                 finally:
-                    self._turn.release()
+                    with suppress(RuntimeError):  # the turn did not come
+                        self._turn.release()
             except (peewee.OperationalError, ValueError) as error:
                 raise DatabaseUnavailable(
                     f"the database {self.database} can't be reached: {_first_line(error)}"
@@ -73,7 +74,7 @@ class _Executing(peewee.Database):  # type: ignore[misc]
         """In the child of a fork: its parent's connections are kept unused, because closing them would speak for it."""
         self._of_the_parent = self._connections, self._in_use, self._state.conn
         # Who held these is not here any more.
-        self._lock, self._pool_lock, self._turn = threading.Lock(), threading.RLock(), threading.Lock()
+        self._lock, self._pool_lock, self._turn = threading.Lock(), threading.RLock(), threading.RLock()
         self._pool_available = threading.Condition(self._pool_lock)
         self.dispose()
 
@@ -87,13 +88,21 @@ class _Executing(peewee.Database):  # type: ignore[misc]
         Raises:
             DatabaseUnavailable: the database went away, or kept us waiting for too long; nothing was written.
         """
+        seen: list[Any] = []
         try:
-            with self.scope(), self.atomic(*kind):
+            with self.scope(), self.atomic(*kind), ExitStack() as stack:
+                stack.push(
+                    lambda *raised: seen.append(raised[1])
+                )  # before a rollback that fails, too, hides it
                 yield
         except (peewee.OperationalError, peewee.InterfaceError, peewee.InternalError) as error:
             if not self.in_transaction() and not self.is_closed():
                 self.manual_close()  # whatever ails this connection, the next call begins with another
-            raise DatabaseUnavailable(f"a database transaction failed: {_first_line(error)}") from error
+            raise (
+                seen[0]
+                if any(seen) and not isinstance(seen[0], peewee.PeeweeException)
+                else DatabaseUnavailable(f"a database transaction failed: {_first_line(error)}")
+            ) from error
 
     def snapshot(self) -> AbstractContextManager[None]:
         """A read transaction that sees one moment, and keeps no writer waiting. Raises DatabaseUnavailable."""

@@ -155,6 +155,8 @@ def test_every_bad_line_of_a_count_is_named(at: CommandLine, shop: Shop) -> None
 
 BAD_LINES = {
     "not UTF-8": HEADER.encode() + b"A,\xff,1\n",
+    "a comma inside the number": f"{HEADER}C,Ирина,1,500\n".encode(),
+    "a comma inside the name": f"{HEADER}Lamp, red,Ирина,1\n".encode(),
     "more than a thousand million": f"{HEADER}C,Ирина,2000000000\n".encode(),
     "a field larger than the reader takes": HEADER.encode() + b"x" * 200_000 + b",W,1\n",
 }

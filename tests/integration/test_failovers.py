@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import peewee
 import psycopg
 import pytest
 from redis import Redis
@@ -185,16 +186,58 @@ def test_of_many_that_find_a_database_gone_nobody_waits_for_all_the_others(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with runtime_at(sqlite_url) as runtime:
-        database, told = runtime.database, threading.Event()
+        database, asked, told = runtime.database, threading.Event(), threading.Event()
+
+        def connect() -> None:  # to a host that does not answer
+            asked.set()
+            told.wait(60)
+
         monkeypatch.setattr(database, "_wait_timeout", 0.05)
-        monkeypatch.setattr(database, "_connect", lambda: told.wait(60))  # a host that does not answer
+        monkeypatch.setattr(database, "_connect", connect)
         first = threading.Thread(target=_deduct_somehow, args=(runtime,))
         first.start()
-        while not database._turn.locked():
-            pass
+        assert asked.wait(60)
 
         with pytest.raises(DatabaseUnavailable, match="others have been waiting"):
             deduct(runtime)
         assert first.is_alive()
         told.set()
         first.join(60)
+
+
+class TimeLimit(Exception):
+    """As RQ and Celery raise it from a signal, in the middle of anything."""
+
+
+def test_a_time_limit_inside_a_transaction_is_not_hidden_by_a_rollback_that_fails(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise peewee.OperationalError("another command is already in progress")
+
+    with runtime_at(sqlite_url) as runtime:
+        monkeypatch.setattr(runtime.database, "rollback", fail)
+        with pytest.raises(TimeLimit), runtime.database.transaction_scope():
+            raise TimeLimit
+
+        monkeypatch.undo()
+        assert deduct(runtime)
+
+
+def test_an_interrupt_while_a_connection_is_made_keeps_nobody_out(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with runtime_at(sqlite_url) as runtime:
+        monkeypatch.setattr(runtime.database, "_connect", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            deduct(runtime)
+        monkeypatch.undo()
+        sold: list[Any] = []
+        other = threading.Thread(target=lambda: sold.append(deduct(runtime)))
+        other.start()
+        other.join(30)
+
+        assert sold

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from http.client import IncompleteRead
 from typing import Any
 
+import psycopg
 import pytest
-from requests.exceptions import ReadTimeout
+from requests.exceptions import ChunkedEncodingError, ReadTimeout
 
 from stocksync import (
     InDoubt,
@@ -38,7 +40,18 @@ def in_doubt(synced: InventoryManagerWithSync, elsewhere: Elsewhere, act: Any = 
     return doubt.value.operation_id
 
 
-@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), ReadTimeout()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError(),
+        ConnectionResetError(),
+        ReadTimeout(),
+        ChunkedEncodingError(),
+        IncompleteRead(b""),
+        psycopg.OperationalError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 def test_an_uncertain_error_leaves_it_in_doubt_and_nothing_is_delivered(
     shop: Shop, elsewhere: Elsewhere, synced: InventoryManagerWithSync, error: Exception
 ) -> None:
@@ -239,3 +252,16 @@ def test_a_form_that_lowers_the_line_meanwhile_gets_the_rest_back(
     line = shop.line("1")
     assert (line["deducted"] - line["refunded"], shop.on_hand("A"), shop.flag()) == (1, 10, True)
     assert shop.broken_promises() == []
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_an_inventory_of_coroutines_is_refused_because_nobody_would_run_them(shop: Shop) -> None:
+    class Coroutines:
+        async def remove_as_sale(self, sku: str, warehouse: str, quantity: int) -> None:
+            raise AssertionError("it is never run")
+
+    with pytest.raises(InvalidInput, match="coroutines"):
+        sell(InventoryManagerWithSync(Coroutines(), shop.service), line_item_id="L")
+    shop.drain()
+
+    assert shop.remote.calls == []

@@ -129,6 +129,29 @@ def test_an_object_shaped_like_the_plans_order_is_taken_and_skipped_when_it_says
     assert on_hand(shop) == (5, 3, 5)
 
 
+def test_an_object_that_is_cancelled_gives_back_though_it_says_that_its_stock_is_updated(shop: Shop) -> None:
+    order = Thing(
+        id="order-2", token_id=SELLER, order_items=[Thing(line_item=Thing(id="1", external_id="A"))]
+    )
+    shop.orders.process_order_stock_update(order, "Ирина")
+    before = shop.on_hand("A")
+
+    order.is_stock_updated, order.status = True, Thing(value="CANCELLED")
+    shop.orders.process_order_stock_update(order, "Ирина")
+
+    assert shop.on_hand("A") == before + 1
+    assert shop.broken_promises() == []
+
+
+def test_a_line_that_becomes_another_sku_goes_out_where_it_is_said(shop: Shop) -> None:
+    shop.runtime.inventory.set_on_hand({"C": 1}, "Lublin")
+    shop.orders.process_order_stock_update(form("order-2", {"1": ("A", 1)}))
+    shop.orders.process_order_stock_update(later({"1": ("C", 1)}, order_id="order-2"), "Lublin")
+
+    assert shop.runtime.inventory.on_hand("C", "Lublin") == 0
+    assert shop.broken_promises() == []
+
+
 def test_a_changed_line_stays_in_its_warehouse_and_a_new_one_goes_out_where_it_is_said(shop: Shop) -> None:
     shop.runtime.inventory.set_on_hand({"A": 4, "C": 1}, "Lublin")
     revised = later({"1": ("A", 5), "2": ("B", 2), "3": ("C", 1)})

@@ -240,6 +240,11 @@ def test_items_of_one_line_are_added_up_each_a_unit_unless_it_says_more() -> Non
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("status", ["BOUGHT", "FILLED_IN"])
+def test_an_object_that_is_not_paid_is_no_sale_yet(status: str) -> None:
+    assert form_of_object(Thing(id="o", token_id="t", order_items=[item()], status=status)).status == status
+
+
 def test_an_object_keeps_its_revision_time_and_cancellation() -> None:
     naive = datetime(2026, 3, 1, 12, 0)  # noqa: DTZ001
     form = form_of_object(
