@@ -65,9 +65,12 @@ class Recorder(Part):
     def in_turn(
         self, work: Callable[[], T], tries: int = 100, lost: type[IdempotencyConflict] = LineTaken
     ) -> T:
-        """Do `work` in a transaction; again from the start when another one has just moved a line to another order.
+        """Do `work` in a transaction; again from the start, `tries` times in all, when another one came in between.
 
         Each time another transaction came further, so this ends long before its bound.
+
+        Args:
+            lost: the error that says so; by default, that a line was just moved to another order.
         """
         try:
             with self._database.transaction_scope():

@@ -183,6 +183,7 @@ class StockSynchronizationService(Interventions):
             ask: called after the commit, unless the call was recorded before. No connection is held meanwhile.
         """
         immediate = immediate and not self._database.in_transaction()
+        # The same call of another process may have been first by a moment, or a merge may have moved the line.
         order, first = self.recorder.in_turn(
             lambda: decide(self.recorder, call, not immediate), 3, IdempotencyConflict
         )
