@@ -165,7 +165,7 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
 
     Read are `id`, `token_id` and `order_items`, each with `line_item.id`, `line_item.external_id` and, where there
     is one, its own `quantity` (else an item is one unit). Items of one line are added up. `revision`, `updated_at`
-    (naive: UTC) and the status CANCELLED are respected where present; an order without status is ready.
+    (naive: UTC) and the status BOUGHT, FILLED_IN or CANCELLED are respected where present; any other order is ready.
 
     Raises:
         InvalidOrder: with every fault found; nothing was written.
@@ -174,32 +174,25 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
     quantities, skus = Counter[str](), dict[str, str | None]()
     for number, item in enumerate(order.order_items or ()):
         line_item, quantity = getattr(item, "line_item", None), getattr(item, "quantity", None)
-        sku = _text(line_item, "external_id")
+        sku = text_of(line_item, "external_id")
         try:
-            line_id = check_word("line_item.id", _text(line_item, "id"))
+            line_id = check_word("line_item.id", text_of(line_item, "id"))
             quantities[line_id] += check_quantity("quantity", 1 if quantity is None else quantity)
         except InvalidInput as fault:
             faults.append(f"order_items.{number}.{fault}")
         else:
             if skus.setdefault(line_id, sku) != sku:
                 faults.append(f"order_items.{number}: line {line_id} has another external_id before")
-    document = {name: _text(order, name) for name in ("id", "token_id", "revision")}
+    document = {name: text_of(order, name) for name in ("id", "token_id", "revision")}
     if faults:
         raise InvalidOrder(document["id"], faults)
-    status, updated_at = getattr(order, "status", None), getattr(order, "updated_at", None)
+    status, updated_at = text_of(order, "status"), getattr(order, "updated_at", None)
     if isinstance(updated_at, datetime) and updated_at.tzinfo is None:
         updated_at = updated_at.replace(tzinfo=UTC)
     return parse_form(
         document
         | {
-            "status": next(
-                (
-                    known
-                    for known in ("BOUGHT", "FILLED_IN", CANCELLED)
-                    if str(getattr(status, "value", status)) == known
-                ),
-                READY,
-            ),
+            "status": status if status in ("BOUGHT", "FILLED_IN", CANCELLED) else READY,
             "lineItems": [
                 {"id": line_id, "quantity": quantity, "offer": {"external": {"id": skus[line_id]}}}
                 for line_id, quantity in quantities.items()
@@ -210,9 +203,10 @@ def form_of(order: Any, token_id: str | None = None) -> CheckoutForm:
     )
 
 
-def _text(thing: Any, name: str) -> str | None:
-    """Ids may be numbers or UUIDs there; an empty text says nothing."""
+def text_of(thing: Any, name: str) -> str | None:
+    """Ids may be numbers or UUIDs there, and a status an enum; an empty text says nothing."""
     value = getattr(thing, name, None)
+    value = getattr(value, "value", value)
     return None if value is None or value == "" else str(value)
 
 

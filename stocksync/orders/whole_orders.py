@@ -20,6 +20,7 @@ from stocksync.orders.checkout_form import (
     is_newer,
     parse_form,
     read,
+    text_of,
 )
 from stocksync.orders.revisions import apply, follow, is_later, withdrawal
 from stocksync.orders.service import StockSynchronizationService
@@ -93,9 +94,7 @@ class AllegroStockService(Part):
             InsufficientStock: every SKU that is short is named. In each case nothing was written.
         """
         warehouse, actor = check_word("warehouse", warehouse), optional_word("actor", actor)
-        status = getattr(order, "status", None)
-        is_cancelled = getattr(status, "value", status) == CANCELLED
-        if getattr(order, "is_stock_updated", None) is True and not is_cancelled:
+        if getattr(order, "is_stock_updated", None) is True and text_of(order, "status") != CANCELLED:
             return OrderResult(str(order.id), "already_updated")
         form = (form_of if hasattr(order, "order_items") else parse_form)(order, token_id)
         return self._recorder.in_turn(lambda: self._process(form, warehouse, actor, self._clock()))

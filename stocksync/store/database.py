@@ -91,9 +91,8 @@ class _Executing(peewee.Database):  # type: ignore[misc]
         seen: list[Any] = []
         try:
             with self.scope(), self.atomic(*kind), ExitStack() as stack:
-                stack.push(
-                    lambda *raised: seen.append(raised[1])
-                )  # before a rollback that fails, too, hides it
+                # What the body raised, a time limit for one: a rollback that fails, too, would hide it.
+                stack.push(lambda *raised: seen.append(raised[1]))
                 yield
         except (peewee.OperationalError, peewee.InterfaceError, peewee.InternalError) as error:
             if not self.in_transaction() and not self.is_closed():

@@ -198,9 +198,12 @@ class Deliveries(Lanes):
 
     @atomic
     def rescue(self, now: datetime, max_attempts: int, limit: int = 500) -> int:
-        """Return orders whose lease ran out, or ends later than a time zone's error explains, to due. It counts as an attempt; only an order that was out alone,
-        at the third death of its worker or later, ends as failed. Answers with how many; call again while it
-        is `limit`."""
+        """Make due again what was claimed by a process that is gone.
+
+        That is an order whose lease ran out, or one that ends later than any clock that is wrong by a time zone
+        explains. It counts as an attempt; only an order that was out alone, at the third death of its worker or later,
+        ends as failed. Answers with how many; call again while it is `limit`.
+        """
         rows = self._rows(
             _RESCUE, now=now, latest=now + timedelta(hours=15), max_attempts=max_attempts, limit=limit
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -13,9 +14,11 @@ import pytest
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue
+from rq.exceptions import StopRequested
 
 from stocksync import StockSyncConfig
-from stocksync.queue.process import work
+from stocksync.queue.process import StockSyncWorker, work
+from stocksync.queue.wakeups import BLOCKING_SECONDS, RedisWakeups
 from stocksync.runtime import Runtime, use
 from stocksync.store.migrate import migrate
 
@@ -68,6 +71,24 @@ def runtime(sqlite_url: str, redis_url: str) -> Iterator[Runtime]:
         runtime.close()
         for number, action in before.items():
             signal.signal(number, action)
+
+
+def test_a_worker_gives_a_slow_redis_its_time_until_it_is_told_to_stop(runtime: Runtime) -> None:
+    def patience() -> float:
+        """Seconds that the worker's own wake-ups wait for Redis."""
+        assert isinstance(runtime.wakeups, RedisWakeups)
+        return float(runtime.wakeups.queue.connection.connection_pool.connection_kwargs["socket_timeout"])
+
+    assert patience() == runtime.config.caller_redis_timeout
+    runtime.stop.set()
+    work(runtime)  # it begins, and ends at once
+    assert patience() == BLOCKING_SECONDS
+
+    worker = StockSyncWorker([runtime.queue(blocking=True)])
+    worker.runtime = runtime
+    with contextlib.suppress(StopRequested):
+        worker.request_stop(signal.SIGTERM, None)
+    assert patience() == runtime.config.caller_redis_timeout
 
 
 @pytest.mark.timeout(20)
